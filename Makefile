@@ -1,0 +1,57 @@
+# GNU make and bash. Each target works as the first command on a machine that has Python 3.11+, git and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that a set-up that was broken off is done again; older than its inputs, it is done again too.
+DEMO_READY := $(VENV)/.ready-demo
+TEST_READY := $(VENV)/.ready-test
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: help setup demo test lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(TEST_READY)  ## make .venv with everything that the tests need
+
+demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
+	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo
+	$(BIN)/mossformer-jax score --mixture examples/mixture.wav \
+	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
+
+test: lint  ## lint, then run every test
+	$(BIN)/python -m pytest
+
+lint: $(TEST_READY)  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(TEST_READY)  ## format and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and everything that was made
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then echo "no Python found: install Python 3.11 or newer, or name one with: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"{sys.executable} is Python {v[0]}.{v[1]}; mossformer-jax needs 3.11 or newer: install it, or name one with make PYTHON=/path/to/python3.11")'
+	"$(PYTHON)" -m venv $(VENV)
+
+$(DEMO_READY): $(BIN)/python $(INPUTS)
+	rm -f $@
+	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval]' -c constraints.txt
+	touch $@
+
+# clearvoice holds the official model that the tests compare with; only its code is used, not its many dependencies.
+$(TEST_READY): $(BIN)/python $(INPUTS)
+	rm -f $@
+	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
+	touch $@ $(DEMO_READY)

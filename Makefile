@@ -14,7 +14,7 @@ INPUTS := pyproject.toml constraints.txt
 .PHONY: help setup demo test lint format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(TEST_READY)  ## make .venv with everything that the tests need
 
@@ -39,19 +39,23 @@ clean:  ## remove .venv and everything that was made
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
-	@if [ -z "$(PYTHON)" ]; then echo "no Python found: install Python 3.11 or newer, or name one with: make PYTHON=/path/to/python3" >&2; exit 1; fi
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"{sys.executable} is Python {v[0]}.{v[1]}; mossformer-jax needs 3.11 or newer: install it, or name one with make PYTHON=/path/to/python3.11")'
-	"$(PYTHON)" -m venv $(VENV)
+# A .venv without a working pip (broken off half-way, or its Python is gone) is made anew.
+define make_venv
+@[ -n "$(PYTHON)" ] || { echo "no Python found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("%s is Python %d.%d; mossformer-jax needs 3.11 or newer: install it, or name one: make PYTHON=/path/to/python3" % (sys.executable, v[0], v[1]))'
+$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+endef
 
-$(DEMO_READY): $(BIN)/python $(INPUTS)
+$(DEMO_READY): $(INPUTS)
 	rm -f $@
+	$(make_venv)
 	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval]' -c constraints.txt
 	touch $@
 
 # clearvoice holds the official model that the tests compare with; only its code is used, not its many dependencies.
-$(TEST_READY): $(BIN)/python $(INPUTS)
+$(TEST_READY): $(INPUTS)
 	rm -f $@
+	$(make_venv)
 	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
 	touch $@ $(DEMO_READY)

@@ -1,0 +1,108 @@
+"""Gated single-head attention: quadratic inside groups of frames, linear over the whole signal.
+
+MossFormer (arXiv 2302.11824), section 2.2; officially `FLASH_ShareA_FFConvM`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.layers import ConvProjection, dropout
+from mossformer_jax.model.norms import Frames, ScaleNorm, zero_padding
+from mossformer_jax.model.positions import rotate
+
+
+class OffsetScale(nnx.Module):
+    """Four affine copies of the shared query/key projection. gamma starts at N(0, 0.02), beta at 0; both (4, k)."""
+
+    COPIES = 4
+
+    def __init__(self, channels: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
+        shape = (self.COPIES, channels)
+        self.gamma = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, param_dtype))
+        self.beta = nnx.Param(jnp.zeros(shape, param_dtype))
+
+    def __call__(self, x_bkl: Float[Array, "b k l"]) -> list[Float[Array, "b k l"]]:
+        gamma, beta = self.gamma[...].astype(x_bkl.dtype), self.beta[...].astype(x_bkl.dtype)
+        return [x_bkl * gamma[copy][:, None] + beta[copy][:, None] for copy in range(self.COPIES)]
+
+
+def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
+    """Delays the first half of the channels by one frame, zero first."""
+    half = x_bdl.shape[1] // 2
+    delayed = jnp.pad(x_bdl[:, :half, :-1], ((0, 0), (0, 0), (1, 0)))
+    return jnp.concatenate([delayed, x_bdl[:, half:]], axis=1)
+
+
+def split_groups(x_bdl: Float[Array, "b d l"], group_size: int) -> Float[Array, "b g d s"]:
+    """Cuts a signal into groups of `group_size` frames, the last one zero-padded."""
+    batch, channels, length = x_bdl.shape
+    num_groups = -(-length // group_size)
+    padded = jnp.pad(x_bdl, ((0, 0), (0, 0), (0, num_groups * group_size - length)))
+    return jnp.swapaxes(padded.reshape(batch, channels, num_groups, group_size), 1, 2)
+
+
+def join_groups(x_bgds: Float[Array, "b g d s"], length: int) -> Float[Array, "b d l"]:
+    """Undoes `split_groups`."""
+    batch, num_groups, channels, group_size = x_bgds.shape
+    return jnp.swapaxes(x_bgds, 1, 2).reshape(batch, channels, num_groups * group_size)[:, :, :length]
+
+
+class GatedAttention(nnx.Module):
+    """Attends to values and gates with one shared attention, then lets each gate the other."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        channels, dtypes = config.model_channels, {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+
+        def conv_projection(in_channels: int, out_channels: int) -> ConvProjection:
+            norm = ScaleNorm(config.param_dtype)
+            return ConvProjection(
+                in_channels, out_channels, norm=norm, dropout_rate=config.dropout, rngs=rngs, **dtypes
+            )
+
+        self.group_size = config.group_size
+        self.dropout_rate = config.dropout
+        self.to_hidden = conv_projection(channels, config.hidden_channels)
+        self.to_qk = conv_projection(channels, config.query_key_channels)
+        self.offset_scale = OffsetScale(config.query_key_channels, param_dtype=config.param_dtype, rngs=rngs)
+        self.to_out = conv_projection(config.hidden_channels // 2, channels)
+
+    def __call__(
+        self,
+        x_bdl: Float[Array, "b d l"],
+        rotation: tuple[Array, Array],
+        frames: Frames | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Float[Array, "b d l"]:
+        keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
+        shifted = shift_tokens(x_bdl)
+        # [v | u]: zero on padding, so that padded frames give nothing to either attention.
+        vu_bel = zero_padding(self.to_hidden(shifted, frames, key=keys[0]), frames)
+        qk_bkl = self.to_qk(shifted, frames, key=keys[1])
+        quad_q, lin_q, quad_k, lin_k = (rotate(copy, rotation) for copy in self.offset_scale(qk_bkl))
+
+        attended_bel = self._quadratic(quad_q, quad_k, vu_bel, keys[2]) + self._linear(lin_q, lin_k, vu_bel, frames)
+        v, u = jnp.split(vu_bel, 2, axis=1)
+        attended_v, attended_u = jnp.split(attended_bel, 2, axis=1)
+        gated = attended_u * v * jax.nn.sigmoid(attended_v * u)
+        return x_bdl + self.to_out(gated, frames, key=keys[3])
+
+    def _quadratic(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, key: Array | None) -> Array:
+        """`relu(q k^T / s)^2 [v|u]` inside each group."""
+        q_bgki, k_bgkj, vu_bgej = (split_groups(x, self.group_size) for x in (q_bkl, k_bkl, vu_bel))
+        similarity = jnp.einsum("bgki,bgkj->bgij", q_bgki, k_bgkj) / self.group_size
+        weights_bgij = dropout(jnp.square(jax.nn.relu(similarity)), self.dropout_rate, key)
+        attended = jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej)
+        return join_groups(attended, vu_bel.shape[-1])
+
+    def _linear(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, frames: Frames | None) -> Array:
+        """`q (k^T [v|u] / l)` over the whole signal, l its true number of frames."""
+        num_frames = vu_bel.shape[-1] if frames is None else frames.count_b[:, None, None]
+        memory_bke = jnp.einsum("bkl,bel->bke", k_bkl, vu_bel) / jnp.asarray(num_frames, vu_bel.dtype)
+        return jnp.einsum("bke,bkl->bel", memory_bke, q_bkl)

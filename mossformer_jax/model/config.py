@@ -1,0 +1,161 @@
+"""The one description of a model: sizes, fine print and numerics, frozen and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+import jax.numpy as jnp
+
+DTYPES = ("float32", "bfloat16", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and options of a MossFormer2 (or, without FSMN, a MossFormer v1).
+
+    Attributes:
+        num_sources: number of separated sources (`c`).
+        sample_rate: rate of the training audio in Hz; the network itself does not know it.
+        encoder_channels: channels of the encoder's and the mask's features (`n`).
+        model_channels: channels inside the stack of blocks (`d`), even.
+        num_blocks: number of blocks in the stack (`R`).
+        kernel_size: encoder and decoder kernel in samples, a multiple of `stride`.
+        stride: encoder and decoder stride in samples.
+        group_size: frames in a group of the quadratic attention (`s`).
+        query_key_channels: width of queries and keys (`k`), even.
+        fsmn_channels: inner width of the gated FSMN blocks, even; None leaves them out (MossFormer v1).
+        direct_decoding: decode the mask net's output directly instead of multiplying it with the mixture's
+            features (the official WHAMR! checkpoint).
+        dropout: dropout rate during training.
+        dtype: compute dtype. Parameters are kept in float32 (float64 for "float64"); norm statistics, positions,
+            the encoder and the decoder are never computed in less than float32.
+        remat: recompute each block in the backward pass instead of keeping its activations.
+        input_level_db: RMS level in dB that the weights expect of their input; None takes the input raw.
+
+    Raises:
+        ValueError: a field is out of its range; the message names it.
+    """
+
+    num_sources: int = 2
+    sample_rate: int = 8000
+    encoder_channels: int = 512
+    model_channels: int = 512
+    num_blocks: int = 24
+    kernel_size: int = 16
+    stride: int = 8
+    group_size: int = 256
+    query_key_channels: int = 128
+    fsmn_channels: int | None = 256
+    direct_decoding: bool = False
+    dropout: float = 0.1
+    dtype: str = "float32"
+    remat: bool = False
+    input_level_db: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), _FIELD_TYPES[field.name])
+        for name in (
+            "num_sources",
+            "sample_rate",
+            "encoder_channels",
+            "num_blocks",
+            "kernel_size",
+            "stride",
+            "group_size",
+        ):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("model_channels", "query_key_channels", "fsmn_channels"):
+            value = getattr(self, name)
+            _require(value is None or (value >= 2 and value % 2 == 0), name, value, "an even number, 2 or more")
+        _require(
+            self.kernel_size % self.stride == 0, "kernel_size", self.kernel_size, f"a multiple of stride={self.stride}"
+        )
+        _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "at least 0 and below 1")
+        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """Dtype of the activations inside the mask net."""
+        return jnp.dtype(self.dtype)
+
+    @property
+    def param_dtype(self) -> jnp.dtype:
+        """Dtype of the parameters, of the encoder and of the decoder."""
+        return jnp.dtype("float64" if self.dtype == "float64" else "float32")
+
+    @property
+    def rotary_channels(self) -> int:
+        """Query and key channels that the rotary embedding turns."""
+        return min(32, self.query_key_channels)
+
+    @property
+    def hidden_channels(self) -> int:
+        """Channels of the attention's values and gates together (`[v | u]`)."""
+        return 4 * self.model_channels
+
+    def num_frames(self, num_samples: int) -> int:
+        """Number of encoder frames of a signal, `(t - kernel_size) // stride + 1`."""
+        return (num_samples - self.kernel_size) // self.stride + 1
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> ModelConfig:
+        """A published size by name, for example `ModelConfig.preset("mossformer2-2spk", dtype="bfloat16")`.
+
+        Raises:
+            ValueError: no preset has this name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        return dataclasses.replace(PRESETS[name], **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
+        """
+        for name in fields:
+            if name not in _FIELD_TYPES:
+                near = difflib.get_close_matches(name, _FIELD_TYPES, n=1, cutoff=0.0)
+                raise ValueError(f"unknown model config field {name!r}; did you mean {near[0]!r}?")
+        return cls(**fields)
+
+
+_FIELD_TYPES = typing.get_type_hints(ModelConfig)
+_POSITIVE = ("num_sources", "sample_rate", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
+_EVEN = ("model_channels", "query_key_channels", "fsmn_channels")
+
+
+def _require(condition: bool, name: str, value: Any, allowed: str) -> None:
+    if not condition:
+        raise ValueError(f"model config field {name}={value!r} is not allowed: must be {allowed}")
+
+
+def _check_type(name: str, value: Any, declared: Any) -> None:
+    allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
+    accepted = (*allowed, int) if float in allowed else allowed
+    # bool is an int to Python, but num_blocks=True is a mistake.
+    mistaken_bool = isinstance(value, bool) and bool not in allowed
+    names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
+    _require(isinstance(value, accepted) and not mistaken_bool, name, value, f"of type {names}")
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "mossformer2-2spk": ModelConfig(),
+    "mossformer2-3spk": ModelConfig(num_sources=3),
+    "mossformer2-2spk-16k": ModelConfig(sample_rate=16000, input_level_db=-25.0),
+    "mossformer2-whamr-2spk": ModelConfig(direct_decoding=True),
+    "mossformer2-s-2spk": ModelConfig(encoder_channels=384, model_channels=384, num_blocks=25),
+    "mossformer-l-2spk": ModelConfig(fsmn_channels=None),
+    "mossformer-m-2spk": ModelConfig(encoder_channels=384, model_channels=384, num_blocks=25, fsmn_channels=None),
+}

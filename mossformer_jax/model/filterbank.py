@@ -1,0 +1,54 @@
+"""The learned filterbank: samples to features and back, both as matrix products over overlapping frames."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.layers import uniform_fan_in
+
+
+class Encoder(nnx.Module):
+    """Strided convolution and ReLU, no bias, no padding. kernel (kernel_size, n)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.stride = config.stride
+        shape = (config.kernel_size, config.encoder_channels)
+        self.kernel = nnx.Param(uniform_fan_in(rngs, shape, config.kernel_size, config.param_dtype))
+
+    def __call__(self, mixture_bt: Float[Array, "b t"]) -> Float[Array, "b n l"]:
+        kernel_tn = self.kernel[...]
+        batch, overlap = mixture_bt.shape[0], kernel_tn.shape[0] // self.stride
+        num_frames = (mixture_bt.shape[1] - kernel_tn.shape[0]) // self.stride + 1
+        num_hops = num_frames - 1 + overlap
+        hops = mixture_bt[:, : num_hops * self.stride].reshape(batch, num_hops, self.stride)
+        frames_blt = jnp.concatenate([hops[:, i : i + num_frames] for i in range(overlap)], axis=-1)
+        return jax.nn.relu(jnp.einsum("blt,tn->bnl", frames_blt.astype(kernel_tn.dtype), kernel_tn))
+
+
+class Decoder(nnx.Module):
+    """Transposed convolution, no bias: each frame becomes `kernel_size` samples, overlapping frames add up.
+
+    kernel (n, kernel_size), shared by all sources.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.stride = config.stride
+        shape = (config.encoder_channels, config.kernel_size)
+        # PyTorch's fan-in of a transposed convolution with one output channel is its kernel size.
+        self.kernel = nnx.Param(uniform_fan_in(rngs, shape, config.kernel_size, config.param_dtype))
+
+    def __call__(self, features_bcnl: Float[Array, "b c n l"], num_samples: int) -> Float[Array, "b c t"]:
+        """Decodes, then zero-pads or cuts the end to `num_samples`."""
+        kernel_nt = self.kernel[...]
+        frames_bclt = jnp.einsum("bcnl,nt->bclt", features_bcnl.astype(kernel_nt.dtype), kernel_nt)
+        batch, sources, num_frames, kernel_size = frames_bclt.shape
+        overlap = kernel_size // self.stride
+        parts = jnp.split(frames_bclt, overlap, axis=-1)
+        pads = [((0, 0), (0, 0), (i, overlap - 1 - i), (0, 0)) for i in range(overlap)]
+        hops = sum(jnp.pad(part, pad) for part, pad in zip(parts, pads, strict=True))
+        samples_bct = hops.reshape(batch, sources, (num_frames - 1 + overlap) * self.stride)[:, :, :num_samples]
+        return jnp.pad(samples_bct, ((0, 0), (0, 0), (0, num_samples - samples_bct.shape[-1])))

@@ -1,0 +1,160 @@
+"""The layers that attention and FSMN are built of, with PyTorch's default initialisation.
+
+Activations are channels-first with time last, `(b, channels, l)`: a depthwise convolution is then a sum of shifted
+contiguous rows (on a CPU 30 times faster than XLA's grouped convolution), and norms reduce over a leading axis.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, zero_padding
+
+CONV_PROJECTION_TAPS = 17
+# Products reduced in one pass over the activations in the kernel's gradient; more spill registers.
+_TAPS_A_PASS = 20
+
+
+def uniform_fan_in(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike) -> Array:
+    """PyTorch's default for weights and biases: uniform within +-1/sqrt(fan_in)."""
+    bound = fan_in**-0.5
+    return jax.random.uniform(rngs.params(), shape, dtype, -bound, bound)
+
+
+def dropout(x: Array, rate: float, key: Array | None) -> Array:
+    """Zeroes a share `rate` of x and scales the rest up; `key=None` (inference) returns x."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+
+
+class Linear(nnx.Module):
+    """A 1x1 convolution: mixes the channels of each frame. kernel (in, out), bias (out,) or None."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        use_bias: bool = True,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype = dtype
+        self.kernel = nnx.Param(uniform_fan_in(rngs, (in_channels, out_channels), in_channels, param_dtype))
+        bias = uniform_fan_in(rngs, (out_channels,), in_channels, param_dtype) if use_bias else None
+        self.bias = nnx.Param(bias) if bias is not None else None
+
+    def __call__(self, x_bdl: Float[Array, "b d l"]) -> Float[Array, "b e l"]:
+        kernel_de = self.kernel[...].astype(self.dtype)
+        y_bel = jnp.einsum("bdl,de->bel", x_bdl.astype(self.dtype), kernel_de)
+        return y_bel if self.bias is None else y_bel + self.bias[...].astype(self.dtype)[:, None]
+
+
+class PReLU(nnx.Module):
+    """Leaky ReLU with a learned slope, one for all channels (`channels=None`) or one a channel; starts at 0.25."""
+
+    def __init__(self, channels: int | None, param_dtype: DTypeLike):
+        self.slope = nnx.Param(jnp.full(() if channels is None else (channels,), 0.25, param_dtype))
+
+    def __call__(self, x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
+        slope = self.slope[...].astype(x_bdl.dtype)
+        return jnp.where(x_bdl >= 0, x_bdl, x_bdl * (slope if slope.ndim == 0 else slope[:, None]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv(
+    x_bel: Float[Array, "b e l"], kernel_te: Float[Array, "taps e"], dilation: int = 1
+) -> Float[Array, "b e l"]:
+    """Correlates each channel with its own kernel; zero-padded to keep the length. `taps` is odd.
+
+    Its gradient is written by hand: XLA's own, of a grouped convolution or of the shifted sum below, takes 7 to 90
+    times as long as the forward pass on a CPU.
+    """
+    taps, length = kernel_te.shape[0], x_bel.shape[-1]
+    reach = dilation * (taps // 2)
+    padded = jnp.pad(x_bel, ((0, 0), (0, 0), (reach, reach))).astype(_accumulator(x_bel))
+    shifted = (
+        lax.slice_in_dim(padded, dilation * tap, dilation * tap + length, axis=-1) * kernel_te[tap][:, None]
+        for tap in range(taps)
+    )
+    return sum(shifted, start=jnp.zeros((), padded.dtype)).astype(x_bel.dtype)
+
+
+def _accumulator(x: Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _depthwise_conv_forward(x_bel: Array, kernel_te: Array, dilation: int) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise_conv(x_bel, kernel_te, dilation), (x_bel, kernel_te)
+
+
+def _depthwise_conv_backward(dilation: int, residuals: tuple[Array, Array], dy_bel: Array) -> tuple[Array, Array]:
+    x_bel, kernel_te = residuals
+    dx_bel = depthwise_conv(dy_bel, kernel_te[::-1], dilation)
+    taps, length = kernel_te.shape[0], x_bel.shape[-1]
+    reach = dilation * (taps // 2)
+    padded = jnp.pad(x_bel, ((0, 0), (0, 0), (reach, reach))).astype(_accumulator(x_bel))
+    products = [
+        lax.slice_in_dim(padded, dilation * tap, dilation * tap + length, axis=-1) * dy_bel for tap in range(taps)
+    ]
+    passes = -(-taps // _TAPS_A_PASS)
+    size = -(-taps // passes)
+    dkernel = [_sum_each(products[start : start + size]) for start in range(0, taps, size)]
+    return dx_bel, jnp.concatenate(dkernel).astype(kernel_te.dtype)
+
+
+def _sum_each(products: list[Array]) -> Float[Array, "taps e"]:
+    """Sums every `(b, e, l)` product over batch and time in a single pass (one variadic reduction)."""
+    zeros = [jnp.zeros((), product.dtype) for product in products]
+    add = lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True))  # noqa: E731
+    return jnp.stack(lax.reduce(tuple(products), tuple(zeros), add, (0, 2)))
+
+
+depthwise_conv.defvjp(_depthwise_conv_forward, _depthwise_conv_backward)
+
+
+class DepthwiseConv(nnx.Module):
+    """Depthwise convolution over time, no bias, zero-padded to keep the length. kernel (taps, channels)."""
+
+    def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(uniform_fan_in(rngs, (taps, channels), taps, param_dtype))
+
+    def __call__(self, x_bel: Float[Array, "b e l"]) -> Float[Array, "b e l"]:
+        return depthwise_conv(x_bel, self.kernel[...].astype(x_bel.dtype), 1)
+
+
+class ConvProjection(nnx.Module):
+    """norm -> Linear -> SiLU -> x + depthwise convolution -> dropout (MossFormer, section 2.2: convolution module)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: ScaleNorm | LayerNorm,
+        dropout_rate: float,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        self.norm = norm
+        self.linear = Linear(in_channels, out_channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.conv = DepthwiseConv(out_channels, CONV_PROJECTION_TAPS, param_dtype=param_dtype, rngs=rngs)
+        self.dropout_rate = dropout_rate
+
+    def __call__(
+        self, x_bdl: Float[Array, "b d l"], frames: Frames | None = None, *, key: Array | None = None
+    ) -> Float[Array, "b e l"]:
+        # Beyond its end a signal is zero to the convolution, as if it had not been padded.
+        h_bel = zero_padding(jax.nn.silu(self.linear(self.norm(x_bdl))), frames)
+        return dropout(h_bel + self.conv(h_bel), self.dropout_rate, key)

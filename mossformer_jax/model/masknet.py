@@ -1,0 +1,100 @@
+"""The mask net: a stack of blocks, each gated attention followed by a gated FSMN, between two projections."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from mossformer_jax.model.attention import GatedAttention
+from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.fsmn import GatedFSMN
+from mossformer_jax.model.layers import Linear, PReLU
+from mossformer_jax.model.norms import Frames, GroupNorm, LayerNorm
+from mossformer_jax.model.positions import RotaryPositions, SinusoidalPositions
+
+GROUP_NORM_EPS = 1e-8
+STACK_NORM_EPS = 1e-6
+
+
+class Block(nnx.Module):
+    """Gated attention, then (in MossFormer2) a gated FSMN."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.attention = GatedAttention(config, rngs=rngs)
+        self.fsmn = GatedFSMN(config, rngs=rngs) if config.fsmn_channels is not None else None
+
+    def __call__(
+        self,
+        x_bdl: Float[Array, "b d l"],
+        rotation: tuple[Array, Array],
+        frames: Frames | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Float[Array, "b d l"]:
+        key_attention, key_fsmn = (None, None) if key is None else jax.random.split(key)
+        x_bdl = self.attention(x_bdl, rotation, frames, key=key_attention)
+        return x_bdl if self.fsmn is None else self.fsmn(x_bdl, frames, key=key_fsmn)
+
+
+def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
+    """One `Block` whose every parameter has a leading axis of `num_blocks`, each slice with its own draw."""
+    skeleton = nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0)))
+    keys = jax.random.split(rngs.params(), config.num_blocks)
+    parameters = jax.vmap(lambda key: nnx.state(Block(config, rngs=nnx.Rngs(key))))(keys)
+    return nnx.merge(nnx.graphdef(skeleton), parameters)
+
+
+class MaskNet(nnx.Module):
+    """Mixture features to one mask a source."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        n, d, c = config.encoder_channels, config.model_channels, config.num_sources
+        param_dtype, dtypes = config.param_dtype, {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        self.num_sources = c
+        self.num_blocks = config.num_blocks
+        self.remat = config.remat
+        self.dtype = config.compute_dtype
+        self.input_norm = GroupNorm(n, GROUP_NORM_EPS, param_dtype)
+        self.input_projection = Linear(n, d, use_bias=False, rngs=rngs, **dtypes)
+        self.positions = SinusoidalPositions(d, param_dtype)
+        self.rotary = RotaryPositions(config.rotary_channels)
+        self.blocks = stack_blocks(config, rngs)
+        self.stack_norm = LayerNorm(d, STACK_NORM_EPS, param_dtype)
+        self.outer_norm = GroupNorm(d, GROUP_NORM_EPS, param_dtype)
+        self.prelu = PReLU(None, param_dtype)
+        self.source_projection = Linear(d, c * d, rngs=rngs, **dtypes)
+        self.output = Linear(d, d, rngs=rngs, **dtypes)
+        self.output_gate = Linear(d, d, rngs=rngs, **dtypes)
+        self.mask_projection = Linear(d, n, use_bias=False, rngs=rngs, **dtypes)
+
+    def __call__(
+        self, features_bnl: Float[Array, "b n l"], frames: Frames | None = None, *, key: Array | None = None
+    ) -> Float[Array, "b c n l"]:
+        batch, num_channels, num_frames = features_bnl.shape
+        x_bdl = self.input_projection(self.input_norm(features_bnl, frames))
+        x_bdl = x_bdl + self.positions(num_frames, self.dtype).astype(x_bdl.dtype)
+
+        stacked = self.stack_norm(self.run_blocks(x_bdl, frames, key))
+        x_bdl = self.prelu(self.outer_norm(stacked, frames) + x_bdl)
+
+        x_bdl = self.source_projection(x_bdl).reshape(batch * self.num_sources, -1, num_frames)
+        gated = jnp.tanh(self.output(x_bdl)) * jax.nn.sigmoid(self.output_gate(x_bdl))
+        masks = jax.nn.relu(self.mask_projection(gated))
+        return masks.reshape(batch, self.num_sources, num_channels, num_frames)
+
+    def run_blocks(self, x_bdl: Array, frames: Frames | None, key: Array | None) -> Array:
+        """Runs the stack as one scanned program: it compiles in the time of a single block."""
+        graphdef, parameters = nnx.split(self.blocks)
+        rotation = self.rotary(x_bdl.shape[-1], self.dtype)
+        keys = None if key is None else jax.random.split(key, self.num_blocks)
+
+        def run_block(x_bdl: Array, parameters_and_key: tuple[nnx.State, Array | None]) -> tuple[Array, None]:
+            block_parameters, block_key = parameters_and_key
+            block = nnx.merge(graphdef, block_parameters)
+            return block(x_bdl, rotation, frames, key=block_key), None
+
+        body = jax.checkpoint(run_block) if self.remat else run_block
+        return lax.scan(body, x_bdl, (parameters, keys))[0]

@@ -1,0 +1,99 @@
+"""MossFormer2, the whole of it: encode the mixture, mask its features once a source, decode each."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.filterbank import Decoder, Encoder
+from mossformer_jax.model.masknet import MaskNet
+from mossformer_jax.model.norms import Frames, zero_padding
+
+
+class MossFormer2(nnx.Module):
+    """Separates the sources of a single-channel mixture.
+
+    MossFormer2 (arXiv 2312.11825) or, with `config.fsmn_channels=None`, MossFormer (arXiv 2302.11824). Parameters are
+    initialised as PyTorch does by default.
+
+    Args:
+        config: sizes and options.
+        rngs: source of the initial parameters, for example `nnx.Rngs(0)`.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.encoder = Encoder(config, rngs=rngs)
+        self.mask_net = MaskNet(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+
+    def __call__(
+        self,
+        mixture_bt: Float[Array, "b t"],
+        lengths_b: Int[Array, " b"] | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Float[Array, "b c t"]:
+        """Separates a batch of mixtures.
+
+        Args:
+            mixture_bt: mixtures, floating point, at least `kernel_size` samples long.
+            lengths_b: true length of each mixture in samples where they are padded at the end. What lies in the
+                padding does not matter, the separation is that of the unpadded mixture, and is zero on the padding.
+            key: random key that turns dropout on; None for inference.
+
+        Returns:
+            The sources, as long as the mixture.
+
+        Raises:
+            ValueError: a shape, dtype or length that the model cannot take; the message says which, and what it can.
+        """
+        check_mixture(mixture_bt, lengths_b, self.config)
+        mixture_bt = mixture_bt.astype(self.config.param_dtype)
+        num_samples, frames = mixture_bt.shape[1], None
+        if lengths_b is not None:
+            mixture_bt = jnp.where(jnp.arange(num_samples) < lengths_b[:, None], mixture_bt, 0.0)
+            frames = self.frames(lengths_b, self.config.num_frames(num_samples))
+
+        features_bnl = zero_padding(self.encoder(mixture_bt), frames)
+        masks_bcnl = self.mask_net(features_bnl, frames, key=key)
+        if self.config.direct_decoding:
+            masked = masks_bcnl if frames is None else jnp.where(frames.valid_b1l[:, None], masks_bcnl, 0.0)
+        else:
+            masked = features_bnl[:, None] * masks_bcnl
+        return self.decoder(masked, num_samples)
+
+    def frames(self, lengths_b: Int[Array, " b"], num_frames: int) -> Frames:
+        """The frames that lie wholly inside each signal; the one that straddles its end is padding."""
+        count_b = jnp.maximum((lengths_b - self.config.kernel_size) // self.config.stride + 1, 1)
+        return Frames(jnp.arange(num_frames) < count_b[:, None, None], count_b)
+
+
+def check_mixture(mixture_bt: Array, lengths_b: Array | None, config: ModelConfig) -> None:
+    """Raises a ValueError that names what was given and what is allowed, unless the model can take the input."""
+    shape, dtype = mixture_bt.shape, mixture_bt.dtype
+    if mixture_bt.ndim != 2:
+        raise ValueError(f"mixture has shape {shape}, but must be (batch, samples); give one signal as x[None]")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"mixture has dtype {dtype}, but must be floating point, within about +-1")
+    batch, num_samples, shortest = *shape, config.kernel_size
+    if batch < 1 or num_samples < shortest:
+        raise ValueError(
+            f"mixture has shape {shape}, but must hold a signal of at least kernel_size={shortest} samples"
+        )
+    if lengths_b is None:
+        return
+    if lengths_b.shape != (batch,) or not jnp.issubdtype(lengths_b.dtype, jnp.integer):
+        given = f"shape {lengths_b.shape} and dtype {lengths_b.dtype}"
+        raise ValueError(f"lengths have {given}, but must be {batch} integers, one a mixture")
+    if isinstance(lengths_b, jax.core.Tracer):
+        return  # inside jit the values are not known; callers check them before
+    lengths = np.asarray(lengths_b)
+    if lengths.min() < shortest or lengths.max() > num_samples:
+        raise ValueError(
+            f"lengths are {lengths.tolist()}, but must lie between kernel_size={shortest} and {num_samples}"
+        )

@@ -1,0 +1,53 @@
+"""MossFormer2 speech separation in JAX.
+
+The public names are imported on first use, so that `import mossformer_jax` does not wait for JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mossformer_jax.data import read_audio, resample, write_audio
+    from mossformer_jax.model import PRESETS, ModelConfig, MossFormer2
+    from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr, si_sdr
+    from mossformer_jax.separation import Separation, Separator
+    from mossformer_jax.weights import LoadedModel, load_model, save_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "LoadedModel",
+    "ModelConfig",
+    "MossFormer2",
+    "Separation",
+    "Separator",
+    "__version__",
+    "load_model",
+    "pairwise_si_sdr",
+    "pit_si_sdr",
+    "read_audio",
+    "resample",
+    "save_model",
+    "si_sdr",
+    "write_audio",
+]
+
+_ROOMS = {
+    "data": ("read_audio", "resample", "write_audio"),
+    "model": ("PRESETS", "ModelConfig", "MossFormer2"),
+    "scoring": ("pairwise_si_sdr", "pit_si_sdr", "si_sdr"),
+    "separation": ("Separation", "Separator"),
+    "weights": ("LoadedModel", "load_model", "save_model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{room}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

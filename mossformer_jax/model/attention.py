@@ -57,13 +57,11 @@ class GatedAttention(nnx.Module):
     """Attends to values and gates with one shared attention, then lets each gate the other."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        channels, dtypes = config.model_channels, {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        channels = config.model_channels
 
         def conv_projection(in_channels: int, out_channels: int) -> ConvProjection:
             norm = ScaleNorm(config.param_dtype)
-            return ConvProjection(
-                in_channels, out_channels, norm=norm, dropout_rate=config.dropout, rngs=rngs, **dtypes
-            )
+            return ConvProjection(in_channels, out_channels, norm=norm, config=config, rngs=rngs)
 
         self.group_size = config.group_size
         self.dropout_rate = config.dropout

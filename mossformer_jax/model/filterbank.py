@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -49,6 +51,6 @@ class Decoder(nnx.Module):
         overlap = kernel_size // self.stride
         parts = jnp.split(frames_bclt, overlap, axis=-1)
         pads = [((0, 0), (0, 0), (i, overlap - 1 - i), (0, 0)) for i in range(overlap)]
-        hops = sum(jnp.pad(part, pad) for part, pad in zip(parts, pads, strict=True))
+        hops = functools.reduce(jnp.add, map(jnp.pad, parts, pads))
         samples_bct = hops.reshape(batch, sources, (num_frames - 1 + overlap) * self.stride)[:, :, :num_samples]
         return jnp.pad(samples_bct, ((0, 0), (0, 0), (0, num_samples - samples_bct.shape[-1])))

@@ -5,6 +5,8 @@ MossFormer2 (arXiv 2312.11825), section 2.3; officially `Gated_FSMN_Block_Dilate
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -75,20 +77,21 @@ class GatedFSMN(nnx.Module):
         if config.fsmn_channels is None:
             raise ValueError("model config field fsmn_channels=None has no FSMN block")
         channels, inner = config.model_channels, config.fsmn_channels
-        param_dtype, dtypes = config.param_dtype, {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        param_dtype = config.param_dtype
+        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
 
         def conv_projection() -> ConvProjection:
             norm = LayerNorm(inner, NORM_EPS, param_dtype)
-            return ConvProjection(inner, inner, norm=norm, dropout_rate=config.dropout, rngs=rngs, **dtypes)
+            return ConvProjection(inner, inner, norm=norm, config=config, rngs=rngs)
 
-        self.input_projection = Linear(channels, inner, rngs=rngs, **dtypes)
+        self.input_projection = linear(channels, inner)
         self.input_prelu = PReLU(None, param_dtype)
         self.input_norm = LayerNorm(inner, NORM_EPS, param_dtype)
         self.to_u = conv_projection()
         self.to_v = conv_projection()
-        self.memory = Memory(inner, rngs=rngs, **dtypes)
+        self.memory = Memory(inner, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
         self.output_norm = LayerNorm(inner, NORM_EPS, param_dtype)
-        self.output_projection = Linear(inner, channels, rngs=rngs, **dtypes)
+        self.output_projection = linear(inner, channels)
 
     def __call__(
         self, x_bdl: Float[Array, "b d l"], frames: Frames | None = None, *, key: Array | None = None

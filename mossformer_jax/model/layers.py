@@ -15,6 +15,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, zero_padding
 
 CONV_PROJECTION_TAPS = 17
@@ -142,15 +143,14 @@ class ConvProjection(nnx.Module):
         out_channels: int,
         *,
         norm: ScaleNorm | LayerNorm,
-        dropout_rate: float,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
+        config: ModelConfig,
         rngs: nnx.Rngs,
     ):
         self.norm = norm
+        dtype, param_dtype = config.compute_dtype, config.param_dtype
         self.linear = Linear(in_channels, out_channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.conv = DepthwiseConv(out_channels, CONV_PROJECTION_TAPS, param_dtype=param_dtype, rngs=rngs)
-        self.dropout_rate = dropout_rate
+        self.dropout_rate = config.dropout
 
     def __call__(
         self, x_bdl: Float[Array, "b d l"], frames: Frames | None = None, *, key: Array | None = None

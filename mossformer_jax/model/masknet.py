@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -52,23 +54,24 @@ class MaskNet(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         n, d, c = config.encoder_channels, config.model_channels, config.num_sources
-        param_dtype, dtypes = config.param_dtype, {"dtype": config.compute_dtype, "param_dtype": config.param_dtype}
+        param_dtype = config.param_dtype
+        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
         self.num_sources = c
         self.num_blocks = config.num_blocks
         self.remat = config.remat
         self.dtype = config.compute_dtype
         self.input_norm = GroupNorm(n, GROUP_NORM_EPS, param_dtype)
-        self.input_projection = Linear(n, d, use_bias=False, rngs=rngs, **dtypes)
+        self.input_projection = linear(n, d, use_bias=False)
         self.positions = SinusoidalPositions(d, param_dtype)
         self.rotary = RotaryPositions(config.rotary_channels)
         self.blocks = stack_blocks(config, rngs)
         self.stack_norm = LayerNorm(d, STACK_NORM_EPS, param_dtype)
         self.outer_norm = GroupNorm(d, GROUP_NORM_EPS, param_dtype)
         self.prelu = PReLU(None, param_dtype)
-        self.source_projection = Linear(d, c * d, rngs=rngs, **dtypes)
-        self.output = Linear(d, d, rngs=rngs, **dtypes)
-        self.output_gate = Linear(d, d, rngs=rngs, **dtypes)
-        self.mask_projection = Linear(d, n, use_bias=False, rngs=rngs, **dtypes)
+        self.source_projection = linear(d, c * d)
+        self.output = linear(d, d)
+        self.output_gate = linear(d, d)
+        self.mask_projection = linear(d, n, use_bias=False)
 
     def __call__(
         self, features_bnl: Float[Array, "b n l"], frames: Frames | None = None, *, key: Array | None = None

@@ -1,0 +1,68 @@
+"""A stored model, ready to separate."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model.mossformer2 import check_mixture
+from mossformer_jax.weights.parameters import Parameters, build_network, count_parameters
+from mossformer_jax.weights.store import load_parameters
+
+
+class LoadedModel:
+    """A network with its weights, compiled once for each shape of input.
+
+    Attributes:
+        config: the model's sizes and options.
+        num_parameters: how many trained numbers the network has; frequency tables do not count.
+    """
+
+    def __init__(self, config: ModelConfig, parameters: Parameters):
+        self.config = config
+        self.num_parameters = count_parameters(config)
+        self._graphdef, self._state = nnx.split(build_network(config, parameters))
+        self._separate = jax.jit(
+            lambda state, mixture_bt, lengths_b: nnx.merge(self._graphdef, state)(mixture_bt, lengths_b)
+        )
+
+    @property
+    def network(self) -> MossFormer2:
+        """The network itself, for example to train it further."""
+        return nnx.merge(self._graphdef, self._state)
+
+    def __call__(self, mixture_bt: ArrayLike, lengths_b: ArrayLike | None = None) -> Float[Array, "b c t"]:
+        """Separates a batch of mixtures, taken as they are.
+
+        `config.input_level_db` says at what level the weights expect their input; nothing is done about it here.
+
+        Args:
+            mixture_bt: mixtures, (batch, samples), floating point.
+            lengths_b: true length of each mixture in samples where they are padded at the end.
+
+        Returns:
+            The sources, (batch, sources, samples).
+
+        Raises:
+            ValueError: a shape, dtype or length that the model cannot take; the message says which, and what it can.
+        """
+        mixture = jnp.asarray(mixture_bt)
+        lengths = None if lengths_b is None else jnp.asarray(lengths_b)
+        check_mixture(mixture, lengths, self.config)
+        return self._separate(self._state, mixture, lengths)
+
+
+def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:
+    """Loads "default" (the model that comes with the package) or a model folder.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it cannot be read, or is not one of our model folders; the message says what to do.
+    """
+    return LoadedModel(*load_parameters(path))

@@ -1,0 +1,174 @@
+"""Our own stored format: a folder with `config.json` and `model.safetensors`, plain arrays under dotted names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.parameters import Parameters, buffer_names, flatten, parameter_problems
+
+FORMAT = "mossformer-jax"
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+STORAGE_DTYPES = ("float32", "float16")
+DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
+
+
+def save_model(
+    path: str | os.PathLike[str], config: ModelConfig, params: Mapping[str, Any], *, storage: str = "float32"
+) -> None:
+    """Writes a model folder that `load_model` reads; each file appears whole or not at all.
+
+    An older model in the folder is replaced, other files stay.
+
+    Args:
+        path: the folder; made where it is missing.
+        config: the model's sizes and options.
+        params: every parameter and frequency table, as `nnx.state(model)`, as nested dicts or as one dict with dotted
+            names.
+        storage: "float32", or "float16" for half the size (frequency tables stay float32: rounded, they would turn
+            late frames by whole radians).
+
+    Raises:
+        ValueError: parameters are missing, unknown, of a wrong shape, not finite or beyond float16's range; or the
+            folder holds another kind of model.
+    """
+    folder = Path(path)
+    if storage not in STORAGE_DTYPES:
+        raise ValueError(f"storage {storage!r} is not one of {', '.join(STORAGE_DTYPES)}")
+    if folder.is_file() or ((folder / CONFIG_FILE).exists() and not is_model_folder(folder)):
+        raise ValueError(f"{folder}: holds something else than a {FORMAT} model; give another folder")
+    parameters = flatten(params)
+    problems = parameter_problems(config, parameters)
+    if problems:
+        raise ValueError(f"cannot save {folder}: {'; '.join(problems)}")
+
+    exact = buffer_names(config)
+    with np.errstate(over="ignore"):  # reported below, by name
+        stored = {
+            name: np.array(array, np.float32 if name in exact else storage, order="C")
+            for name, array in parameters.items()
+        }
+    overflown = [name for name, array in stored.items() if not np.isfinite(array).all()]
+    if overflown:
+        raise ValueError(f"cannot save {folder}: not finite in {storage}: {', '.join(overflown)}")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict()}
+    # The config goes last: a new folder that was broken off half-way has none and is not taken for a model.
+    write_atomically(folder / WEIGHTS_FILE, save(stored, metadata={"format": FORMAT}))
+    write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes beside `path`, flushes to disk, then renames: a reader sees the old file or the new, whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether the folder's config.json says that it is one of ours."""
+    try:
+        description = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and description.get("format") == FORMAT
+
+
+def model_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder that a model's name or path means.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: what is there is not one of our model folders.
+    """
+    if str(path) == "default":
+        if not is_model_folder(DEFAULT_MODEL):
+            raise FileNotFoundError(
+                "the default model is not part of this installation; give the path of a model folder"
+            )
+        return DEFAULT_MODEL
+    folder = Path(path)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
+    if not is_model_folder(folder):
+        raise ValueError(
+            f'{folder}: not a {FORMAT} model folder ({CONFIG_FILE} with "format": "{FORMAT}", and {WEIGHTS_FILE}); '
+            f"an official PyTorch checkpoint is converted by "
+            f"python convert_torch_weights.py --input {folder} --output FOLDER"
+        )
+    return folder
+
+
+def read_config(path: str | os.PathLike[str]) -> ModelConfig:
+    """Reads the config of "default" or of a model folder.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it is not one of our model folders, or its config.json is not valid.
+    """
+    file = model_folder(path) / CONFIG_FILE
+    description = json.loads(file.read_text())
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{file}: format_version is {version!r}, this mossformer_jax reads {FORMAT_VERSION}; update it"
+        )
+    fields = description.get("model")
+    if not isinstance(fields, dict):
+        raise ValueError(f'{file}: "model" must be an object with the model config\'s fields, not {fields!r}')
+    try:
+        return ModelConfig.from_dict(fields)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def load_parameters(path: str | os.PathLike[str]) -> tuple[ModelConfig, Parameters]:
+    """Reads "default" or a model folder.
+
+    Returns:
+        The config, and every parameter and frequency table by dotted name, in float32.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: the model cannot be read, or its tensors are not exactly those of its config; one error lists all
+            that differ.
+    """
+    config = read_config(path)
+    file = model_folder(path) / WEIGHTS_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; the model folder is incomplete, save or convert it again")
+    try:
+        stored = load_file(file)
+    except (SafetensorError, TypeError, KeyError) as error:  # the last two: a dtype that numpy does not have
+        raise ValueError(f"{file}: cannot be read ({error}); it is damaged, save or convert it again") from None
+    problems = [
+        f"{name} is stored as {array.dtype}, not {' or '.join(STORAGE_DTYPES)}"
+        for name, array in stored.items()
+        if array.dtype.name not in STORAGE_DTYPES
+    ]
+    problems += parameter_problems(config, stored)
+    if problems:
+        raise ValueError(f"{file}: does not fit {CONFIG_FILE}: {'; '.join(problems)}")
+    return config, {name: array.astype(np.float32) for name, array in stored.items()}

@@ -1,0 +1,170 @@
+"""Official PyTorch checkpoints, the four published families: read from files into ours, and written back.
+
+Nothing is ever unpickled but tensors, and nothing is left at its random start: every key must find its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.parameters import Parameters, flatten, parameter_problems
+from mossformer_jax.weights.store import write_atomically
+from mossformer_jax.weights.torch_files import POINTERS, WRAPPED, Contents, import_torch, read, save, to_numpy, unwrap
+from mossformer_jax.weights.torch_mapping import (
+    FAMILY_DEFAULTS,
+    from_official,
+    recognise_family,
+    strip_wrappers,
+    to_official,
+)
+
+WHAMR = "mossformer2-whamr-2spk"  # the one config_name of family C whose code decodes the mask net's output directly
+FAMILY_C_NAMES = (WHAMR, "mossformer2-librimix-2spk", "mossformer2-wsj0mix-3spk")
+# What family C's config.json may say beside the sizes; any other value is another network.
+FIXED_SETTINGS = {
+    "model_type": "mossformer2",
+    "encoder_in_nchannels": 1,
+    "masknet_numlayers": 1,
+    "masknet_norm": "ln",
+    "masknet_useextralinearlayer": False,
+    "masknet_extraskipconnection": True,
+}
+SIZE_SETTINGS = {
+    "encoder_kernel_size": "kernel_size",
+    "encoder_out_nchannels": "encoder_channels",
+    "masknet_numspks": "num_sources",
+    "intra_numlayers": "num_blocks",
+}
+
+
+@dataclass(frozen=True)
+class TorchCheckpoint:
+    """An official checkpoint in our terms.
+
+    Attributes:
+        family: "A", "B", "C" or "D", as docs/names.md lists them.
+        config: the model's sizes and options.
+        parameters: every parameter and frequency table by dotted name, float32.
+    """
+
+    family: str
+    config: ModelConfig
+    parameters: Parameters
+
+
+def load_torch_checkpoint(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    sample_rate: int | None = None,
+    direct_decoding: bool | None = None,
+) -> TorchCheckpoint:
+    """Loads an official checkpoint: a file, a folder or a state dict of any of the four families.
+
+    Training state (optimizer, epoch, step) is left out.
+
+    Args:
+        source: a checkpoint file, the folder that holds it, or a state dict (bare, or under the key "model").
+        sample_rate: in Hz, instead of the family's.
+        direct_decoding: instead of what the checkpoint's config.json says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not of any family, or does not fit exactly; one error lists everything that differs by its
+            official name.
+    """
+    contents = unwrap(source, "state dict") if isinstance(source, Mapping) else read(Path(source))
+    try:
+        state_dict = {key: to_numpy(key, value) for key, value in strip_wrappers(contents.state_dict).items()}
+        family = recognise_family(state_dict, from_clearervoice=contents.from_clearervoice)
+        options = dict(FAMILY_DEFAULTS[family])
+        if family == "C":
+            options |= _family_c_options(contents, direct_decoding)
+        overrides = {"sample_rate": sample_rate, "direct_decoding": direct_decoding}
+        options |= {name: value for name, value in overrides.items() if value is not None}
+        config, parameters = from_official(state_dict, family, options)
+        if family == "C" and contents.settings is not None:
+            _check_settings(contents.settings, config)
+    except ValueError as error:
+        raise ValueError(f"{contents.source}: {error}") from None
+    return TorchCheckpoint(family, config, parameters)
+
+
+def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: str = "A") -> dict[str, Any]:
+    """Our parameters as an official state dict of torch tensors, for `load_state_dict(..., strict=True)`.
+
+    Args:
+        config: the model's sizes and options.
+        params: every parameter and frequency table, nested or by dotted name.
+        family: "A" (ClearerVoice, also ModelScope) or "C" (Hugging Face mossformer2-*spk).
+
+    Raises:
+        ValueError: the official code cannot hold this config, or the parameters are not its; the message names every
+            field or parameter.
+    """
+    parameters = flatten(params)
+    if problems := parameter_problems(config, parameters):
+        raise ValueError(f"these are not the parameters of the config: {'; '.join(problems)}")
+    state_dict = to_official(config, parameters, family)
+    torch = import_torch()
+    return {name: torch.from_numpy(array) for name, array in state_dict.items()}
+
+
+def save_torch_checkpoint(
+    path: str | os.PathLike[str], config: ModelConfig, params: Mapping[str, Any], family: str = "A"
+) -> None:
+    """Writes a folder as the official code of family A or C expects it; raises as `to_torch_state_dict` does."""
+    folder = Path(path)
+    state_dict = to_torch_state_dict(config, params, family)
+    folder.mkdir(parents=True, exist_ok=True)
+    if family == "A":
+        save(folder / "last_best_checkpoint.pt", {WRAPPED: state_dict})
+        write_atomically(folder / POINTERS[0], b"last_best_checkpoint.pt\n")
+        return
+    save(folder / "pytorch_model.bin", state_dict)
+    settings = {
+        **FIXED_SETTINGS,
+        "config_name": WHAMR if config.direct_decoding else f"mossformer2-{config.num_sources}spk",
+        "sample_rate": config.sample_rate,
+        **{setting: getattr(config, field) for setting, field in SIZE_SETTINGS.items()},
+        # Read by the official constructor, without effect on the network.
+        "masknet_chunksize": 250,
+        "intra_nhead": 8,
+        "intra_dffn": 1024,
+        "intra_dropout": 0,
+        "intra_use_positional": True,
+        "intra_norm_before": True,
+    }
+    write_atomically(folder / "config.json", (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _family_c_options(contents: Contents, direct_decoding: bool | None) -> dict[str, Any]:
+    """Sample rate and decoding, which family C's tensors do not tell; its config.json, or the folder's name, does."""
+    settings = contents.settings or {}
+    source = Path(contents.source)
+    folder = source.parent.name if source.is_file() else source.name
+    name = settings.get("config_name", folder if folder in FAMILY_C_NAMES else None)
+    if name is None and direct_decoding is None:
+        raise ValueError(
+            "there is no config_name (config.json) to say whether the mask net's output is decoded directly; give "
+            "--direct-decoding (direct_decoding=True) for the WHAMR! model, --no-direct-decoding (False) for all others"
+        )
+    options = {"direct_decoding": name == WHAMR}
+    return options | {"sample_rate": settings["sample_rate"]} if "sample_rate" in settings else options
+
+
+def _check_settings(settings: Mapping[str, Any], config: ModelConfig) -> None:
+    """Raises a ValueError that lists every setting of config.json that the tensors contradict."""
+    expected = {**FIXED_SETTINGS, **{setting: getattr(config, field) for setting, field in SIZE_SETTINGS.items()}}
+    wrong = [
+        f"{name} is {settings[name]!r}, but the tensors are of a network with {value!r}"
+        for name, value in expected.items()
+        if name in settings and settings[name] != value
+    ]
+    if wrong:
+        raise ValueError(f"config.json does not fit: {'; '.join(wrong)}")

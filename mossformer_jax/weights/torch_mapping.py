@@ -1,0 +1,200 @@
+"""Official state dicts (of numpy arrays) to our config and parameters and back; strict, by `torch_names`' table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.parameters import Parameters, parameter_shapes
+from mossformer_jax.weights.torch_names import FAMILY_ROOTS, SHARED_BY_ALL_BLOCKS, Rule, official_names, rules
+
+WRAPPERS = (
+    "module.",
+    "model.",
+)  # put before every key by data-parallel training, or by a module that holds the network
+FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "A": {"sample_rate": 16000, "input_level_db": -25.0},
+    "B": {"sample_rate": 8000},
+    "C": {"sample_rate": 8000},
+    "D": {"sample_rate": 8000},
+}
+# Fixed in the official code and not visible in a checkpoint.
+GROUP_SIZE = 256
+# The tensors that tell the sizes, and how many axes each has.
+SIZE_TENSORS = {
+    "encoder.kernel": 3,
+    "mask_net.input_projection.kernel": 3,
+    "mask_net.source_projection.kernel": 3,
+    "mask_net.blocks.attention.to_qk.linear.kernel": 2,
+    "mask_net.blocks.fsmn.input_projection.kernel": 3,
+}
+
+
+def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Removes `module.` and `model.` from the front of the keys where every key has it."""
+    stripped = dict(state_dict)
+    while stripped and (prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in stripped)), None)):
+        stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
+    return stripped
+
+
+def recognise_family(state_dict: Mapping[str, Any], *, from_clearervoice: bool) -> str:
+    """The checkpoint's family, by the names of its blocks; A and B share theirs and differ in their wrapping.
+
+    Raises:
+        ValueError: the names are of no known family.
+    """
+    for family in ("B", "C", "D"):
+        if any(key.startswith(FAMILY_ROOTS[family]["blocks"]) for key in state_dict):
+            return "A" if family == "B" and from_clearervoice else family
+    roots = ", ".join(FAMILY_ROOTS[family]["blocks"] + "*" for family in ("A", "C", "D"))
+    seen = ", ".join(list(state_dict)[:3]) or "nothing"
+    raise ValueError(f"not an official MossFormer checkpoint: it holds no {roots}; it starts with {seen}")
+
+
+def from_official(
+    state_dict: Mapping[str, np.ndarray], family: str, options: Mapping[str, Any]
+) -> tuple[ModelConfig, Parameters]:
+    """Maps one official state dict onto our config and parameters.
+
+    Args:
+        state_dict: arrays by official name, without wrapping prefixes.
+        family: "A", "B", "C" or "D".
+        options: config fields that the tensors do not tell (`sample_rate`, `direct_decoding`, `input_level_db`).
+
+    Raises:
+        ValueError: keys are missing or unknown, shapes differ, numbers are not finite, or the repeated frequency
+            tables differ; one error lists all of them by official name.
+    """
+    roots = FAMILY_ROOTS[family]
+    with_fsmn = any(key.startswith(roots["blocks"] + "fsmn.") for key in state_dict)
+    num_blocks = _count_blocks(state_dict, roots["blocks"])
+    names = {rule: official_names(rule, family, num_blocks) for rule in rules(with_fsmn)}
+
+    problems = _name_problems(state_dict, names)
+    size_problems, sizes = _sizes(state_dict, names)
+    if not size_problems:
+        config = ModelConfig(**sizes, num_blocks=num_blocks, group_size=GROUP_SIZE, **options)
+        problems += _tensor_problems(state_dict, names, parameter_shapes(config))
+    problems += size_problems
+    if problems:
+        raise ValueError("; ".join(problems))
+    return config, {rule.ours: _convert(rule, [state_dict[name] for name in names[rule]]) for rule in names}
+
+
+def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], family: str) -> dict[str, np.ndarray]:
+    """The way back: official names and layouts.
+
+    Raises:
+        ValueError: the official code of the family cannot hold this config; the message names every such field.
+    """
+    if problems := official_limits(config, family):
+        raise ValueError(f"the official code of family {family} cannot hold this model: {'; '.join(problems)}")
+    state_dict = {}
+    for rule in rules(with_fsmn=True):
+        array = np.asarray(parameters[rule.ours], np.float32)
+        for i, name in enumerate(official_names(rule, family, config.num_blocks)):
+            one = array[i] if rule.per_block and rule.ours != SHARED_BY_ALL_BLOCKS else array
+            state_dict[name] = np.array(rule.layout.to_torch(one), order="C")
+    return state_dict
+
+
+def official_limits(config: ModelConfig, family: str) -> list[str]:
+    """The config fields that the official code of family A or C cannot hold."""
+    fixed = {
+        "stride": (config.kernel_size // 2, "half of kernel_size"),
+        "group_size": (GROUP_SIZE, "fixed there"),
+        "query_key_channels": (128, "fixed there"),
+        "fsmn_channels": (256, "fixed there; MossFormer v1 is another class"),
+        "encoder_channels": (config.model_channels, "equal to model_channels: its decoder has that many inputs"),
+    }
+    if family == "A":
+        fixed["direct_decoding"] = (False, "it always multiplies; family C can hold it")
+    elif family != "C":
+        raise ValueError(f"family {family!r} is not one that can be written: A, C")
+    return [
+        f"{field} is {getattr(config, field)}, must be {value} ({why})"
+        for field, (value, why) in fixed.items()
+        if getattr(config, field) != value
+    ]
+
+
+def _count_blocks(state_dict: Mapping[str, Any], root: str) -> int:
+    """How many different block numbers there are; a gap then shows as missing and unknown keys."""
+    numbered = (key.removeprefix(root).split(".") for key in state_dict if key.startswith(root))
+    return len({parts[1] for parts in numbered if parts[0] in ("layers", "fsmn") and len(parts) > 1})
+
+
+def _name_problems(state_dict: Mapping[str, Any], names: Mapping[Rule, list[str]]) -> list[str]:
+    expected = {name for rule_names in names.values() for name in rule_names}
+    problems = []
+    if missing := sorted(expected - state_dict.keys()):
+        problems.append(f"missing {', '.join(missing)}")
+    if unknown := sorted(state_dict.keys() - expected):
+        problems.append(f"unknown {', '.join(unknown)}")
+    return problems
+
+
+def _sizes(state_dict: Mapping[str, np.ndarray], names: Mapping[Rule, list[str]]) -> tuple[list[str], dict[str, Any]]:
+    """The config's sizes, from the shapes of a few tensors; or what is wrong with these."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    problems = []
+    for rule, (name, *_) in names.items():
+        if rule.ours not in SIZE_TENSORS:
+            continue
+        if name not in state_dict:
+            problems.append(f"no sizes can be read without {name}")
+        elif state_dict[name].ndim != SIZE_TENSORS[rule.ours]:
+            problems.append(f"{name} has shape {state_dict[name].shape}, not {SIZE_TENSORS[rule.ours]} axes")
+        else:
+            shapes[rule.ours] = state_dict[name].shape
+    if problems:
+        return problems, {}
+
+    encoder, source_projection = shapes["encoder.kernel"], shapes["mask_net.source_projection.kernel"]
+    model_channels = shapes["mask_net.input_projection.kernel"][0]
+    if source_projection[0] % model_channels:
+        name = "conv1d_out.weight"
+        return [f"{name} has shape {source_projection}, not a multiple of the model's {model_channels} channels"], {}
+    fsmn = shapes.get("mask_net.blocks.fsmn.input_projection.kernel")
+    return [], {
+        "num_sources": source_projection[0] // model_channels,
+        "encoder_channels": encoder[0],
+        "model_channels": model_channels,
+        "kernel_size": encoder[2],
+        "stride": encoder[2] // 2,
+        "query_key_channels": shapes["mask_net.blocks.attention.to_qk.linear.kernel"][0],
+        "fsmn_channels": fsmn[0] if fsmn else None,
+    }
+
+
+def _tensor_problems(
+    state_dict: Mapping[str, np.ndarray], names: Mapping[Rule, list[str]], our_shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    problems = []
+    for rule, rule_names in names.items():
+        shared = rule.ours == SHARED_BY_ALL_BLOCKS
+        ours = our_shapes[rule.ours][1:] if rule.per_block and not shared else our_shapes[rule.ours]
+        expected = rule.layout.torch_shape(ours)
+        for name in rule_names:
+            array = state_dict.get(name)
+            if array is None:
+                continue
+            if array.shape != expected:
+                problems.append(f"{name} has shape {array.shape}, not {expected}")
+            elif not np.issubdtype(array.dtype, np.floating):
+                problems.append(f"{name} has dtype {array.dtype}, not floating point")
+            elif not np.isfinite(array).all():
+                problems.append(f"{name} is not finite")
+            elif shared and not np.array_equal(array, state_dict.get(rule_names[0], array)):
+                problems.append(f"{name} differs from {rule_names[0]}; the network has one table for all blocks")
+    return problems
+
+
+def _convert(rule: Rule, arrays: list[np.ndarray]) -> np.ndarray:
+    converted = [rule.layout.from_torch(array.astype(np.float32)) for array in arrays]
+    stacked = np.stack(converted) if rule.per_block and rule.ours != SHARED_BY_ALL_BLOCKS else converted[0]
+    return np.array(stacked, order="C")

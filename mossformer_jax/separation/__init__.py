@@ -1,0 +1,6 @@
+"""Separation of recordings with a trained model."""
+
+from mossformer_jax.separation.files import SeparatedFile, separate_file
+from mossformer_jax.separation.separator import Separation, Separator, Timings
+
+__all__ = ["SeparatedFile", "Separation", "Separator", "Timings", "separate_file"]

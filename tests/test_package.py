@@ -1,0 +1,83 @@
+"""The package as users get it: a wheel, installed away from the clone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mossformer_jax
+from mossformer_jax.data import read_audio
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def _run(*command: str | Path, **options) -> str:
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_every_public_name_is_there():
+    assert {name: getattr(mossformer_jax, name) for name in mossformer_jax.__all__}
+    assert set(dir(mossformer_jax)) == set(mossformer_jax.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        mossformer_jax.no_such_name  # noqa: B018
+
+
+def test_the_example_mixture_is_the_sum_of_its_sources():
+    mixture, first, second = (
+        read_audio(REPOSITORY / "examples" / f"{n}.wav") for n in ("mixture", "source1", "source2")
+    )
+    assert mixture[1] == first[1] == second[1] == 8000
+    np.testing.assert_allclose(mixture[0], first[0] + second[0], rtol=0, atol=0.5 / 2**15)  # 16-bit rounding
+    assert all(np.abs(waveform).max() > 0.1 for waveform, _ in (first, second))
+    assert np.abs(mixture[0]).max() < 1.0 - 1 / 2**15  # not clipped
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # Without isolation, so that building asks no package index for hatchling.
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    _run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, REPOSITORY)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_package_whole_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = (path for path in REPOSITORY.glob("mossformer_jax/**/*") if path.is_file() and path.suffix != ".pyc")
+    assert "mossformer_jax/py.typed" in names
+    assert {path.relative_to(REPOSITORY).as_posix() for path in files} <= names  # the modules and the assets
+    assert {name.split("/")[0] for name in names} == {
+        "mossformer_jax",
+        f"mossformer_jax-{mossformer_jax.__version__}.dist-info",
+    }
+
+
+@pytest.mark.slow
+def test_the_wheel_separates_outside_the_clone(wheel, tiny_model_folder, tmp_path):
+    """Its dependencies are those of this environment, linked into an empty one; it itself comes from the wheel."""
+    environment = tmp_path / "environment"
+    _run(sys.executable, "-m", "venv", environment)
+    scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+    run = {"cwd": tmp_path, "env": {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}}
+    _run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, **run)
+    site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)})
+    # Python reads no .pth files in a folder linked like this, so that the one there that names the clone has no effect.
+    Path(site_packages, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+
+    location = _run(scripts / "python", "-c", "import mossformer_jax; print(mossformer_jax.__file__)", **run)
+    assert Path(location.strip()).is_relative_to(environment)
+    command = scripts / "mossformer-jax"
+    mixture = REPOSITORY / "examples" / "mixture.wav"
+    _run(command, "separate", mixture, "-o", tmp_path / "out", "--model", tiny_model_folder, **run)
+    assert read_audio(tmp_path / "out" / "mixture_s2.wav")[0].shape == read_audio(mixture)[0].shape

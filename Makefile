@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 INPUTS := pyproject.toml constraints.txt
+# Nothing here may ever install into a Python that is not this clone's own environment.
+export PIP_REQUIRE_VIRTUALENV := true
 
 .PHONY: help setup demo test lint format clean
 
@@ -39,11 +41,12 @@ clean:  ## remove .venv and everything that was made
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A .venv without a working pip (broken off half-way, or its Python is gone) is made anew.
+# A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.
+IS_ENVIRONMENT := import sys, pip; sys.exit(sys.prefix == sys.base_prefix)
 define make_venv
 @[ -n "$(PYTHON)" ] || { echo "no Python found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 @"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("%s is Python %d.%d; mossformer-jax needs 3.11 or newer: install it, or name one: make PYTHON=/path/to/python3" % (sys.executable, v[0], v[1]))'
-$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+$(BIN)/python -c '$(IS_ENVIRONMENT)' >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 endef
 
 $(DEMO_READY): $(INPUTS)

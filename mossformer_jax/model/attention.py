@@ -27,9 +27,9 @@ class OffsetScale(nnx.Module):
         self.gamma = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, param_dtype))
         self.beta = nnx.Param(jnp.zeros(shape, param_dtype))
 
-    def __call__(self, x_bkl: Float[Array, "b k l"]) -> list[Float[Array, "b k l"]]:
+    def __call__(self, x_bkl: Float[Array, "b k l"]) -> Float[Array, "b 4 k l"]:
         gamma, beta = self.gamma[...].astype(x_bkl.dtype), self.beta[...].astype(x_bkl.dtype)
-        return [x_bkl * gamma[copy][:, None] + beta[copy][:, None] for copy in range(self.COPIES)]
+        return x_bkl[:, None] * gamma[..., None] + beta[..., None]
 
 
 def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
@@ -83,7 +83,7 @@ class GatedAttention(nnx.Module):
         # [v | u]: zero on padding, so that padded frames give nothing to either attention.
         vu_bel = zero_padding(self.to_hidden(shifted, frames, key=keys[0]), frames)
         qk_bkl = self.to_qk(shifted, frames, key=keys[1])
-        quad_q, lin_q, quad_k, lin_k = (rotate(copy, rotation) for copy in self.offset_scale(qk_bkl))
+        quad_q, lin_q, quad_k, lin_k = jnp.unstack(rotate(self.offset_scale(qk_bkl), rotation), axis=1)
 
         attended_bel = self._quadratic(quad_q, quad_k, vu_bel, keys[2]) + self._linear(lin_q, lin_k, vu_bel, frames)
         v, u = jnp.split(vu_bel, 2, axis=1)

@@ -19,8 +19,8 @@ from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, zero_padding
 
 CONV_PROJECTION_TAPS = 17
-# Products reduced in one pass over the activations in the kernel's gradient; more spill registers.
-_TAPS_A_PASS = 20
+# Samples in a row of `correlate_channels`: the fastest of 16, 32, 64 and 128 at 17 and at 39 taps.
+BLOCK = 32
 
 
 def uniform_fan_in(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike) -> Array:
@@ -102,23 +102,30 @@ def _depthwise_conv_forward(x_bel: Array, kernel_te: Array, dilation: int) -> tu
 def _depthwise_conv_backward(dilation: int, residuals: tuple[Array, Array], dy_bel: Array) -> tuple[Array, Array]:
     x_bel, kernel_te = residuals
     dx_bel = depthwise_conv(dy_bel, kernel_te[::-1], dilation)
-    taps, length = kernel_te.shape[0], x_bel.shape[-1]
-    reach = dilation * (taps // 2)
-    padded = jnp.pad(x_bel, ((0, 0), (0, 0), (reach, reach))).astype(_accumulator(x_bel))
-    products = [
-        lax.slice_in_dim(padded, dilation * tap, dilation * tap + length, axis=-1) * dy_bel for tap in range(taps)
-    ]
-    passes = -(-taps // _TAPS_A_PASS)
-    size = -(-taps // passes)
-    dkernel = [_sum_each(products[start : start + size]) for start in range(0, taps, size)]
-    return dx_bel, jnp.concatenate(dkernel).astype(kernel_te.dtype)
+    lags_et = correlate_channels(x_bel, dy_bel, reach=dilation * (kernel_te.shape[0] // 2))
+    return dx_bel, lags_et[:, ::dilation].T.astype(kernel_te.dtype)
 
 
-def _sum_each(products: list[Array]) -> Float[Array, "taps e"]:
-    """Sums every `(b, e, l)` product over batch and time in a single pass (one variadic reduction)."""
-    zeros = [jnp.zeros((), product.dtype) for product in products]
-    add = lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True))  # noqa: E731
-    return jnp.stack(lax.reduce(tuple(products), tuple(zeros), add, (0, 2)))
+def correlate_channels(
+    x_bel: Float[Array, "b e l"], y_bel: Float[Array, "b e l"], reach: int
+) -> Float[Array, "e 2*reach+1"]:
+    """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, x zero beyond its ends.
+
+    One reduction a lag runs along the last axis and cannot be vectorised. Here time is cut into rows of BLOCK samples
+    instead: the product of each channel's rows of y with its rows of x holds every lag along a diagonal.
+    """
+    batch, channels, length = x_bel.shape
+    num_rows = -(-length // BLOCK)
+    num_neighbours = -(-(BLOCK + 2 * reach) // BLOCK)
+    width, num_lags = num_neighbours * BLOCK, 2 * reach + 1
+    after = (num_rows + num_neighbours - 1) * BLOCK - length - reach
+    x_rows = jnp.pad(x_bel, ((0, 0), (0, 0), (reach, after))).reshape(batch, channels, -1, BLOCK)
+    x_rows = jnp.concatenate([x_rows[:, :, i : i + num_rows] for i in range(num_neighbours)], axis=-1)
+    y_rows = jnp.pad(y_bel, ((0, 0), (0, 0), (0, num_rows * BLOCK - length))).reshape(batch, channels, -1, BLOCK)
+    products = jnp.einsum("berj,beri->eij", x_rows, y_rows, preferred_element_type=_accumulator(x_bel))
+    # Rows of one column more put lag j - i, a diagonal, into a column.
+    skewed = jnp.pad(products.reshape(channels, -1), ((0, 0), (0, BLOCK))).reshape(channels, BLOCK, width + 1)
+    return skewed[:, :, :num_lags].sum(axis=1)
 
 
 depthwise_conv.defvjp(_depthwise_conv_forward, _depthwise_conv_backward)

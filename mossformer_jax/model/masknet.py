@@ -63,7 +63,7 @@ class MaskNet(nnx.Module):
         self.input_norm = GroupNorm(n, GROUP_NORM_EPS, param_dtype)
         self.input_projection = linear(n, d, use_bias=False)
         self.positions = SinusoidalPositions(d, param_dtype)
-        self.rotary = RotaryPositions(config.rotary_channels)
+        self.rotary = RotaryPositions(config.rotary_channels, config.query_key_channels)
         self.blocks = stack_blocks(config, rngs)
         self.stack_norm = LayerNorm(d, STACK_NORM_EPS, param_dtype)
         self.outer_norm = GroupNorm(d, GROUP_NORM_EPS, param_dtype)

@@ -42,23 +42,28 @@ class SinusoidalPositions(nnx.Module):
 
 
 class RotaryPositions(nnx.Module):
-    """Rotation of the first channels of queries and keys, in interleaved pairs, by the frame's position."""
+    """Rotation of the first channels of queries and keys, in interleaved pairs, by the position of the frame."""
 
-    def __init__(self, channels: int):
-        self.frequencies = Buffer(jnp.asarray(inverse_frequencies(channels)))
+    def __init__(self, rotary_channels: int, channels: int):
+        self.channels = channels
+        self.frequencies = Buffer(jnp.asarray(inverse_frequencies(rotary_channels)))
 
-    def __call__(self, num_frames: int, dtype: DTypeLike) -> tuple[Float[Array, "p l"], Float[Array, "p l"]]:
-        """Cosines and sines of the `p` channel pairs; computed once, used by every block."""
+    def __call__(self, num_frames: int, dtype: DTypeLike) -> tuple[Float[Array, "k l"], Float[Array, "k l"]]:
+        """Tables for `rotate`: a cosine and a signed sine a channel; computed once, used by every block."""
         angles = position_angles(self.frequencies[...], num_frames, dtype)
-        return jnp.cos(angles), jnp.sin(angles)
+        cosines, sines = jnp.cos(angles), jnp.sin(angles)
+        unturned = ((0, self.channels - 2 * len(angles)), (0, 0))
+        cosines_kl = jnp.pad(jnp.repeat(cosines, 2, axis=0), unturned, constant_values=1.0)
+        sines_kl = jnp.pad(jnp.stack([-sines, sines], axis=1).reshape(cosines.shape[0] * 2, num_frames), unturned)
+        return cosines_kl, sines_kl
 
 
-def rotate(x_bkl: Float[Array, "b k l"], rotation: tuple[Array, Array]) -> Float[Array, "b k l"]:
-    """Turns channel pairs (0, 1), (2, 3), ... : `(x0 cos - x1 sin, x1 cos + x0 sin)`; channels beyond them stay."""
-    cosines_pl, sines_pl = rotation
-    num_rotated = 2 * cosines_pl.shape[0]
-    pairs = x_bkl[:, :num_rotated].astype(cosines_pl.dtype)
-    x0, x1 = pairs[:, 0::2], pairs[:, 1::2]
-    turned = jnp.stack([x0 * cosines_pl - x1 * sines_pl, x1 * cosines_pl + x0 * sines_pl], axis=2)
-    turned_bkl = turned.reshape(x_bkl.shape[0], num_rotated, x_bkl.shape[2]).astype(x_bkl.dtype)
-    return jnp.concatenate([turned_bkl, x_bkl[:, num_rotated:]], axis=1)
+def rotate(x_kl: Float[Array, "... k l"], rotation: tuple[Array, Array]) -> Float[Array, "... k l"]:
+    """Turns channel pairs (0, 1), (2, 3), ... : `(x0 cos - x1 sin, x1 cos + x0 sin)`.
+
+    Written without slices or concatenations of single channels, which a CPU cannot vectorise.
+    """
+    cosines_kl, sines_kl = rotation
+    x = x_kl.astype(cosines_kl.dtype)
+    swapped = x.reshape(*x.shape[:-2], -1, 2, x.shape[-1])[..., ::-1, :].reshape(x.shape)
+    return (x * cosines_kl + swapped * sines_kl).astype(x_kl.dtype)

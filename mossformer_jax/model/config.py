@@ -34,7 +34,8 @@ class ModelConfig:
         dtype: compute dtype. Parameters are kept in float32 (float64 for "float64"); norm statistics, positions,
             the encoder and the decoder are never computed in less than float32.
         remat: recompute each block in the backward pass instead of keeping its activations.
-        input_level_db: RMS level in dB that the weights expect of their input; None takes the input raw.
+        input_level_db: level in dB that the weights expect of their input, as the RMS of the samples that are louder
+            than the mean power; None takes the input raw.
 
     Raises:
         ValueError: a field is out of its range; the message names it.

@@ -129,10 +129,17 @@ class Separator:
 
 
 def level_gain(mixture: Float[np.ndarray, " t"], level_db: float | None) -> float:
-    """The factor that brings a signal that is not silent to an RMS level in dB; 1 where the level is None."""
+    """The factor that brings a signal that is not silent to a level in dB; 1 where the level is None.
+
+    Measured as ClearerVoice does: the RMS of the samples that are louder than the mean power, so that pauses do not
+    count.
+    """
     if level_db is None:
         return 1.0
-    return 10 ** (level_db / 20) / float(np.sqrt(np.mean(mixture.astype(np.float64) ** 2)))
+    power = np.square(mixture.astype(np.float64))
+    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
+    loud = power >= min(power.mean(), power.max())
+    return 10 ** (level_db / 20) / float(np.sqrt(power[loud].mean()))
 
 
 def _as_channels(waveform: np.ndarray) -> Float[np.ndarray, "channels t"]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.parameters import Parameters, flatten, parameter_problems
 from mossformer_jax.weights.store import write_atomically
@@ -107,7 +109,7 @@ def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: 
         ValueError: the official code cannot hold this config, or the parameters are not its; the message names every
             field or parameter.
     """
-    parameters = flatten(params)
+    parameters = {name: array.astype(np.float32) for name, array in flatten(params).items()}
     if problems := parameter_problems(config, parameters):
         raise ValueError(f"these are not the parameters of the config: {'; '.join(problems)}")
     state_dict = to_official(config, parameters, family)

@@ -136,13 +136,13 @@ def _load(file: Path) -> Mapping[str, Any]:
 
 
 def to_numpy(key: str, value: Any) -> np.ndarray:
-    """A torch tensor (or array) as an array; half precision becomes float32."""
-    if isinstance(value, np.ndarray):
-        return value
-    if not hasattr(value, "detach"):
+    """A torch tensor or an array as an array; any floating point becomes float32."""
+    if hasattr(value, "detach"):
+        tensor = value.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if not isinstance(value, np.ndarray):
         raise ValueError(f"{key} is a {type(value).__name__}, not a tensor")
-    tensor = value.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
 
 
 def save(file: Path, loaded: Mapping[str, Any]) -> None:

@@ -95,7 +95,7 @@ def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], famil
         raise ValueError(f"the official code of family {family} cannot hold this model: {'; '.join(problems)}")
     state_dict = {}
     for rule in rules(with_fsmn=True):
-        array = np.asarray(parameters[rule.ours], np.float32)
+        array = np.asarray(parameters[rule.ours])
         for i, name in enumerate(official_names(rule, family, config.num_blocks)):
             one = array[i] if rule.per_block and rule.ours != SHARED_BY_ALL_BLOCKS else array
             state_dict[name] = np.array(rule.layout.to_torch(one), order="C")
@@ -195,6 +195,6 @@ def _tensor_problems(
 
 
 def _convert(rule: Rule, arrays: list[np.ndarray]) -> np.ndarray:
-    converted = [rule.layout.from_torch(array.astype(np.float32)) for array in arrays]
+    converted = [rule.layout.from_torch(array) for array in arrays]
     stacked = np.stack(converted) if rule.per_block and rule.ours != SHARED_BY_ALL_BLOCKS else converted[0]
     return np.array(stacked, order="C")

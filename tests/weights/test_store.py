@@ -1,0 +1,194 @@
+"""Our stored format: exact, strict, atomic, and plain about what is wrong."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from mossformer_jax.weights import (
+    build_network,
+    flatten,
+    load_model,
+    load_parameters,
+    parameter_shapes,
+    read_config,
+    save_model,
+    store,
+)
+
+FREQUENCIES = {"mask_net.positions.frequencies", "mask_net.rotary.frequencies"}
+
+
+@pytest.fixture(scope="module")
+def parameters(tiny_model_folder):
+    return load_parameters(tiny_model_folder)[1]
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_config, parameters):
+    save_model(tmp_path / "model", tiny_config, parameters)
+    return tmp_path / "model"
+
+
+def test_a_model_comes_back_bit_for_bit(folder, tiny_config, parameters):
+    config, loaded = load_parameters(folder)
+    assert config == tiny_config
+    assert loaded.keys() == parameters.keys()
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(loaded[name], array, strict=True)
+
+
+def test_state_nested_and_dotted_parameters_are_stored_alike(tmp_path, tiny_config, parameters):
+    state = nnx.state(build_network(tiny_config, parameters))
+    for name, form in (("state", state), ("nested", nnx.to_pure_dict(state)), ("dotted", flatten(state))):
+        save_model(tmp_path / name, tiny_config, form)
+    files = [(tmp_path / name / store.WEIGHTS_FILE).read_bytes() for name in ("state", "nested", "dotted")]
+    assert files[0] == files[1] == files[2]
+
+
+def test_float16_storage_halves_the_file_and_keeps_the_frequency_tables_exact(
+    tmp_path, folder, tiny_config, parameters
+):
+    save_model(tmp_path / "half", tiny_config, parameters, storage="float16")
+    _, loaded = load_parameters(tmp_path / "half")
+    for name, array in parameters.items():
+        exact = array if name in FREQUENCIES else array.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(loaded[name], exact, strict=True)
+    stored = load_file(tmp_path / "half" / store.WEIGHTS_FILE)
+    assert {name for name, array in stored.items() if array.dtype == np.float32} == FREQUENCIES
+
+
+def test_a_value_beyond_float16_is_refused_by_name(tmp_path, tiny_config, parameters):
+    big = parameters | {"mask_net.prelu.slope": np.float32(1e5)}
+    with pytest.raises(ValueError, match=r"not finite in float16: mask_net\.prelu\.slope$"):
+        save_model(tmp_path / "half", tiny_config, big, storage="float16")
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_loaded_model_separates_as_the_network_it_was_saved_from(tiny_model_folder, tiny_config, parameters, rng):
+    network, loaded = build_network(tiny_config, parameters), load_model(tiny_model_folder)
+    mixture_bt = rng.standard_normal((2, 800)).astype(np.float32)
+    lengths_b = np.array([800, 500])
+    expected = jax.jit(lambda mixture_bt, lengths_b: network(mixture_bt, lengths_b))(mixture_bt, lengths_b)
+    # With weights as constants XLA folds some of them: rounding alone, 1e-7 of signals of about 0.1.
+    np.testing.assert_allclose(loaded(mixture_bt, lengths_b), expected, atol=1e-6)
+    assert loaded.config == tiny_config
+    counted = {name: shape for name, shape in parameter_shapes(tiny_config).items() if name not in FREQUENCIES}
+    assert loaded.num_parameters == sum(int(np.prod(shape)) for shape in counted.values())
+
+
+def test_a_loaded_model_refuses_lengths_beyond_the_signal(tiny_model_folder):
+    with pytest.raises(ValueError, match="lengths are"):
+        load_model(tiny_model_folder)(np.zeros((1, 800), np.float32), np.array([900]))
+
+
+def test_missing_unknown_and_misshaped_tensors_are_one_error_that_lists_them_all(folder):
+    file = folder / store.WEIGHTS_FILE
+    tensors = load_file(file)
+    del tensors["encoder.kernel"], tensors["mask_net.output.bias"]
+    tensors["mask_net.extra"] = np.zeros(3, np.float32)
+    tensors["mask_net.stack_norm.scale"] = np.ones(9, np.float32)
+    tensors["mask_net.prelu.slope"] = np.array(np.nan, np.float32)
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        load_parameters(folder)
+    message = str(caught.value)
+    assert str(file) in message
+    assert "missing encoder.kernel, mask_net.output.bias" in message
+    assert "unknown mask_net.extra" in message
+    assert "mask_net.stack_norm.scale has shape (9,), not (8,)" in message
+    assert "mask_net.prelu.slope is not finite" in message
+    assert "\n" not in message
+
+
+def test_a_wrong_dtype_is_named_with_the_right_ones(folder):
+    file = folder / store.WEIGHTS_FILE
+    save_file(load_file(file) | {"mask_net.stack_norm.bias": np.zeros(8, np.int8)}, file)
+    with pytest.raises(ValueError, match=r"mask_net\.stack_norm\.bias is stored as int8, not float32 or float16"):
+        load_parameters(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1000, -1])
+def test_a_truncated_file_is_named(folder, kept):
+    file = folder / store.WEIGHTS_FILE
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"model\.safetensors: cannot be read") as caught:
+        load_model(folder)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_saving_over_a_model_replaces_it_and_leaves_other_files(folder, tiny_config, parameters):
+    (folder / "README.md").write_text("a model card")
+    changed = parameters | {"mask_net.prelu.slope": np.float32(0.5)}
+    save_model(folder, tiny_config, changed)
+    assert load_parameters(folder)[1]["mask_net.prelu.slope"] == 0.5
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", store.CONFIG_FILE, store.WEIGHTS_FILE]
+
+
+def test_a_failed_write_leaves_the_old_model_and_no_debris(folder, tiny_config, parameters, monkeypatch):
+    def full_disk(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_model(folder, tiny_config, parameters | {"mask_net.prelu.slope": np.float32(0.5)})
+    monkeypatch.undo()
+    assert load_parameters(folder)[1]["mask_net.prelu.slope"] == 0.25
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_saving_an_incomplete_model_is_refused_by_name(tmp_path, tiny_config, parameters):
+    incomplete = {name: array for name, array in parameters.items() if name != "decoder.kernel"}
+    with pytest.raises(ValueError, match=r"missing decoder\.kernel"):
+        save_model(tmp_path / "model", tiny_config, incomplete)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_foreign_folder_is_neither_loaded_nor_overwritten(tmp_path, tiny_config, parameters):
+    (tmp_path / "config.json").write_text('{"model_type": "mossformer2"}')
+    with pytest.raises(ValueError, match=r"not a mossformer-jax model folder.*convert_torch_weights\.py --input"):
+        load_model(tmp_path)
+    with pytest.raises(ValueError, match="give another folder"):
+        save_model(tmp_path, tiny_config, parameters)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"model_type": "mossformer2"}
+
+
+def test_a_checkpoint_file_in_place_of_a_folder_is_told_how_to_convert(tmp_path):
+    (tmp_path / "last_best_checkpoint.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"convert_torch_weights\.py --input .*last_best_checkpoint\.pt"):
+        load_model(tmp_path / "last_best_checkpoint.pt")
+
+
+def test_what_is_not_there_is_a_file_not_found_error(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no such model"):
+        load_model(tmp_path / "nothing")
+    monkeypatch.setattr(store, "DEFAULT_MODEL", tmp_path / "assets")
+    with pytest.raises(FileNotFoundError, match="default model is not part of this installation"):
+        load_model("default")
+
+
+def test_a_model_without_its_weights_file_is_named(folder):
+    (folder / store.WEIGHTS_FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: missing"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format_version is 2, this mossformer_jax reads 1"),
+        ({"model": {"num_speakers": 2}}, "unknown model config field 'num_speakers'; did you mean"),
+        ({"model": 3}, '"model" must be an object'),
+    ],
+)
+def test_an_invalid_config_names_the_file_and_the_field(folder, change, message):
+    file = folder / store.CONFIG_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_config(folder)
+    assert str(file) in str(caught.value)

@@ -82,8 +82,9 @@ def load_torch_checkpoint(
     """
     contents = unwrap(source, "state dict") if isinstance(source, Mapping) else read(Path(source))
     try:
-        state_dict = {key: to_numpy(key, value) for key, value in strip_wrappers(contents.state_dict).items()}
-        family = recognise_family(state_dict, from_clearervoice=contents.from_clearervoice)
+        tensors = strip_wrappers(contents.state_dict)
+        family = recognise_family(tensors, from_clearervoice=contents.from_clearervoice)
+        state_dict = {key: to_numpy(key, value) for key, value in tensors.items()}
         options = dict(FAMILY_DEFAULTS[family])
         if family == "C":
             options |= _family_c_options(contents, direct_decoding)

@@ -52,9 +52,10 @@ def read(path: Path) -> Contents:
         raise ValueError(f"{path}: is a mossformer-jax model already; --to-torch converts it to PyTorch")
     file = _find(path) if path.is_dir() else path
     if file.name in POINTERS:
-        named = file.parent / file.read_text(errors="replace").strip().split("\n")[0]
+        name = file.read_text(errors="replace").strip().split("\n")[0]
+        named = file.parent / name
         if not named.is_file():
-            raise FileNotFoundError(f"{file}: names {named.name!r}, which is not beside it")
+            raise FileNotFoundError(f"{file}: names {name!r}, which is not beside it")
         return unwrap(_load(named), str(named), from_clearervoice=True)
     settings = _read_settings(file.parent / "config.json")
     if file.stem not in PARTS:
@@ -141,7 +142,7 @@ def to_numpy(key: str, value: Any) -> np.ndarray:
         tensor = value.detach().cpu()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if not isinstance(value, np.ndarray):
-        raise ValueError(f"{key} is a {type(value).__name__}, not a tensor")
+        raise ValueError(f"{key} is of type {type(value).__name__}, not a tensor")
     return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
 
 

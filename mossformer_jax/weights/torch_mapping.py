@@ -35,7 +35,7 @@ SIZE_TENSORS = {
 
 def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Removes `module.` and `model.` from the front of the keys where every key has it."""
-    stripped = dict(state_dict)
+    stripped = {str(key): value for key, value in state_dict.items()}
     while stripped and (prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in stripped)), None)):
         stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
     return stripped
@@ -72,7 +72,7 @@ def from_official(
     roots = FAMILY_ROOTS[family]
     with_fsmn = any(key.startswith(roots["blocks"] + "fsmn.") for key in state_dict)
     num_blocks = _count_blocks(state_dict, roots["blocks"])
-    names = {rule: official_names(rule, family, num_blocks) for rule in rules(with_fsmn)}
+    names = {rule: _expected_names(rule, family, num_blocks, state_dict) for rule in rules(with_fsmn)}
 
     problems = _name_problems(state_dict, names)
     size_problems, sizes = _sizes(state_dict, names)
@@ -126,6 +126,13 @@ def _count_blocks(state_dict: Mapping[str, Any], root: str) -> int:
     """How many different block numbers there are; a gap then shows as missing and unknown keys."""
     numbered = (key.removeprefix(root).split(".") for key in state_dict if key.startswith(root))
     return len({parts[1] for parts in numbered if parts[0] in ("layers", "fsmn") and len(parts) > 1})
+
+
+def _expected_names(rule: Rule, family: str, num_blocks: int, state_dict: Mapping[str, Any]) -> list[str]:
+    names = official_names(rule, family, num_blocks)
+    if rule.ours == SHARED_BY_ALL_BLOCKS:  # safetensors keeps shared tensors once
+        return [name for name in names if name in state_dict] or names
+    return names
 
 
 def _name_problems(state_dict: Mapping[str, Any], names: Mapping[Rule, list[str]]) -> list[str]:

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from safetensors.torch import save_model as save_module
 
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights import parameter_shapes
@@ -111,6 +112,13 @@ def test_a_safetensors_file_is_read_without_torch(tmp_path, state_dict, monkeypa
     assert load_torch_checkpoint(tmp_path).config == CONFIG
 
 
+def test_a_safetensors_file_that_keeps_shared_tensors_once_is_whole(tmp_path, network, state_dict):
+    save_module(network, str(tmp_path / "model.safetensors"))
+    assert len(load_file(tmp_path / "model.safetensors")) < len(state_dict)
+    checkpoint = load_torch_checkpoint(tmp_path)
+    assert same(checkpoint.parameters, load_torch_checkpoint(state_dict).parameters)
+
+
 def test_without_torch_the_error_says_what_to_install(tmp_path, state_dict, monkeypatch):
     oracle.write_family_b(tmp_path / "b", state_dict)
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -176,6 +184,10 @@ def test_a_tensor_that_tells_the_sizes_may_not_be_missing_or_flat(state_dict, ke
     assert f"{key} has shape" in error_of(state_dict | {key: state_dict[key].flatten()})
 
 
+def test_an_entry_that_is_no_tensor_is_named(state_dict):
+    assert "dec.weight is of type list, not a tensor" in error_of(state_dict | {"dec.weight": [1.0]})
+
+
 def test_a_missing_block_is_listed_by_its_keys(state_dict):
     renumbered = {name.replace("layers.1.", "layers.7."): value for name, value in state_dict.items()}
     renumbered = {name.replace("fsmn.1.", "fsmn.7."): value for name, value in renumbered.items()}
@@ -208,7 +220,7 @@ def test_what_is_no_checkpoint_is_one_clear_line(tmp_path):
     assert "never unpickled" in error_of(tmp_path / "objects.pt")
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
     assert "holds a list, not a state dict" in error_of(tmp_path / "list.pt")
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    torch.save({"weight": torch.zeros(2), 3: 4}, tmp_path / "other.pt")
     assert "not an official MossFormer checkpoint" in error_of(tmp_path / "other.pt")
     assert "holds several checkpoints, give one of" in error_of(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):

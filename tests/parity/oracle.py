@@ -110,7 +110,6 @@ def forward(network: torch.nn.Module, mixture_bt: np.ndarray, direct_decoding: b
     network = DirectDecoding(network) if direct_decoding else network
     with torch.no_grad():
         sources = network(torch.from_numpy(mixture_bt))
-    # The official decoder squeezes a batch of one differently from a larger batch at no length used here.
     return np.stack([source.numpy() for source in sources], axis=1)
 
 

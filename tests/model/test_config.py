@@ -1,0 +1,60 @@
+"""A model config is checked when it is made, and says what is wrong in one line."""
+
+import dataclasses
+
+import pytest
+
+from mossformer_jax.model import PRESETS, ModelConfig
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_its_dict(name):
+    config = ModelConfig.preset(name)
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"no preset 'mossformer3'; there are mossformer2-2spk, .*mossformer-m-2spk"):
+        ModelConfig.preset("mossformer3")
+
+
+def test_a_preset_takes_overrides():
+    assert ModelConfig.preset("mossformer2-3spk", dtype="bfloat16") == ModelConfig(num_sources=3, dtype="bfloat16")
+
+
+def test_an_unknown_field_names_the_nearest_one():
+    with pytest.raises(ValueError, match=r"unknown model config field 'num_block'; did you mean 'num_blocks'\?"):
+        ModelConfig.from_dict({"num_block": 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("num_sources", 0, "1 or more"),
+        ("num_blocks", 2.0, "of type int"),
+        ("num_blocks", True, "of type int"),
+        ("model_channels", 33, "an even number"),
+        ("query_key_channels", 0, "an even number"),
+        ("fsmn_channels", "256", "of type int or None"),
+        ("kernel_size", 12, "a multiple of stride=8"),
+        ("dropout", 1.0, "at least 0 and below 1"),
+        ("dtype", "float16", "one of float32, bfloat16, float64"),
+        ("remat", 1, "of type bool"),
+        ("input_level_db", "-25", "of type float or None"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed):
+    with pytest.raises(ValueError, match=f"field {field}=") as error:
+        ModelConfig(**{field: value})
+    assert allowed in str(error.value)
+    assert repr(value) in str(error.value)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().num_blocks = 3
+
+
+@pytest.mark.parametrize(("num_samples", "num_frames"), [(16, 1), (23, 1), (24, 2), (8000, 999)])
+def test_number_of_frames_is_that_of_an_unpadded_strided_convolution(num_samples, num_frames):
+    assert ModelConfig().num_frames(num_samples) == num_frames

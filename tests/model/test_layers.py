@@ -1,0 +1,103 @@
+"""What the parity tests cannot see of the layers: gradients written by hand, dropout, initialisation, dtypes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model.layers import BLOCK, correlate_channels, depthwise_conv, dropout
+from mossformer_jax.model.norms import ScaleNorm
+from mossformer_jax.model.positions import RotaryPositions, rotate
+
+
+def xla_depthwise_conv(x_bel, kernel_te, dilation):
+    """The same convolution by XLA's own operation, which autodiff knows."""
+    reach = dilation * (kernel_te.shape[0] // 2)
+    return jax.lax.conv_general_dilated(
+        x_bel,
+        kernel_te.T[:, None],
+        window_strides=(1,),
+        padding=[(reach, reach)],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NCW", "OIW", "NCW"),
+        feature_group_count=x_bel.shape[1],
+    )
+
+
+# Lengths below the kernel's reach, below and at the block of the gradient's products, and beyond several of them.
+@pytest.mark.parametrize("length", [1, 5, BLOCK, 3 * BLOCK + 7])
+@pytest.mark.parametrize(("taps", "dilation"), [(17, 1), (39, 2)])
+def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, length, taps, dilation):
+    with jax.enable_x64(True):
+        x, dy = rng.normal(size=(2, 2, 3, length))
+        kernel = rng.normal(size=(taps, 3))
+        y, pull_back = jax.vjp(lambda *inputs: depthwise_conv(*inputs, dilation), x, kernel)
+        expected_y, expected_pull_back = jax.vjp(lambda *inputs: xla_depthwise_conv(*inputs, dilation), x, kernel)
+        np.testing.assert_allclose(y, expected_y, rtol=0, atol=1e-12)  # rounding of sums of 39 terms of size 1
+        for ours, expected in zip(pull_back(dy), expected_pull_back(dy), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_correlation_of_channels_is_the_sum_over_batch_and_time_at_every_lag(rng):
+    x, y = rng.normal(size=(2, 2, 3, 50)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (0, 0), (4, 4)))
+    expected = [(padded[:, :, lag : lag + 50] * y).sum((0, 2)) for lag in range(9)]
+    np.testing.assert_allclose(correlate_channels(x, y, 4), np.stack(expected, axis=1), rtol=0, atol=1e-4)
+
+
+def test_scale_norm_has_a_finite_gradient_at_silence():
+    norm = ScaleNorm(jnp.float32)
+    gradient = jax.grad(lambda x: norm(x).sum())(jnp.zeros((1, 4, 2)))
+    # Below the clamp the norm is a multiplication by 1e5.
+    np.testing.assert_allclose(gradient, 1e5, rtol=1e-6)
+
+
+def test_dropout_without_a_key_changes_nothing_and_with_one_keeps_the_mean():
+    x = jnp.ones((1000, 100))
+    assert dropout(x, 0.1, None) is x
+    dropped = dropout(x, 0.1, jax.random.key(0))
+    assert set(np.unique(dropped)) == {np.float32(0.0), np.float32(1.0 / 0.9)}
+    # Standard error of the share of 100,000 draws: 0.001; five of them.
+    assert float(jnp.mean(dropped == 0.0)) == pytest.approx(0.1, abs=0.005)
+
+
+def test_rotary_embedding_keeps_lengths_and_makes_products_depend_on_the_distance_alone(rng):
+    rotation = RotaryPositions(8, 12)(40, jnp.float32)
+    q, k = (jnp.broadcast_to(jnp.asarray(rng.normal(size=(12, 1)), jnp.float32), (12, 40)) for _ in range(2))
+    products = np.asarray(rotate(q, rotation).T @ rotate(k, rotation))
+    np.testing.assert_allclose(np.diag(products, 5), products[0, 5], rtol=1e-4)
+    assert np.ptp(products[0]) > 0.1 * abs(products[0, 0])
+    np.testing.assert_array_equal(rotate(q, rotation)[8:], q[8:])
+
+
+def test_parameters_start_as_pytorch_draws_them():
+    config = ModelConfig(encoder_channels=48, model_channels=32, num_blocks=2, query_key_channels=16, fsmn_channels=24)
+    state = nnx.to_flat_state(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0)), nnx.Param))
+    values = {".".join(map(str, path)): np.asarray(variable) for path, variable in state}
+    fan_in = {
+        "encoder.kernel": 16,
+        "decoder.kernel": 16,  # PyTorch's fan-in of a transposed convolution to one channel
+        "mask_net.input_projection.kernel": 48,
+        "mask_net.blocks.attention.to_hidden.linear.kernel": 32,
+        "mask_net.blocks.attention.to_hidden.linear.bias": 32,
+        "mask_net.blocks.attention.to_out.linear.kernel": 64,
+        "mask_net.blocks.attention.to_out.conv.kernel": 17,
+        "mask_net.blocks.fsmn.memory.dense.conv1.kernel": 39,
+        "mask_net.blocks.fsmn.memory.dense.conv2.kernel": 78,
+        "mask_net.mask_projection.kernel": 32,
+    }
+    for name, size in fan_in.items():
+        bound = size**-0.5
+        assert np.abs(values[name]).max() <= bound, name
+        # A uniform draw has a standard deviation of bound / sqrt(3); 96 draws and more are within a quarter of it.
+        assert values[name].std() == pytest.approx(bound / 3**0.5, rel=0.25), name
+    assert values["mask_net.blocks.attention.offset_scale.gamma"].std() == pytest.approx(0.02, rel=0.2)
+    starts = {"scale": 1.0, "slope": 0.25, "beta": 0.0}
+    for name, value in values.items():
+        leaf = name.split(".")[-1]
+        if leaf in starts:
+            np.testing.assert_array_equal(value, starts[leaf], err_msg=name)
+    kernel = values["mask_net.blocks.attention.to_hidden.linear.kernel"]
+    assert not np.array_equal(kernel[0], kernel[1]), "every block has its own draw"

@@ -1,0 +1,147 @@
+"""The whole model: what it takes, what it refuses, and that padding, depth and rematerialisation change nothing."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.scoring import pit_si_sdr_loss
+
+CONFIG = ModelConfig(
+    encoder_channels=12, model_channels=8, num_blocks=2, group_size=16, query_key_channels=6, fsmn_channels=10
+)
+
+
+def make(**overrides):
+    """The small model with weights near those of a fresh one, drawn by numpy: JAX would compile every draw."""
+    config = dataclasses.replace(CONFIG, **overrides)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0))))
+    rng = np.random.default_rng(0)
+    draw = lambda shape: jnp.asarray(rng.normal(scale=0.3, size=shape) + (not shape[1:]), jnp.float32)  # noqa: E731
+    return nnx.merge(graphdef, jax.tree.map(lambda leaf: draw(leaf.shape), state))
+
+
+@pytest.fixture(scope="module")
+def separate():
+    """The small model, compiled once a shape: `separate(mixture_bt, lengths_b=None, key=None)`."""
+    graphdef, state = nnx.split(make())
+    run = jax.jit(lambda state, *inputs: nnx.merge(graphdef, state)(*inputs[:2], key=inputs[2]))
+    return lambda mixture, lengths=None, key=None: run(state, mixture, lengths, key)
+
+
+def noise(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def test_sources_are_as_long_as_the_mixture(rng, separate):
+    # Not a multiple of the stride; one frame; less than one group; several.
+    for num_samples in (16, 23, 100, 403):
+        sources = separate(noise(rng, 2, num_samples))
+        assert sources.shape == (2, 2, num_samples)
+        assert np.isfinite(sources).all()
+
+
+def test_silence_gives_silence(separate):
+    np.testing.assert_array_equal(separate(np.zeros((1, 100), np.float32)), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        (np.zeros(100, np.float32), r"shape \(100,\), but must be \(batch, samples\)"),
+        (np.zeros((1, 1, 100), np.float32), r"shape \(1, 1, 100\)"),
+        (np.zeros((1, 100), np.int16), "dtype int16, but must be floating point"),
+        (np.zeros((1, 15), np.float32), "at least kernel_size=16 samples"),
+        (np.zeros((0, 100), np.float32), r"shape \(0, 100\)"),
+    ],
+)
+def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
+    with pytest.raises(ValueError, match=message):
+        make()(mixture)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (np.array([100]), r"shape \(1,\).* must be 2 integers"),
+        (np.array([100.0, 50.0]), "dtype float64"),
+        (np.array([100, 101]), r"\[100, 101\], but must lie between kernel_size=16 and 100"),
+        (np.array([15, 100]), "between kernel_size=16 and 100"),
+    ],
+)
+def test_lengths_that_cannot_be_are_named(lengths, message):
+    with pytest.raises(ValueError, match=message):
+        make()(np.zeros((2, 100), np.float32), lengths)
+
+
+# One sample of padding; a frame that straddles the end; whole groups of padding; one frame of signal.
+@pytest.mark.parametrize("length", [399, 250, 100, 16])
+def test_padding_of_any_content_does_not_change_the_separation(rng, separate, length):
+    mixture = noise(rng, 2, 400)
+    padded = mixture.copy()
+    padded[1, length:] = np.nan
+    batched = separate(padded, np.array([400, length]))
+    # Sums of another order round otherwise; 1e-5 is the bound that every float32 preset keeps.
+    assert relative_error(batched[1:, :, :length], separate(mixture[1:, :length])) < 1e-5
+    np.testing.assert_array_equal(batched[1, :, length:], 0.0)
+
+
+def gradient_of_loss(model, mixture, references, lengths=None):
+    graphdef, state = nnx.split(model)
+    loss = lambda state: pit_si_sdr_loss(nnx.merge(graphdef, state)(mixture, lengths), references, lengths)  # noqa: E731
+    gradients = jax.jit(jax.grad(loss))(state)
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
+
+
+@pytest.fixture(scope="module")
+def loss_gradient():
+    """A mixture of 250 samples, its references and the gradient of the loss with respect to everything."""
+    rng = np.random.default_rng(3)
+    mixture, references = noise(rng, 1, 250), noise(rng, 1, 2, 250)
+    return mixture, references, gradient_of_loss(make(), mixture, references)
+
+
+def test_padding_does_not_change_the_gradient(loss_gradient):
+    mixture, references, expected = loss_gradient
+    padded = [np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 150)], constant_values=np.nan) for x in (mixture, references)]
+    assert relative_error(gradient_of_loss(make(), *padded, np.array([250])), expected) < 1e-4
+
+
+def test_rematerialisation_does_not_change_the_gradient(loss_gradient):
+    mixture, references, expected = loss_gradient
+    assert relative_error(gradient_of_loss(make(remat=True), mixture, references), expected) < 1e-4
+
+
+def relative_error(ours, expected):
+    return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
+
+
+def test_the_program_does_not_grow_with_depth():
+    def num_operations(num_blocks):
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: make(num_blocks=num_blocks)))
+        mixture = jax.ShapeDtypeStruct((1, 200), jnp.float32)
+        return len(jax.jit(lambda s, x: nnx.merge(graphdef, s)(x)).lower(state, mixture).as_text().splitlines())
+
+    assert num_operations(2) == num_operations(24)
+
+
+def test_bfloat16_stays_near_float32(rng, separate):
+    mixture = noise(rng, 1, 400)
+    graphdef, state = nnx.split(make(dtype="bfloat16"))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state)), "parameters stay float32"
+    sources = jax.jit(lambda s, x: nnx.merge(graphdef, s)(x))(state, mixture)
+    assert sources.dtype == jnp.float32
+    # bfloat16 has 8 bits: a step is 0.4 %, and the errors of a few layers add up.
+    assert 1e-5 < relative_error(sources, separate(mixture)) < 0.03
+
+
+def test_dropout_acts_only_with_a_key_and_follows_it(rng, separate):
+    mixture = noise(rng, 1, 400)
+    first, again, other = (separate(mixture, None, jax.random.key(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert relative_error(other, first) > 1e-3
+    assert relative_error(first, separate(mixture)) > 1e-3

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.layers import ConvProjection, dropout
 from mossformer_jax.model.norms import Frames, ScaleNorm, zero_padding
 from mossformer_jax.model.positions import rotate
@@ -22,9 +23,9 @@ class OffsetScale(nnx.Module):
 
     COPIES = 4
 
-    def __init__(self, channels: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, channels: int, *, param_dtype: DTypeLike, draws: Draws):
         shape = (self.COPIES, channels)
-        self.gamma = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape, param_dtype))
+        self.gamma = nnx.Param(draws.normal(shape, 0.02, param_dtype))
         self.beta = nnx.Param(jnp.zeros(shape, param_dtype))
 
     def __call__(self, x_bkl: Float[Array, "b k l"]) -> Float[Array, "b 4 k l"]:
@@ -56,18 +57,18 @@ def join_groups(x_bgds: Float[Array, "b g d s"], length: int) -> Float[Array, "b
 class GatedAttention(nnx.Module):
     """Attends to values and gates with one shared attention, then lets each gate the other."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, draws: Draws):
         channels = config.model_channels
 
         def conv_projection(in_channels: int, out_channels: int) -> ConvProjection:
             norm = ScaleNorm(config.param_dtype)
-            return ConvProjection(in_channels, out_channels, norm=norm, config=config, rngs=rngs)
+            return ConvProjection(in_channels, out_channels, norm=norm, config=config, draws=draws)
 
         self.group_size = config.group_size
         self.dropout_rate = config.dropout
         self.to_hidden = conv_projection(channels, config.hidden_channels)
         self.to_qk = conv_projection(channels, config.query_key_channels)
-        self.offset_scale = OffsetScale(config.query_key_channels, param_dtype=config.param_dtype, rngs=rngs)
+        self.offset_scale = OffsetScale(config.query_key_channels, param_dtype=config.param_dtype, draws=draws)
         self.to_out = conv_projection(config.hidden_channels // 2, channels)
 
     def __call__(

@@ -10,16 +10,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
-from mossformer_jax.model.layers import uniform_fan_in
+from mossformer_jax.model.initial import Draws
 
 
 class Encoder(nnx.Module):
     """Strided convolution and ReLU, no bias, no padding. kernel (kernel_size, n)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, draws: Draws):
         self.stride = config.stride
         shape = (config.kernel_size, config.encoder_channels)
-        self.kernel = nnx.Param(uniform_fan_in(rngs, shape, config.kernel_size, config.param_dtype))
+        self.kernel = nnx.Param(draws.uniform(shape, config.kernel_size, config.param_dtype))
 
     def __call__(self, mixture_bt: Float[Array, "b t"]) -> Float[Array, "b n l"]:
         kernel_tn = self.kernel[...]
@@ -37,11 +37,11 @@ class Decoder(nnx.Module):
     kernel (n, kernel_size), shared by all sources.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, draws: Draws):
         self.stride = config.stride
         shape = (config.encoder_channels, config.kernel_size)
         # PyTorch's fan-in of a transposed convolution with one output channel is its kernel size.
-        self.kernel = nnx.Param(uniform_fan_in(rngs, shape, config.kernel_size, config.param_dtype))
+        self.kernel = nnx.Param(draws.uniform(shape, config.kernel_size, config.param_dtype))
 
     def __call__(self, features_bcnl: Float[Array, "b c n l"], num_samples: int) -> Float[Array, "b c t"]:
         """Decodes, then zero-pads or cuts the end to `num_samples`."""

@@ -14,7 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
-from mossformer_jax.model.layers import ConvProjection, DepthwiseConv, Linear, PReLU, depthwise_conv, uniform_fan_in
+from mossformer_jax.model.initial import Draws
+from mossformer_jax.model.layers import ConvProjection, DepthwiseConv, Linear, PReLU, depthwise_conv
 from mossformer_jax.model.norms import Frames, InstanceNorm, LayerNorm, zero_padding
 
 MEMORY_TAPS = 39
@@ -29,8 +30,8 @@ class PairedConv(nnx.Module):
 
     DILATION = 2
 
-    def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(uniform_fan_in(rngs, (taps, 2, channels), 2 * taps, param_dtype))
+    def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, draws: Draws):
+        self.kernel = nnx.Param(draws.uniform((taps, 2, channels), 2 * taps, param_dtype))
 
     def __call__(self, x_bel: Float[Array, "b 2*e l"]) -> Float[Array, "b e l"]:
         batch, doubled, length = x_bel.shape
@@ -43,11 +44,11 @@ class PairedConv(nnx.Module):
 class DenseMemory(nnx.Module):
     """Two densely connected memory layers: the second sees the first's output and its input, twice as far apart."""
 
-    def __init__(self, channels: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.conv1 = DepthwiseConv(channels, MEMORY_TAPS, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, channels: int, *, param_dtype: DTypeLike, draws: Draws):
+        self.conv1 = DepthwiseConv(channels, MEMORY_TAPS, param_dtype=param_dtype, draws=draws)
         self.norm1 = InstanceNorm(channels, NORM_EPS, param_dtype)
         self.prelu1 = PReLU(channels, param_dtype)
-        self.conv2 = PairedConv(channels, MEMORY_TAPS, param_dtype=param_dtype, rngs=rngs)
+        self.conv2 = PairedConv(channels, MEMORY_TAPS, param_dtype=param_dtype, draws=draws)
         self.norm2 = InstanceNorm(channels, NORM_EPS, param_dtype)
         self.prelu2 = PReLU(channels, param_dtype)
 
@@ -61,10 +62,10 @@ class DenseMemory(nnx.Module):
 class Memory(nnx.Module):
     """`u + DenseMemory(project(relu(linear(u))))`."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.linear = Linear(channels, channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.project = Linear(channels, channels, use_bias=False, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.dense = DenseMemory(channels, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, draws: Draws):
+        self.linear = Linear(channels, channels, dtype=dtype, param_dtype=param_dtype, draws=draws)
+        self.project = Linear(channels, channels, use_bias=False, dtype=dtype, param_dtype=param_dtype, draws=draws)
+        self.dense = DenseMemory(channels, param_dtype=param_dtype, draws=draws)
 
     def __call__(self, u_bfl: Float[Array, "b f l"], frames: Frames | None = None) -> Float[Array, "b f l"]:
         return u_bfl + self.dense(self.project(jax.nn.relu(self.linear(u_bfl))), frames)
@@ -73,23 +74,23 @@ class Memory(nnx.Module):
 class GatedFSMN(nnx.Module):
     """Bottleneck, a memory branch gated by a plain one, and back to the model's width, around a residual."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, draws: Draws):
         if config.fsmn_channels is None:
             raise ValueError("model config field fsmn_channels=None has no FSMN block")
         channels, inner = config.model_channels, config.fsmn_channels
         param_dtype = config.param_dtype
-        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
+        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, draws=draws)
 
         def conv_projection() -> ConvProjection:
             norm = LayerNorm(inner, NORM_EPS, param_dtype)
-            return ConvProjection(inner, inner, norm=norm, config=config, rngs=rngs)
+            return ConvProjection(inner, inner, norm=norm, config=config, draws=draws)
 
         self.input_projection = linear(channels, inner)
         self.input_prelu = PReLU(None, param_dtype)
         self.input_norm = LayerNorm(inner, NORM_EPS, param_dtype)
         self.to_u = conv_projection()
         self.to_v = conv_projection()
-        self.memory = Memory(inner, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
+        self.memory = Memory(inner, dtype=config.compute_dtype, param_dtype=param_dtype, draws=draws)
         self.output_norm = LayerNorm(inner, NORM_EPS, param_dtype)
         self.output_projection = linear(inner, channels)
 

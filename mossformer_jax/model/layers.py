@@ -16,17 +16,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, zero_padding
 
 CONV_PROJECTION_TAPS = 17
 # Samples in a row of `correlate_channels`: the fastest of 16, 32, 64 and 128 at 17 and at 39 taps.
 BLOCK = 32
-
-
-def uniform_fan_in(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike) -> Array:
-    """PyTorch's default for weights and biases: uniform within +-1/sqrt(fan_in)."""
-    bound = fan_in**-0.5
-    return jax.random.uniform(rngs.params(), shape, dtype, -bound, bound)
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
@@ -48,11 +43,11 @@ class Linear(nnx.Module):
         use_bias: bool = True,
         dtype: DTypeLike,
         param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
+        draws: Draws,
     ):
         self.dtype = dtype
-        self.kernel = nnx.Param(uniform_fan_in(rngs, (in_channels, out_channels), in_channels, param_dtype))
-        bias = uniform_fan_in(rngs, (out_channels,), in_channels, param_dtype) if use_bias else None
+        self.kernel = nnx.Param(draws.uniform((in_channels, out_channels), in_channels, param_dtype))
+        bias = draws.uniform((out_channels,), in_channels, param_dtype) if use_bias else None
         self.bias = nnx.Param(bias) if bias is not None else None
 
     def __call__(self, x_bdl: Float[Array, "b d l"]) -> Float[Array, "b e l"]:
@@ -134,8 +129,8 @@ depthwise_conv.defvjp(_depthwise_conv_forward, _depthwise_conv_backward)
 class DepthwiseConv(nnx.Module):
     """Depthwise convolution over time, no bias, zero-padded to keep the length. kernel (taps, channels)."""
 
-    def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(uniform_fan_in(rngs, (taps, channels), taps, param_dtype))
+    def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, draws: Draws):
+        self.kernel = nnx.Param(draws.uniform((taps, channels), taps, param_dtype))
 
     def __call__(self, x_bel: Float[Array, "b e l"]) -> Float[Array, "b e l"]:
         return depthwise_conv(x_bel, self.kernel[...].astype(x_bel.dtype), 1)
@@ -151,12 +146,12 @@ class ConvProjection(nnx.Module):
         *,
         norm: ScaleNorm | LayerNorm,
         config: ModelConfig,
-        rngs: nnx.Rngs,
+        draws: Draws,
     ):
         self.norm = norm
         dtype, param_dtype = config.compute_dtype, config.param_dtype
-        self.linear = Linear(in_channels, out_channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        self.conv = DepthwiseConv(out_channels, CONV_PROJECTION_TAPS, param_dtype=param_dtype, rngs=rngs)
+        self.linear = Linear(in_channels, out_channels, dtype=dtype, param_dtype=param_dtype, draws=draws)
+        self.conv = DepthwiseConv(out_channels, CONV_PROJECTION_TAPS, param_dtype=param_dtype, draws=draws)
         self.dropout_rate = config.dropout
 
     def __call__(

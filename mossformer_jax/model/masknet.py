@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from mossformer_jax.model.attention import GatedAttention
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.fsmn import GatedFSMN
+from mossformer_jax.model.initial import Draws, stack
 from mossformer_jax.model.layers import Linear, PReLU
 from mossformer_jax.model.norms import Frames, GroupNorm, LayerNorm
 from mossformer_jax.model.positions import RotaryPositions, SinusoidalPositions
@@ -24,9 +25,9 @@ STACK_NORM_EPS = 1e-6
 class Block(nnx.Module):
     """Gated attention, then (in MossFormer2) a gated FSMN."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.attention = GatedAttention(config, rngs=rngs)
-        self.fsmn = GatedFSMN(config, rngs=rngs) if config.fsmn_channels is not None else None
+    def __init__(self, config: ModelConfig, *, draws: Draws):
+        self.attention = GatedAttention(config, draws=draws)
+        self.fsmn = GatedFSMN(config, draws=draws) if config.fsmn_channels is not None else None
 
     def __call__(
         self,
@@ -41,21 +42,13 @@ class Block(nnx.Module):
         return x_bdl if self.fsmn is None else self.fsmn(x_bdl, frames, key=key_fsmn)
 
 
-def stack_blocks(config: ModelConfig, rngs: nnx.Rngs) -> Block:
-    """One `Block` whose every parameter has a leading axis of `num_blocks`, each slice with its own draw."""
-    skeleton = nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0)))
-    keys = jax.random.split(rngs.params(), config.num_blocks)
-    parameters = jax.vmap(lambda key: nnx.state(Block(config, rngs=nnx.Rngs(key))))(keys)
-    return nnx.merge(nnx.graphdef(skeleton), parameters)
-
-
 class MaskNet(nnx.Module):
     """Mixture features to one mask a source."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, draws: Draws):
         n, d, c = config.encoder_channels, config.model_channels, config.num_sources
         param_dtype = config.param_dtype
-        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, rngs=rngs)
+        linear = partial(Linear, dtype=config.compute_dtype, param_dtype=param_dtype, draws=draws)
         self.num_sources = c
         self.num_blocks = config.num_blocks
         self.remat = config.remat
@@ -64,7 +57,7 @@ class MaskNet(nnx.Module):
         self.input_projection = linear(n, d, use_bias=False)
         self.positions = SinusoidalPositions(d, param_dtype)
         self.rotary = RotaryPositions(config.rotary_channels, config.query_key_channels)
-        self.blocks = stack_blocks(config, rngs)
+        self.blocks = stack(lambda draws: Block(config, draws=draws), config.num_blocks, draws)
         self.stack_norm = LayerNorm(d, STACK_NORM_EPS, param_dtype)
         self.outer_norm = GroupNorm(d, GROUP_NORM_EPS, param_dtype)
         self.prelu = PReLU(None, param_dtype)

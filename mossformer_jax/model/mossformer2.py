@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.filterbank import Decoder, Encoder
+from mossformer_jax.model.initial import Draws, build_from_one_draw
 from mossformer_jax.model.masknet import MaskNet
 from mossformer_jax.model.norms import Frames, zero_padding
 
@@ -27,9 +28,11 @@ class MossFormer2(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.encoder = Encoder(config, rngs=rngs)
-        self.mask_net = MaskNet(config, rngs=rngs)
-        self.decoder = Decoder(config, rngs=rngs)
+
+        def build(draws: Draws) -> tuple[Encoder, MaskNet, Decoder]:
+            return Encoder(config, draws=draws), MaskNet(config, draws=draws), Decoder(config, draws=draws)
+
+        self.encoder, self.mask_net, self.decoder = build_from_one_draw(build, rngs.params())
 
     def __call__(
         self,

@@ -80,6 +80,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+    if os.name != "posix":
+        return  # elsewhere a folder cannot be opened to be flushed
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

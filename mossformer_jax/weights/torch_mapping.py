@@ -11,10 +11,8 @@ from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.parameters import Parameters, parameter_shapes
 from mossformer_jax.weights.torch_names import FAMILY_ROOTS, SHARED_BY_ALL_BLOCKS, Rule, official_names, rules
 
-WRAPPERS = (
-    "module.",
-    "model.",
-)  # put before every key by data-parallel training, or by a module that holds the network
+# Put before every key by data-parallel training, or by a module that holds the network.
+WRAPPERS = ("module.", "model.")
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "A": {"sample_rate": 16000, "input_level_db": -25.0},
     "B": {"sample_rate": 8000},

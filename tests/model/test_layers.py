@@ -26,9 +26,10 @@ def xla_depthwise_conv(x_bel, kernel_te, dilation):
     )
 
 
-# Lengths below the kernel's reach, below and at the block of the gradient's products, and beyond several of them.
-@pytest.mark.parametrize("length", [1, 5, BLOCK, 3 * BLOCK + 7])
-@pytest.mark.parametrize(("taps", "dilation"), [(17, 1), (39, 2)])
+# Lengths below the kernel's reach, at the block of the gradient's products, and beyond several of them.
+@pytest.mark.parametrize(
+    ("length", "taps", "dilation"), [(1, 17, 1), (5, 39, 2), (BLOCK, 17, 1), (3 * BLOCK + 7, 39, 2)]
+)
 def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, length, taps, dilation):
     with jax.enable_x64(True):
         x, dy = rng.normal(size=(2, 2, 3, length))

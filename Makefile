@@ -44,6 +44,7 @@ clean:  ## remove .venv and everything that was made
 # A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.
 IS_ENVIRONMENT := import sys, pip; sys.exit(sys.prefix == sys.base_prefix)
 define make_venv
+@echo "Setting up $(VENV) (once; a few minutes, mostly downloads)"
 @[ -n "$(PYTHON)" ] || { echo "no Python found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 @"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("%s is Python %d.%d; mossformer-jax needs 3.11 or newer: install it, or name one: make PYTHON=/path/to/python3" % (sys.executable, v[0], v[1]))'
 $(BIN)/python -c '$(IS_ENVIRONMENT)' >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)

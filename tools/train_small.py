@@ -46,6 +46,7 @@ CONFIG = ModelConfig(
     input_level_db=-19.0,
 )
 MIXTURE_RMS_DB = -25.0
+DEV_SECONDS, DEV_BATCHES, DEV_BATCH = 4.0, 10, 4
 ACTIVE_DB = -40.0  # a crop is redrawn while its RMS level is below this: it would be a mixture of one
 
 
@@ -184,7 +185,8 @@ def main() -> None:
 
     train, dev = Speech(args.data, "train"), Speech(args.data, "dev")
     rng = np.random.default_rng(12345)
-    dev_batches = [dev.draw_sources(rng, 4, 4 * CONFIG.sample_rate, args.spread_db) for _ in range(10)]
+    dev_samples = round(DEV_SECONDS * CONFIG.sample_rate)
+    dev_batches = [dev.draw_sources(rng, DEV_BATCH, dev_samples, args.spread_db) for _ in range(DEV_BATCHES)]
     num_samples = round(args.seconds * CONFIG.sample_rate)
     log = open(args.run / "log.txt", "a", buffering=1)  # noqa: SIM115 - lives as long as the run
     losses: list[jax.Array] = []

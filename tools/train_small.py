@@ -110,7 +110,7 @@ def learning_rate(step: jax.Array, args: argparse.Namespace) -> jax.Array:
 
 
 def make_steps(args: argparse.Namespace):
-    """The initial state `(params, optimizer state)` and the compiled training and validation steps."""
+    """The initial parameters, buffers and optimizer state, and the compiled functions of training and validation."""
     graphdef, params, buffers = nnx.split(MossFormer2(CONFIG, rngs=nnx.Rngs(args.seed)), nnx.Param, ...)
     optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam())
 
@@ -133,7 +133,7 @@ def make_steps(args: argparse.Namespace):
         mixture_b1t = jnp.sum(sources_bct, axis=1, keepdims=True)
         return pit_si_sdr(separate(params, sources_bct), sources_bct)[0] - si_sdr(mixture_b1t, sources_bct).mean(-1)
 
-    return params, buffers, optimizer.init(params), train_step, improvement
+    return params, buffers, optimizer.init(params), train_step, improvement, jax.jit(separate)
 
 
 def save_state(run: Path, step: int, state) -> None:
@@ -159,6 +159,20 @@ def validate(improvement, params, batches: list[np.ndarray]) -> float:
     return float(np.mean([improvement(params, batch) for batch in batches]))
 
 
+def level_outputs(separate, params, batches: list[np.ndarray]) -> None:
+    """Scales the decoder so that the sources add up to the mixture as nearly as one gain can make them.
+
+    SI-SDR does not mind how loud a source is, so that training leaves the outputs at any level.
+    """
+    dot, power = 0.0, 0.0
+    for batch in batches:
+        summed = np.asarray(separate(params, batch)).sum(1)
+        dot += float(np.sum(summed * batch.sum(1)))
+        power += float(np.sum(np.square(summed)))
+    params["decoder"]["kernel"] = params["decoder"]["kernel"].replace(params["decoder"]["kernel"][...] * dot / power)
+    print(f"outputs scaled by {dot / power:.3f}")
+
+
 def main() -> None:
     """Trains, or with --export writes what was trained as a stored model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,17 +190,19 @@ def main() -> None:
     args = parser.parse_args()
     args.run.mkdir(parents=True, exist_ok=True)
 
-    params, buffers, optimizer_state, train_step, improvement = make_steps(args)
+    params, buffers, optimizer_state, train_step, improvement, separate = make_steps(args)
     step, (params, optimizer_state) = restore_state(args.run, (params, optimizer_state))
+    dev = Speech(args.data, "dev")
+    rng = np.random.default_rng(12345)
+    dev_samples = round(DEV_SECONDS * CONFIG.sample_rate)
+    dev_batches = [dev.draw_sources(rng, DEV_BATCH, dev_samples, args.spread_db) for _ in range(DEV_BATCHES)]
     if args.export:
+        level_outputs(separate, params, dev_batches)
         save_model(args.export, CONFIG, nnx.merge_state(params, buffers), storage="float16")
         print(f"wrote step {step} to {args.export}")
         return
 
-    train, dev = Speech(args.data, "train"), Speech(args.data, "dev")
-    rng = np.random.default_rng(12345)
-    dev_samples = round(DEV_SECONDS * CONFIG.sample_rate)
-    dev_batches = [dev.draw_sources(rng, DEV_BATCH, dev_samples, args.spread_db) for _ in range(DEV_BATCHES)]
+    train = Speech(args.data, "train")
     num_samples = round(args.seconds * CONFIG.sample_rate)
     log = open(args.run / "log.txt", "a", buffering=1)  # noqa: SIM115 - lives as long as the run
     losses: list[jax.Array] = []

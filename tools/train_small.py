@@ -124,7 +124,7 @@ def make_steps(args: argparse.Namespace):
         rate = learning_rate(step, args)
         new_params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
         # A step whose loss or gradient is not finite changes nothing.
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_state, optimizer_state), loss
 
@@ -204,7 +204,6 @@ def main() -> None:
 
     train = Speech(args.data, "train")
     num_samples = round(args.seconds * CONFIG.sample_rate)
-    log = open(args.run / "log.txt", "a", buffering=1)  # noqa: SIM115 - lives as long as the run
     losses: list[jax.Array] = []
     began, trained = time.time(), 0.0
     while step < args.steps:
@@ -223,7 +222,8 @@ def main() -> None:
             if step % 500 == 0 or step == args.steps:
                 line += f" dev_si_sdri {validate(improvement, params, dev_batches):.3f}"
             print(line, flush=True)
-            log.write(line + "\n")
+            with open(args.run / "log.txt", "a") as log:
+                log.write(line + "\n")
             save_state(args.run, step, (params, optimizer_state))
 
 

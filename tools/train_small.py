@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import time
 from pathlib import Path
@@ -139,9 +138,8 @@ def make_steps(args: argparse.Namespace):
 def save_state(run: Path, step: int, state) -> None:
     """Writes step, parameters and optimizer state, whole or not at all."""
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-    save_file(arrays, run / "state.tmp", metadata={"step": str(step)})
+    save_file(arrays | {"step": np.asarray(step)}, run / "state.tmp")
     os.replace(run / "state.tmp", run / "state.safetensors")
-    (run / "step.json").write_text(json.dumps({"step": step}))
 
 
 def restore_state(run: Path, state):
@@ -151,7 +149,7 @@ def restore_state(run: Path, state):
     arrays = load_file(run / "state.safetensors")
     leaves, structure = jax.tree.flatten(state)
     loaded = [jnp.asarray(arrays[str(i)], leaf.dtype) for i, leaf in enumerate(leaves)]
-    return json.loads((run / "step.json").read_text())["step"], jax.tree.unflatten(structure, loaded)
+    return int(arrays["step"]), jax.tree.unflatten(structure, loaded)
 
 
 def validate(improvement, params, batches: list[np.ndarray]) -> float:
@@ -205,17 +203,15 @@ def main() -> None:
     train = Speech(args.data, "train")
     num_samples = round(args.seconds * CONFIG.sample_rate)
     losses: list[jax.Array] = []
-    began, trained = time.time(), 0.0
+    began = time.time()
     while step < args.steps:
         # Seeded by the step, so that a resumed run sees the batches that it would have seen.
         sources = train.draw_sources(np.random.default_rng((args.seed, step)), args.batch, num_samples, args.spread_db)
-        started = time.time()
         params, optimizer_state, loss = train_step(params, optimizer_state, step, sources)
         losses.append(loss)
         step += 1
         if step % 20 == 0:
-            jax.block_until_ready(loss)
-        trained += time.time() - started
+            jax.block_until_ready(loss)  # or batches would queue up without bound
         if step % 100 == 0 or step == args.steps:
             mean_loss = float(np.mean(losses[-100:]))
             line = f"step {step} loss {mean_loss:.3f} hours {(time.time() - began) / 3600:.3f}"

@@ -1,0 +1,23 @@
+"""What the subcommands share in speaking to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+PROGRAM = "mossformer-jax"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def print_table(rows: Sequence[tuple[str, ...]], left: int) -> None:
+    """Prints rows in aligned columns: the first `left` flush left, the others flush right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())

@@ -106,8 +106,8 @@ def _bad_files(folder):
         ("empty.wav", r"is empty \(0 bytes\)"),
         ("text.wav", r"cannot be read as audio \(.*\); convert it to WAV or FLAC"),
         ("no_samples.wav", "holds no audio"),
-        ("nan.wav", "holds NaN or infinity in 2 of 4 samples, first at sample 2"),
-        ("cut.flac", "cannot be read as audio"),
+        ("nan.wav", "holds NaN or infinity, first at sample 2;"),
+        ("cut.flac", r"damaged or cut short, cannot be read beyond sample \d+ of 40000 \(.+\)"),
     ],
 )
 def test_an_unusable_file_is_one_line_that_names_it(tmp_path, name, message):
@@ -141,11 +141,10 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, stereo, monkeypatch)
     write_audio(tmp_path / "a.wav", stereo, 8000)
     before = (tmp_path / "a.wav").read_bytes()
 
-    def break_off(unfinished, *_, **__):
-        unfinished.write_bytes(b"half")
+    def break_off(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(soundfile, "write", break_off)
+    monkeypatch.setattr(soundfile.SoundFile, "write", break_off)
     with pytest.raises(KeyboardInterrupt):
         write_audio(tmp_path / "a.wav", stereo / 2, 8000)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]

@@ -1,0 +1,89 @@
+"""Sample rates: resample a waveform that is there whole, or that comes in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+
+
+def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) -> Float[np.ndarray, "*c u"]:
+    """Resamples the last axis with a linear-phase filter (soxr, very high quality), without delay.
+
+    Args:
+        waveform: (t,) or (channels, t), float32 or float64, which is kept.
+        from_rate: its sample rate in Hz.
+        to_rate: the wanted sample rate in Hz.
+
+    Returns:
+        The resampled waveform, exactly round(t * to_rate / from_rate) samples long (halves round up).
+
+    Raises:
+        ValueError: a rate is not a positive whole number.
+    """
+    check_sample_rate(from_rate)
+    check_sample_rate(to_rate)
+    if from_rate == to_rate:
+        return waveform
+    length = resampled_length(waveform.shape[-1], from_rate, to_rate)
+    return fit_length(soxr.resample(waveform.T, from_rate, to_rate, quality="VHQ").T, length)
+
+
+def resample_blocks(
+    blocks: Iterable[Float[np.ndarray, "channels t"]], from_rate: int, to_rate: int
+) -> Iterator[Float[np.ndarray, "channels u"]]:
+    """Resamples a waveform that comes in blocks: put together, the result is that of `resample` of the whole.
+
+    Args:
+        blocks: the waveform, in blocks of any lengths, of one number of channels and one dtype (float32 or float64).
+        from_rate: its sample rate in Hz.
+        to_rate: the wanted sample rate in Hz.
+
+    Yields:
+        Blocks of other lengths, together exactly round(t * to_rate / from_rate) samples long (halves round up).
+
+    Raises:
+        ValueError: a rate is not a positive whole number.
+    """
+    check_sample_rate(from_rate)
+    check_sample_rate(to_rate)
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    num_read = num_yielded = 0
+    stream = None
+    for block in blocks:
+        if stream is None:
+            stream = soxr.ResampleStream(from_rate, to_rate, len(block), dtype=block.dtype, quality="VHQ")
+            no_samples = np.zeros((0, len(block)), block.dtype)
+        num_read += block.shape[1]
+        resampled = stream.resample_chunk(np.ascontiguousarray(block.T)).T
+        num_yielded += resampled.shape[1]
+        if resampled.size:
+            yield resampled
+    if stream is None:
+        return
+    rest = stream.resample_chunk(no_samples, last=True).T
+    rest = fit_length(rest, resampled_length(num_read, from_rate, to_rate) - num_yielded)
+    if rest.size:
+        yield rest
+
+
+def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
+    """How many samples `num_samples` become at another rate: round(num_samples * to_rate / from_rate), halves up."""
+    return (2 * num_samples * to_rate + from_rate) // (2 * from_rate)
+
+
+def fit_length(waveform: Float[np.ndarray, "*c t"], length: int) -> Float[np.ndarray, "*c u"]:
+    """Cuts the end of the last axis, or pads it with zeros, to `length` samples."""
+    missing = max(length - waveform.shape[-1], 0)
+    padding = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
+    return np.pad(waveform[..., :length], padding)
+
+
+def check_sample_rate(sample_rate: int) -> None:
+    """Raises a ValueError unless `sample_rate` is a positive whole number."""
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer) or sample_rate <= 0:
+        raise ValueError(f"sample rate {sample_rate!r} is not allowed: must be a positive whole number of Hz")

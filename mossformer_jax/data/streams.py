@@ -1,0 +1,276 @@
+"""Audio files in blocks: recordings of any length are read and written without ever being held whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+from mossformer_jax.data.resampling import check_sample_rate, resample_blocks
+
+__all__ = ["AudioReader", "AudioWriter", "resample_blocks"]
+
+PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+SUBTYPES = (*PCM_BITS, "FLOAT")
+FORMATS = ("WAV", "FLAC")
+# What the 32-bit sizes of a WAV file can count, less room for its header.
+MAX_WAV_BYTES = 2**32 - 2**12
+
+# libsndfile's log has the size that a header declares beside the size that the file allows, where they differ.
+_DECLARED_SIZE = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Programs that write WAV into a pipe declare one of these, because they cannot come back and fill in the length.
+_LENGTH_NOT_KNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)
+_FRAMES_NOT_KNOWN = 2**63 - 1
+
+
+class AudioReader:
+    """An audio file (WAV, FLAC, Ogg, MP3 and whatever else libsndfile knows), read block by block in a `with` block.
+
+    Attributes:
+        path: the file.
+        sample_rate: in Hz.
+        num_channels: how many channels it has.
+        num_samples: samples of a channel, as the header declares them. An MP3 file can turn out to have fewer.
+        warning: one line where the file seems to be cut short and what is left of it is read, otherwise None. Where
+            only reading shows it, it is set once `blocks` has come to the end.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Opens the file and reads its header.
+
+        Args:
+            path: the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            PermissionError: it may not be read.
+            ValueError: it is a folder, is empty, is no audio, or does not say how long it is.
+        """
+        self.path = Path(path)
+        _check_file(self.path)
+        try:
+            self._file = soundfile.SoundFile(self.path)
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
+            raise ValueError(
+                f"{self.path}: cannot be read as audio ({_reason(error)}); convert it to WAV or FLAC"
+            ) from error
+        self.sample_rate: int = self._file.samplerate
+        self.num_channels: int = self._file.channels
+        self.num_samples: int = self._file.frames
+        self.warning = self._cut_short()
+        if self.num_samples == _FRAMES_NOT_KNOWN:
+            self._file.close()
+            raise ValueError(
+                f"{self.path}: its header does not say how long it is (it was written into a pipe); "
+                "convert it again, from file to file"
+            )
+        if self.num_samples == 0:
+            self._file.close()
+            raise ValueError(self._no_audio())
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def blocks(self, num_samples: int) -> Iterator[Float[np.ndarray, "channels t"]]:
+        """Reads the file from its start to its end.
+
+        Args:
+            num_samples: how many samples a block has; the last one can have fewer.
+
+        Yields:
+            (channels, t), float32, integer formats scaled to within +-1.
+
+        Raises:
+            ValueError: the file is damaged, or holds NaN or infinity; the first such sample is named.
+        """
+        start = 0
+        self._file.seek(0)
+        while len(frames := self._read(num_samples, start)):
+            finite = np.isfinite(frames).all(axis=1)
+            if not finite.all():
+                raise ValueError(
+                    f"{self.path}: holds NaN or infinity, first at sample {start + finite.argmin()}; "
+                    "write it again from a clean source"
+                )
+            yield np.ascontiguousarray(frames.T)
+            start += len(frames)
+        if start == 0:
+            raise ValueError(self._no_audio())
+        if start < self.num_samples:
+            self.warning = (
+                f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, {start} are "
+                "there and are used"
+            )
+
+    def _read(self, num_samples: int, start: int) -> np.ndarray:
+        try:
+            return self._file.read(num_samples, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(
+                f"{self.path}: is damaged or cut short, cannot be read beyond sample {start} of {self.num_samples} "
+                f"({_reason(error)}); copy or convert it again"
+            ) from error
+
+    def _no_audio(self) -> str:
+        return f"{self.path}: holds no audio (0 samples at {self.sample_rate} Hz); record or copy it again"
+
+    def _cut_short(self) -> str | None:
+        for declared, found in _DECLARED_SIZE.findall(self._file.extra_info):
+            if int(declared) > int(found) and int(declared) not in _LENGTH_NOT_KNOWN:
+                return (
+                    f"{self.path}: seems to be cut short: its header declares {declared} bytes, {found} are there "
+                    "and are used"
+                )
+        return None
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name one audio file in it")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; check the path")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path}: no permission to read it; change its mode or owner")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without its own prefix and full stop."""
+    return getattr(error, "error_string", str(error)).strip().rstrip(".")
+
+
+class AudioWriter:
+    """An audio file that is written block by block in a `with` block, and appears under its name only when complete.
+
+    Until then it lies beside it as `.NAME.PID.part`. An exception in the `with` block (a keyboard interrupt, too)
+    removes it, and an older file of that name stays as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sample_rate: int,
+        subtype: str = "PCM_16",
+        num_channels: int = 1,
+        num_samples: int | None = None,
+    ):
+        """Checks that such a file can be written.
+
+        Args:
+            path: the file, its name ending in .wav or .flac, in a folder that exists; it is replaced if it is there.
+            sample_rate: in Hz.
+            subtype: PCM_16, PCM_24, PCM_32 (within +-1) or FLOAT (any level); FLAC has the first two.
+            num_channels: how many channels it gets.
+            num_samples: how many samples a channel will get, where that is known: a WAV file too large for its 32-bit
+                sizes (4 GiB) is then written as RF64, which has 64-bit sizes.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: the suffix or the subtype is unknown, the two do not go together, the sample rate is not a
+                positive whole number, or the path is a folder.
+        """
+        self.path = Path(path)
+        self._format = self.path.suffix.lstrip(".").upper()
+        if subtype not in SUBTYPES:
+            raise ValueError(f"subtype {subtype!r} is unknown; choose one of {', '.join(SUBTYPES)}")
+        if self._format not in FORMATS or not soundfile.check_format(self._format, subtype):
+            raise ValueError(
+                f"{self.path}: cannot hold {subtype}; end its name in .wav, or in .flac for PCM_16 and PCM_24"
+            )
+        check_sample_rate(sample_rate)
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"{self.path}: not written, there is no folder {self.path.parent}; make it first")
+        if self.path.is_dir():
+            raise ValueError(f"{self.path}: not written, it is a folder; give another name")
+        self._sample_rate, self._subtype, self._num_channels = int(sample_rate), subtype, num_channels
+        self._bytes_per_sample = num_channels * PCM_BITS.get(subtype, 32) // 8
+        self._num_written = 0
+        if self._is_too_large(num_samples or 0):
+            self._format = "RF64"
+        self._unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> AudioWriter:
+        with self._named_errors():
+            self._file = soundfile.SoundFile(
+                self._unfinished, "w", self._sample_rate, self._num_channels, self._subtype, format=self._format
+            )
+        return self
+
+    def write(self, waveform: Float[np.ndarray, "channels t"]) -> None:
+        """Appends a block.
+
+        Raises:
+            ValueError: it has another number of channels, holds NaN or infinity, or goes beyond +-1 where the subtype
+                would clip it; or the file would outgrow its format, or the disk is full.
+        """
+        waveform = np.asarray(waveform)
+        if waveform.ndim != 2 or len(waveform) != self._num_channels:
+            raise ValueError(
+                f"{self.path}: not written, a block has shape {waveform.shape}; "
+                f"must be (channels, t) with {self._num_channels} channel(s)"
+            )
+        peak = np.abs(waveform).max(initial=0.0)
+        if not np.isfinite(peak):
+            raise ValueError(f"{self.path}: not written, the waveform holds NaN or infinity")
+        if self._subtype in PCM_BITS and peak > 1.0:
+            raise ValueError(
+                f"{self.path}: not written, {self._subtype} would clip a peak of {peak:.3g}; scale it, or use FLOAT"
+            )
+        self._num_written += waveform.shape[1]
+        if self._is_too_large(self._num_written):
+            raise ValueError(
+                f"{self.path}: not written, it would pass the 4 GiB that a WAV file can hold; write FLAC, or say at "
+                "the start how many samples will come"
+            )
+        bits = PCM_BITS.get(self._subtype)
+        samples = _quantise(waveform, bits) if bits else waveform.astype(np.float32)
+        with self._named_errors():
+            self._file.write(samples.T)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                with suppress(soundfile.LibsndfileError):
+                    self._file.close()
+                return
+            with self._named_errors():
+                self._file.close()
+            with self._unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self._unfinished, self.path)
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+
+    def _is_too_large(self, num_samples: int) -> bool:
+        return self._format == "WAV" and num_samples * self._bytes_per_sample > MAX_WAV_BYTES
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        # AssertionError: soundfile's answer to a FLAC block that did not fit on the disk.
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            reason = _reason(error) or "incomplete write"
+            raise ValueError(
+                f"{self.path}: cannot be written ({reason}); check the folder's permissions and free space"
+            ) from error
+
+
+def _quantise(waveform: np.ndarray, bits: int) -> np.ndarray:
+    """Rounds to the nearest step of `bits`-bit PCM, as int32; libsndfile by itself rounds down in WAV."""
+    steps = 2.0 ** (bits - 1)
+    levels = np.clip(np.rint(waveform.astype(np.float64) * steps), -steps, steps - 1)
+    return (levels * 2.0 ** (32 - bits)).astype(np.int32)

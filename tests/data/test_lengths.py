@@ -1,0 +1,35 @@
+"""The ladder of static sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mossformer_jax.data.lengths import Ladder
+
+
+def test_a_size_is_rounded_up_to_the_lowest_rung_that_holds_it():
+    ladder = Ladder(step=100, growth=1.5)
+    rungs = ladder.rungs(1000)
+    assert rungs == [100, 200, 300, 400, 600, 900, 1300]
+    for size in range(1, 1301):
+        assert ladder.rung(size) == min(rung for rung in rungs if rung >= size)
+
+
+def test_batches_go_by_powers_of_two():
+    assert Ladder(step=1, growth=2.0).rungs(9) == [1, 2, 4, 8, 16]
+
+
+def test_any_number_of_lengths_shares_few_rungs_and_little_padding():
+    ladder = Ladder(step=2048)
+    lengths = range(16, 60 * 8000, 37)
+    rungs = {ladder.rung(length) for length in lengths}
+    assert rungs == set(ladder.rungs(lengths[-1]))
+    assert len(rungs) <= 24
+    assert all(ladder.rung(length) <= 1.25 * length + 2048 for length in lengths)
+    assert all(ladder.rung(length) < 1.25 * length for length in lengths if length > 4 * 2048)
+
+
+@pytest.mark.parametrize(("step", "growth"), [(0, 1.25), (-1, 2.0), (1, 1.0), (1, float("nan"))])
+def test_an_impossible_ladder_is_named(step, growth):
+    with pytest.raises(ValueError, match=r"ladder (step|growth)=\S+ is not allowed"):
+        Ladder(step, growth)

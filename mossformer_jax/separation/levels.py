@@ -1,0 +1,114 @@
+"""Levels: what the network expects, what the listener gets, and outputs that are nobody's voice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+SCALES = ("mixture", "peak", "rms", "none")
+# Leaves room for the overshoot of a converter; the official scripts use it as well.
+SAFE_PEAK = 0.99
+NEAR_SILENT_DB = -40.0
+DUPLICATE_CORRELATION = 0.95
+
+
+def loudness(blocks: Callable[[], Iterable[Float[np.ndarray, "*rows t"]]]) -> float:
+    """RMS of the samples that are louder than the mean power, so that pauses do not count (ClearerVoice's measure).
+
+    Args:
+        blocks: gives the signal block after block; it is called twice. All rows count alike.
+    """
+    total, count, peak = 0.0, 0, 0.0
+    for block in blocks():
+        power = np.square(block.astype(np.float64))
+        total, count, peak = total + power.sum(), count + power.size, max(peak, power.max(initial=0.0))
+    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
+    threshold = min(total / count, peak)
+    loud_total, loud_count = 0.0, 0
+    for block in blocks():
+        power = np.square(block.astype(np.float64))
+        loud = power[power >= threshold]
+        loud_total, loud_count = loud_total + loud.sum(), loud_count + loud.size
+    return float(np.sqrt(loud_total / loud_count))
+
+
+def input_gain(loudness: float, level_db: float | None) -> float:
+    """The factor that brings a signal of this loudness (above 0) to a level in dB; 1 where the level is None."""
+    return 1.0 if level_db is None else 10 ** (level_db / 20) / loudness
+
+
+class SourceStatistics:
+    """Peak, power and likeness of the sources of one recording, gathered block after block.
+
+    Args:
+        num_sources: how many.
+
+    Attributes:
+        peak: of each source, (c,).
+        num_samples: gathered so far, over all channels.
+    """
+
+    def __init__(self, num_sources: int):
+        self.peak = np.zeros(num_sources)
+        self.num_samples = 0
+        self._products = np.zeros((num_sources, num_sources))
+
+    def add(self, sources: Float[np.ndarray, "c k t"]) -> None:
+        """Takes the next block of the sources."""
+        rows = sources.reshape(len(sources), -1).astype(np.float64)
+        self.peak = np.maximum(self.peak, np.abs(rows).max(axis=1, initial=0.0))
+        self.num_samples += rows.shape[1]
+        self._products += rows @ rows.T
+
+    @property
+    def rms(self) -> Float[np.ndarray, " c"]:
+        """Root of the mean power of each source."""
+        return np.sqrt(np.diag(self._products) / max(self.num_samples, 1))
+
+    @property
+    def near_silent(self) -> np.ndarray:
+        """Which sources are more than 40 dB below the loudest one, (c,)."""
+        return self.rms <= self.rms.max() * 10 ** (NEAR_SILENT_DB / 20)
+
+    def warnings(self) -> Iterator[str]:
+        """What a listener should know: sources that are nearly silent, or nearly copies of each other."""
+        near_silent, rms = self.near_silent, self.rms
+        if not rms.any():
+            return
+        for source in np.flatnonzero(near_silent):
+            below = f"{20 * np.log10(rms.max() / rms[source]):.0f} dB below the loudest" if rms[source] else "silent"
+            yield f"source {source + 1} is {below}: fewer speakers than sources?"
+        for first, second in itertools.combinations(np.flatnonzero(~near_silent), 2):
+            likeness = abs(self._products[first, second]) / (rms[first] * rms[second] * self.num_samples)
+            if likeness > DUPLICATE_CORRELATION:
+                yield (
+                    f"sources {first + 1} and {second + 1} are nearly the same (correlation {likeness:.2f}): "
+                    "fewer speakers than sources?"
+                )
+
+
+def output_gains(
+    scale: str, statistics: SourceStatistics, mixture_rms: float, input_gain: float
+) -> Float[np.ndarray, " c"]:
+    """The factor on each of the network's outputs.
+
+    Args:
+        scale: "mixture" undoes the gain on the input, so that sources have their level in the mixture; "peak" gives all
+            one gain, with which the loudest peaks just below full scale; "rms" brings each source to the mixture's RMS
+            (as ClearerVoice does), but near-silent ones only back to the mixture's level; "none" leaves them alone.
+        statistics: of the network's outputs.
+        mixture_rms: of the recording.
+        input_gain: the factor that was on the network's input.
+    """
+    undone = np.full(len(statistics.peak), 1.0 / input_gain)
+    if scale == "none":
+        return np.ones_like(undone)
+    if scale == "mixture" or not statistics.peak.any():
+        return undone
+    if scale == "peak":
+        return np.full(len(undone), SAFE_PEAK / statistics.peak.max())
+    rms = statistics.rms
+    return np.where(statistics.near_silent, undone, mixture_rms / np.where(rms > 0, rms, 1.0))

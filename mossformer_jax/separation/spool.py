@@ -1,0 +1,49 @@
+"""Audio on its way between two passes, of any length in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+
+import numpy as np
+from jaxtyping import Float
+
+MEMORY_BYTES = 64 * 2**20
+
+
+class Spool:
+    """A float32 waveform that grows along time and can be read back anywhere.
+
+    The first 64 MiB stay in memory; beyond that it moves to a temporary file (in the folder that TMPDIR names), which
+    vanishes with it, even where the process is killed.
+
+    Args:
+        rows: shape without time, for example (channels,) or (sources, channels).
+
+    Attributes:
+        length: samples held.
+    """
+
+    def __init__(self, rows: tuple[int, ...]):
+        self.length = 0
+        self._rows = rows
+        self._sample_bytes = int(np.prod(rows)) * 4
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+
+    def append(self, waveform: Float[np.ndarray, "*rows t"]) -> None:
+        """Adds samples at the end.
+
+        Raises:
+            OSError: the disk with the temporary file is full.
+        """
+        samples = np.moveaxis(waveform, -1, 0)
+        self._file.seek(self.length * self._sample_bytes)
+        self._file.write(np.ascontiguousarray(samples, np.float32).data.cast("B"))
+        self.length += len(samples)
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "*rows t"]:
+        """The samples from `start` to before `stop`."""
+        self._file.seek(start * self._sample_bytes)
+        samples = np.frombuffer(self._file.read((stop - start) * self._sample_bytes), np.float32)
+        return np.moveaxis(samples.reshape(-1, *self._rows), 0, -1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -14,6 +16,13 @@ from mossformer_jax.model import ModelConfig, MossFormer2
 from mossformer_jax.model.mossformer2 import check_mixture
 from mossformer_jax.weights.parameters import Parameters, build_network, count_parameters
 from mossformer_jax.weights.store import load_parameters
+
+
+class CompiledModel(Protocol):
+    """The network compiled for one shape of padded mixtures."""
+
+    def __call__(self, mixture_bt: ArrayLike, lengths_b: ArrayLike) -> Float[Array, "b c t"]:
+        """Separates float32 mixtures of exactly that shape; lengths are int32."""
 
 
 class LoadedModel:
@@ -31,6 +40,11 @@ class LoadedModel:
         self._separate = jax.jit(
             lambda state, mixture_bt, lengths_b: nnx.merge(self._graphdef, state)(mixture_bt, lengths_b)
         )
+
+    @property
+    def device(self) -> jax.Device:
+        """Where the weights are."""
+        return next(iter(jax.tree.leaves(self._state)[0].devices()))
 
     @property
     def network(self) -> MossFormer2:
@@ -56,6 +70,13 @@ class LoadedModel:
         lengths = None if lengths_b is None else jnp.asarray(lengths_b)
         check_mixture(mixture, lengths, self.config)
         return self._separate(self._state, mixture, lengths)
+
+    def compile(self, batch: int, num_samples: int) -> CompiledModel:
+        """Compiles the network for padded mixtures of one shape, ahead of its use."""
+        mixture = jax.ShapeDtypeStruct((batch, num_samples), np.float32)
+        lengths = jax.ShapeDtypeStruct((batch,), np.int32)
+        program = self._separate.lower(self._state, mixture, lengths).compile()
+        return lambda mixture_bt, lengths_b: program(self._state, mixture_bt, lengths_b)
 
 
 def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:

@@ -1,0 +1,123 @@
+"""The network behind a few static shapes: any mixtures in, compiled once a rung of the ladder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights import LoadedModel
+from mossformer_jax.weights.loaded import CompiledModel
+
+CPU_MEMORY = 1e9
+DEVICE_SHARE = 0.5
+ACCELERATOR_BATCH = 8
+
+
+class Network:
+    """Separates mixtures of any lengths, a batch at a time, in compiled programs of few shapes.
+
+    Lengths are rounded up to whole groups of frames on a geometric ladder, batches to powers of two. Padding changes
+    nothing, so that a separation does not depend on its rung or on its neighbours in the batch.
+
+    Args:
+        model: the network and its weights.
+        memory: bytes for the activations; None takes 1 GB on a CPU, half of the device's memory elsewhere.
+        batch_size: most windows in one call; None takes 1 on a CPU, where more gain nothing, and 8 elsewhere.
+
+    Attributes:
+        config: the model's sizes and options.
+        memory: bytes for the activations, or None where the device does not tell how much it has.
+        batch_size: most mixtures in one call.
+    """
+
+    def __init__(self, model: LoadedModel, memory: float | None = None, batch_size: int | None = None):
+        self.config = model.config
+        on_cpu = model.device.platform == "cpu"
+        self.memory = device_memory(model.device) if memory is None else memory
+        self.batch_size = (1 if on_cpu else ACCELERATOR_BATCH) if batch_size is None else batch_size
+        self._lengths = Ladder(self.config.group_size * self.config.stride)
+        self._batches = Ladder(1, growth=2.0)
+        self._model = model
+        self._programs: dict[tuple[int, int], CompiledModel] = {}
+        self._lock = threading.Lock()
+
+    def padded_length(self, num_samples: int) -> int:
+        """The rung for a mixture, in samples."""
+        return self._lengths.rung(num_samples)
+
+    def fits(self, num_samples: int, batch: int = 1) -> bool:
+        """Whether mixtures of this padded length are within the memory budget."""
+        return self.memory is None or activation_bytes(self.config, batch, num_samples) <= self.memory
+
+    def largest_batch(self, num_samples: int) -> int:
+        """The most mixtures of this padded length that one call may take, at least 1."""
+        batches = range(self.batch_size, 1, -1)
+        return next((batch for batch in batches if self.fits(num_samples, self._batches.rung(batch))), 1)
+
+    def compile(self, batch: int, num_samples: int) -> tuple[CompiledModel, float]:
+        """The program for a padded shape, and the seconds that compiling took (0 where it had been compiled)."""
+        shape = batch, num_samples
+        if shape in self._programs:
+            return self._programs[shape], 0.0
+        start = time.perf_counter()
+        with self._lock:  # threads that want the same shape wait for one of them to compile it
+            if shape not in self._programs:
+                self._programs[shape] = self._model.compile(batch, num_samples)
+        return self._programs[shape], time.perf_counter() - start
+
+    def __call__(
+        self, mixtures: Sequence[Float[np.ndarray, " t"]], num_samples: int
+    ) -> tuple[list[Float[np.ndarray, "c t"]], float]:
+        """Separates a batch.
+
+        Args:
+            mixtures: at the level that the weights expect.
+            num_samples: padded length, at least that of the longest mixture.
+
+        Returns:
+            The sources of each mixture, as long as it, and the seconds that compiling took.
+
+        Raises:
+            ValueError: the network's output is not finite.
+        """
+        batch = self._batches.rung(len(mixtures))
+        program, compile_seconds = self.compile(batch, num_samples)
+        padded_bt = np.zeros((batch, num_samples), np.float32)
+        # Rows without a mixture are as short as the network allows.
+        lengths_b = np.full(batch, self.config.kernel_size, np.int32)
+        for row, mixture in enumerate(mixtures):
+            padded_bt[row, : len(mixture)] = mixture
+            lengths_b[row] = len(mixture)
+        sources_bct = np.asarray(program(padded_bt, lengths_b))
+        separated = [sources_bct[row, :, : len(mixture)] for row, mixture in enumerate(mixtures)]
+        if not all(np.isfinite(sources).all() for sources in separated):
+            raise ValueError("the network's output holds NaN or infinity; its weights do not suit this recording")
+        return separated, compile_seconds
+
+
+def device_memory(device: jax.Device) -> float | None:
+    """The default budget for activations on a device, in bytes; None where it does not tell its size."""
+    if device.platform == "cpu":
+        return CPU_MEMORY
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return None if limit is None else DEVICE_SHARE * limit
+
+
+def activation_bytes(config: ModelConfig, batch: int, num_samples: int) -> int:
+    """Upper estimate of the memory that a forward pass takes beside the weights.
+
+    Fitted to what XLA reports on a CPU. The attention is the widest place: values and gates, before and after each of
+    several steps; with very many sources it is the masks.
+    """
+    n, d, c = config.encoder_channels, config.model_channels, config.num_sources
+    attention = 7 * config.hidden_channels + n + 2 * d + 2 * config.group_size
+    masks = c * (n + 4 * d) + n + 2 * d
+    groups = -(-(config.num_frames(num_samples) + 1) // config.group_size)
+    return batch * groups * config.group_size * max(attention, masks) * config.param_dtype.itemsize

@@ -1,0 +1,215 @@
+"""One recording between its reader and its writers: cut into windows, separated, tied and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.resampling import resample_blocks
+from mossformer_jax.separation.channels import align_channels
+from mossformer_jax.separation.levels import SourceStatistics, input_gain, output_gains
+from mossformer_jax.separation.mixture import BLOCK, Mixture
+from mossformer_jax.separation.network import Network, activation_bytes
+from mossformer_jax.separation.segments import crossfade, window_starts
+from mossformer_jax.separation.spool import Spool
+from mossformer_jax.separation.tying import SpeakerTies
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where two windows of a long recording meet, and how the speakers were carried over.
+
+    Attributes:
+        time: middle of the cross-fade, in seconds.
+        margin: log-odds, in nats, of the chosen order against the second best; 0 where nothing told them apart.
+        evidence: "overlap" (both windows hold the same speech), "voice" (the overlap is silent or undecided, and pitch
+            and timbre of the speakers over the whole recording decided), "none" (neither did: the order was kept as it
+            came), or "unneeded" (silence before or after: no order sounds different).
+    """
+
+    time: float
+    margin: float
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The windows of a recording, in samples at the model's rate.
+
+    Attributes:
+        starts: first sample of each.
+        window: their length; that of the recording where one covers it all.
+        hop: distance of neighbours, where there are several.
+        padded: what the network is given for each.
+    """
+
+    starts: list[int]
+    window: int
+    hop: int
+    padded: int
+
+
+def plan_windows(mixture: Mixture, window: int, network: Network) -> Plan:
+    """One window over everything where that fits the memory budget, else windows that overlap by half.
+
+    Args:
+        mixture: the recording.
+        window: length of the windows, in samples at the model's rate.
+        network: with the memory budget.
+
+    Raises:
+        ValueError: the recording is shorter than the network's kernel, or not even a window fits the budget.
+    """
+    length, rate, shortest = mixture.length, mixture.model_rate, network.config.kernel_size
+    if length < shortest:
+        raise ValueError(
+            f"recording has {mixture.duration_samples} samples at {mixture.sample_rate} Hz, which are {length} at the "
+            f"model's {rate} Hz, but must hold at least {shortest} there"
+        )
+    hop = window - window // 2
+    rung = network.padded_length(length)
+    if network.fits(rung):
+        return Plan([0], length, hop, rung)
+    if length <= window:
+        plan = Plan([0], length, hop, window)
+    else:
+        plan = Plan(window_starts(length, window, hop), window, hop, window)
+    if not network.fits(plan.padded):
+        budget, needed = network.memory or 0.0, activation_bytes(network.config, 1, plan.padded)
+        raise ValueError(
+            f"memory budget is {budget / 1e9:.3g} GB, but a window of {window / rate:.3g} s takes "
+            f"{needed / 1e9:.3g} GB; raise the budget or shorten the windows"
+        )
+    return plan
+
+
+class Recording:
+    """A recording and what the network made of it. Memory holds windows, never the whole.
+
+    Use: `put` the sources of every channel of every window, in order, then `finish`; then `sources` can be read.
+
+    Args:
+        mixture: the recording.
+        plan: its windows.
+        network: what will separate it.
+        scale: level of the sources, one of `levels.SCALES`.
+        mixture_consistency: whether what the sources lack of the mixture is shared out among them, by their power.
+
+    Attributes:
+        mixture: the recording.
+        plan: its windows.
+        boundaries: how the windows were tied; empty for a single one.
+        statistics: of the sources as they are sent out.
+    """
+
+    def __init__(self, mixture: Mixture, plan: Plan, network: Network, *, scale: str, mixture_consistency: bool):
+        self.mixture, self.plan = mixture, plan
+        self.boundaries: tuple[Boundary, ...] = ()
+        self._scale, self._consistent = scale, mixture_consistency
+        self._num_sources = network.config.num_sources
+        silent = mixture.loudness == 0.0
+        self._input_gain = 1.0 if silent else input_gain(mixture.loudness, network.config.input_level_db)
+        self._pending = 0 if silent else len(plan.starts)
+        self._channels: list[np.ndarray] = []
+        self._outputs = Spool((self._num_sources, mixture.num_channels))
+        self._powers_wc: list[np.ndarray] = []
+        self._ties = SpeakerTies(self._num_sources, mixture.model_rate, mixture.loudness * self._input_gain)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every window has its sources. Silence needs none: the network, which might answer, is not asked."""
+        return self._pending == 0
+
+    def windows(self) -> Iterator[Float[np.ndarray, " t"]]:
+        """Every channel of every window, at the level that the network expects."""
+        if self.complete:
+            return
+        for start in self.plan.starts:
+            yield from self.mixture.read(start, start + self.plan.window) * np.float32(self._input_gain)
+
+    def put(self, sources_ct: Float[np.ndarray, "c t"]) -> float:
+        """Takes the sources of the next channel; returns by how many seconds the recording has come on."""
+        self._channels.append(sources_ct)
+        if len(self._channels) < self.mixture.num_channels:
+            return 0.0
+        sources_ckt = align_channels(np.stack(self._channels, axis=1), self.mixture.model_rate)
+        self._channels = []
+        number, starts = len(self._powers_wc), self.plan.starts
+        if len(starts) > 1:
+            self._ties.add(sources_ckt, starts[number])
+        self._powers_wc.append(np.square(sources_ckt, dtype=np.float64).sum(axis=(1, 2)))
+        self._outputs.append(sources_ckt)
+        self._pending -= 1
+        news = starts[number] - starts[number - 1] if number else self.plan.window
+        return news / self.mixture.model_rate
+
+    def finish(self) -> None:
+        """Settles, once every window is there, which speaker is which and how loud they shall be."""
+        orders_wc = np.tile(np.arange(self._num_sources), (len(self.plan.starts), 1))
+        if len(self._powers_wc) > 1:
+            orders_wc, ties = self._ties.solve()
+            middle = (self.plan.hop + self.plan.window) / 2
+            self.boundaries = tuple(
+                Boundary((start + middle) / self.mixture.model_rate, tie.margin, tie.evidence)
+                for start, tie in zip(self.plan.starts[:-1], ties, strict=True)
+            )
+        self._orders_wc = orders_wc
+        powers_c = sum((power[order] for power, order in zip(self._powers_wc, orders_wc, strict=False)), np.zeros(()))
+        self._shares_c = (
+            powers_c / powers_c.sum() if powers_c.any() else np.full(self._num_sources, 1 / self._num_sources)
+        )
+        self._gains_c = np.ones(self._num_sources)
+        self.statistics = SourceStatistics(self._num_sources)
+        for block in self.sources():
+            self.statistics.add(block)
+        self._gains_c = output_gains(self._scale, self.statistics, self.mixture.rms, self._input_gain)
+
+    @property
+    def peak(self) -> float:
+        """The largest sample of all sources, as `sources` gives them."""
+        return float((self.statistics.peak * self._gains_c).max())
+
+    def warnings(self) -> list[str]:
+        """What a listener should know about the separation, one line each."""
+        undecided = [boundary.time for boundary in self.boundaries if boundary.evidence == "none"]
+        warnings = list(self.statistics.warnings())
+        if undecided:
+            warnings.append(
+                f"{len(undecided)} of {len(self.boundaries)} window boundaries are undecided, the first at "
+                f"{undecided[0]:.1f} s: speakers may swap there"
+            )
+        return warnings
+
+    def sources(self) -> Iterator[Float[np.ndarray, "c k u"]]:
+        """The sources at the recording's own rate and length, block after block; as often as they are asked for."""
+        rows = (block.reshape(-1, block.shape[-1]) for block in self._joined())
+        position, length = 0, self.mixture.duration_samples
+        for block in resample_blocks(rows, self.mixture.model_rate, self.mixture.sample_rate):
+            sources_cku = block[:, : length - position].reshape(self._num_sources, self.mixture.num_channels, -1)
+            position += sources_cku.shape[-1]
+            yield sources_cku * self._gains_c[:, None, None].astype(np.float32)
+        if position < length:  # to the model's rate and back can round a sample off
+            yield np.zeros((self._num_sources, self.mixture.num_channels, length - position), np.float32)
+
+    def _joined(self) -> Iterator[Float[np.ndarray, "c k t"]]:
+        """The sources at the model's rate, as loud as the network gave them."""
+        if not self._powers_wc:
+            for start in range(0, self.mixture.length, BLOCK):
+                size = min(BLOCK, self.mixture.length - start)
+                yield np.zeros((self._num_sources, self.mixture.num_channels, size), np.float32)
+            return
+        position = 0
+        for block in crossfade(self._window, self.plan.starts, self.plan.window, self.plan.hop):
+            if self._consistent:
+                stop = position + block.shape[-1]
+                lacking_kt = self.mixture.read(position, stop) * self._input_gain - block.sum(axis=0)
+                block = (block + self._shares_c[:, None, None] * lacking_kt).astype(np.float32)
+                position = stop
+            yield block
+
+    def _window(self, number: int) -> Float[np.ndarray, "c k t"]:
+        start = number * self.plan.window
+        return self._outputs.read(start, start + self.plan.window)[self._orders_wc[number]]

@@ -160,8 +160,10 @@ class Separator:
         Raises:
             ValueError: a waveform, rate or option that cannot be; the message says what was given and what can be.
         """
-        options = {"scale": scale, "mixture_consistency": mixture_consistency, "channels": channels}
-        return self.batch([waveform], sample_rate, **options)[0]
+        (separation,) = self.batch(
+            [waveform], sample_rate, scale=scale, mixture_consistency=mixture_consistency, channels=channels
+        )
+        return separation
 
     def batch(
         self,

@@ -99,10 +99,11 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder that a model's name or path means.
+    """The folder that a model's name, path or id on the Hugging Face hub means.
 
     Raises:
         FileNotFoundError: nothing is there.
+        OSError: the hub cannot be reached.
         ValueError: what is there is not one of our model folders.
     """
     if str(path) == "default":
@@ -113,6 +114,10 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         return DEFAULT_MODEL
     folder = Path(path)
     if not folder.exists():
+        from mossformer_jax.weights.hub import download_model, is_repo_id  # here, because it builds on this file
+
+        if isinstance(path, str) and is_repo_id(path):
+            return download_model(path)
         raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
     if not is_model_folder(folder):
         raise ValueError(
@@ -124,10 +129,11 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def read_config(path: str | os.PathLike[str]) -> ModelConfig:
-    """Reads the config of "default" or of a model folder.
+    """Reads the config of "default", of a model folder, or of a repository on the Hugging Face hub ("owner/name").
 
     Raises:
         FileNotFoundError: there is no such model.
+        OSError: the hub cannot be reached.
         ValueError: it is not one of our model folders, or its config.json is not valid.
     """
     file = model_folder(path) / CONFIG_FILE
@@ -147,18 +153,20 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
 
 
 def load_parameters(path: str | os.PathLike[str]) -> tuple[ModelConfig, Parameters]:
-    """Reads "default" or a model folder.
+    """Reads "default", a model folder, or a repository on the Hugging Face hub ("owner/name").
 
     Returns:
         The config, and every parameter and frequency table by dotted name, in float32.
 
     Raises:
         FileNotFoundError: there is no such model.
+        OSError: the hub cannot be reached.
         ValueError: the model cannot be read, or its tensors are not exactly those of its config; one error lists all
             that differ.
     """
-    config = read_config(path)
-    file = model_folder(path) / WEIGHTS_FILE
+    folder = model_folder(path)
+    config = read_config(folder)
+    file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file}: missing; the model folder is incomplete, save or convert it again")
     try:

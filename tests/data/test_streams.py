@@ -120,6 +120,12 @@ def test_a_raw_file_is_refused(tmp_path):
         AudioReader(tmp_path / "a.raw")
 
 
+def test_a_file_without_samples_is_refused_when_it_is_opened(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 8000)
+    with pytest.raises(ValueError, match=r"a\.wav: holds no audio \(0 samples at 8000 Hz\)"):
+        AudioReader(tmp_path / "a.wav")
+
+
 def test_a_file_without_permission_is_named(tmp_path, stereo, monkeypatch):
     soundfile.write(tmp_path / "a.wav", stereo.T, 8000)
     monkeypatch.setattr(os, "access", lambda *_: False)  # file modes do not hold back the root user

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from mossformer_jax import __version__
 from mossformer_jax.cli import info, score, separate
-from mossformer_jax.cli.devices import prepare_jax
-from mossformer_jax.cli.terminal import PROGRAM, one_line
+from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
 # Here and in the subcommands, JAX and the rooms that need it are imported inside the functions, so that --help and
 # usage errors do not wait for it.
@@ -22,19 +22,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; None takes them from the process.
 
     Returns:
-        The exit status: 0, or 1 where the input cannot be used. Wrong usage exits with 2.
+        The exit status: 0; 1 where some input cannot be used; 130 where it was interrupted. Wrong usage exits with 2.
     """
     options = _parser().parse_args(arguments)
     try:
-        prepare_jax()
-        options.run(options)
+        return options.run(options)
+    except BrokenPipeError:
+        # Who read our output has gone (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     # RuntimeError: what JAX raises where memory runs out.
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"{PROGRAM}: error: {one_line(error)}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        complain(one_line(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

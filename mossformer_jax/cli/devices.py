@@ -1,26 +1,83 @@
-"""The device that JAX runs on."""
+"""The device that JAX runs on and the folder that keeps its compiled programs: options of all commands that use it."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import tempfile
+
+from mossformer_jax.cli.terminal import warn
+
+DEVICES = ("cpu", "gpu", "tpu")
 
 
-def prepare_jax() -> None:
-    """Wakes JAX up.
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --device, --compile-cache and --no-compile-cache."""
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", choices=DEVICES, help="what to run on (default: the fastest that there is)")
+    cache = group.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--compile-cache",
+        metavar="DIR",
+        help="folder that keeps compiled programs, so that later runs start in seconds "
+        "(default: JAX_COMPILATION_CACHE_DIR, else the user's cache folder)",
+    )
+    cache.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs")
+
+
+def prepare_jax(options: argparse.Namespace) -> None:
+    """Wakes JAX up as the options of `add_device_options` ask.
 
     Raises:
-        ValueError: there is no device of the kind that the environment asks for.
+        ValueError: there is no device of the kind that the options or the environment ask for.
     """
     import jax
 
     # JAX would remark on every accelerator that it does not find.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    _set_compile_cache(options)
+    if options.device == "cpu":
+        # Before the first look at the devices, so that no accelerator is woken up and its memory taken.
+        jax.config.update("jax_platforms", "cpu")
     try:
-        jax.devices()
+        devices = jax.devices(options.device)
     # AssertionError: JAX's answer to JAX_PLATFORMS=cuda where its CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
         wanted = os.environ.get("JAX_PLATFORMS", "")
+        asked, instead = (
+            (f"--device {options.device}", "name another")
+            if options.device
+            else (f"JAX_PLATFORMS={wanted!r}", "unset it")
+        )
         raise ValueError(
-            f"JAX finds no device for JAX_PLATFORMS={wanted!r}; unset it, or install mossformer-jax[cuda12] or [tpu]"
+            f"JAX finds no device for {asked}; {instead}, or install mossformer-jax[cuda12] or [tpu]"
         ) from error
+    if options.device:
+        jax.config.update("jax_default_device", devices[0])
+
+
+def _set_compile_cache(options: argparse.Namespace) -> None:
+    import jax
+    import platformdirs
+
+    if options.no_compile_cache:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    folder = options.compile_cache or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = folder or os.path.join(platformdirs.user_cache_dir("mossformer-jax"), "compiled")
+    # A bucket (gs://...) is JAX's own business.
+    if "://" not in folder:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            warn(f"compiled programs are not kept: {folder}: {reason}; name another folder with --compile-cache")
+            jax.config.update("jax_enable_compilation_cache", False)
+            return
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

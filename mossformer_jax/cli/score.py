@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mossformer_jax.cli.devices import add_device_options, prepare_jax
 from mossformer_jax.cli.terminal import print_table
 
 
@@ -15,10 +16,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--mixture", required=True, metavar="M.wav")
     parser.add_argument("--reference", required=True, nargs="+", metavar="R.wav", help="one true source a file")
     parser.add_argument("--estimate", required=True, nargs="+", metavar="E.wav", help="as many, in any order")
+    add_device_options(parser)
     parser.set_defaults(run=_score)
 
 
-def _score(options: argparse.Namespace) -> None:
+def _score(options: argparse.Namespace) -> int:
+    prepare_jax(options)
     import jax.numpy as jnp
     import numpy as np
 
@@ -55,3 +58,4 @@ def _score(options: argparse.Namespace) -> None:
         rows.append(row)
     rows.append(("mean", "", f"{scores.mean():.2f}", f"{(scores - baselines).mean():.2f}"))
     print_table(rows, left=2)
+    return 0

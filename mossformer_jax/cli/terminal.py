@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 PROGRAM = "mossformer-jax"
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; its type where it has none."""
+def one_line(error: BaseException | str) -> str:
+    """An error or a text without line breaks; the error's type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def complain(message: str) -> None:
+    """Prints an error as one line to stderr."""
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Prints a warning as one line to stderr."""
+    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
 
 
 def print_table(rows: Sequence[tuple[str, ...]], left: int) -> None:

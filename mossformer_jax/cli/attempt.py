@@ -1,0 +1,100 @@
+"""One recording of a run: fetched, separated, pictured, and whatever can go wrong with it caught."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shutil
+import tempfile
+from pathlib import Path
+
+import soundfile
+
+from mossformer_jax.cli.progress import ProgressBar
+from mossformer_jax.cli.results import Result, label
+from mossformer_jax.cli.terminal import PROGRAM, one_line
+from mossformer_jax.data.download import download, is_url
+from mossformer_jax.separation import SeparatedFile, Separator, separate_file
+from mossformer_jax.separation.jobs import Job
+from mossformer_jax.separation.spectrograms import plot_separation
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Less than this is full, whatever the recording.
+MIN_FREE_BYTES = 2**24
+
+
+def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: ProgressBar) -> Result:
+    """Separates one recording as the options ask.
+
+    Args:
+        job: the recording and its files.
+        separator: the model.
+        options: those of `mossformer-jax separate`.
+        bar: is told how far it has come.
+
+    Returns:
+        The outcome; errors that a recording, a server or a machine can cause are part of it.
+    """
+    try:
+        if not is_url(job.input):
+            separated = _separate(job, job.input, separator, options, bar)
+        else:
+            with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
+                path = download(job.input, Path(folder), max_bytes=int(options.max_download * 2**20))
+                try:
+                    separated = _separate(job, str(path), separator, options, bar)
+                except ValueError as error:
+                    # The user knows the URL, not where it was copied to.
+                    raise ValueError(str(error).replace(str(path), label(job.input))) from error
+    # RuntimeError: what JAX raises where memory runs out.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        return Result(job, "failed", error=_reason(error, job), concerns_all=_is_disk_full(error, job))
+    finally:
+        bar.end(job)
+    warnings = tuple(one_line(warning) for warning in separated.warnings)
+    if separated.gain < 1.0:
+        warnings += (
+            f"{options.subtype} would have clipped; all sources were turned down to {separated.gain:.3g} of their "
+            "level (--subtype FLOAT keeps it)",
+        )
+    return Result(job, "done", separated, warnings)
+
+
+def _separate(
+    job: Job, path: str, separator: Separator, options: argparse.Namespace, bar: ProgressBar
+) -> SeparatedFile:
+    bar.begin(job, path)
+    separated = separate_file(
+        separator,
+        path,
+        job.outputs,
+        subtype=options.subtype,
+        scale=options.scale,
+        mixture_consistency=options.mixture_consistency,
+        channels=options.channels,
+        progress=bar.advance,
+    )
+    if job.plot is not None:
+        plot_separation(job.plot, path, job.outputs)
+    return separated
+
+
+def _reason(error: Exception, job: Job) -> str:
+    reason, name = one_line(error), one_line(label(job.input))
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
+        reason = f"memory ran out ({reason}); give a smaller --memory or --window"
+    return reason if reason.startswith(name) else f"{name}: {reason}"
+
+
+def _is_disk_full(error: Exception, job: Job) -> bool:
+    """Whether the sources cannot have found room; libsndfile does not say."""
+    if getattr(error, "errno", None) in DISK_FULL:
+        return True
+    needed = MIN_FREE_BYTES
+    try:
+        audio = soundfile.info(job.input)
+        needed = max(needed, audio.frames * audio.channels * len(job.outputs) * 4)
+    except (OSError, RuntimeError):
+        pass
+    folder = next(folder for folder in job.outputs[0].absolute().parents if folder.exists())
+    return shutil.disk_usage(folder).free < needed

@@ -1,0 +1,94 @@
+"""How the outcome of each recording is told, to people and to machines."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mossformer_jax.separation import SeparatedFile
+    from mossformer_jax.separation.jobs import Job
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one recording.
+
+    Attributes:
+        job: the recording and its files.
+        status: done, skipped or failed.
+        separated: figures, where it was separated.
+        warnings: what a listener should know, one line each.
+        error: why it failed, in one line that names the recording.
+        concerns_all: whether the other recordings would fail alike.
+    """
+
+    job: Job
+    status: str
+    separated: SeparatedFile | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    concerns_all: bool = False
+
+
+def label(location: str) -> str:
+    """A path or URL as it may be shown: without user and password."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", location)
+
+
+def as_json(result: Result) -> str:
+    """One line of JSON with the same keys for every outcome; what is not known is null."""
+    separated = result.separated
+    timings = separated.timings if separated else None
+    fields: dict[str, Any] = {
+        "status": result.status,
+        "input": label(result.job.input),
+        "outputs": [str(path) for path in result.job.outputs] if result.status != "failed" else [],
+        "duration": separated.duration if separated else None,
+        "sample_rate": separated.sample_rate if separated else None,
+        "gain": separated.gain if separated else None,
+        "compile_seconds": timings.compile_seconds if timings else None,
+        "run_seconds": timings.run_seconds if timings else None,
+        "real_time_factor": timings.run_seconds / separated.duration if separated and timings else None,
+        "boundaries": [_finite(asdict(boundary)) for boundary in separated.boundaries] if separated else None,
+        "warnings": list(result.warnings),
+        "error": result.error,
+    }
+    return json.dumps(fields)
+
+
+def summary(results: Sequence[Result], subtype: str) -> str:
+    """One line over the whole run: seconds of audio, compiling and running apart."""
+    done = [result.separated for result in results if result.separated is not None]
+    skipped, failed = (sum(result.status == status for result in results) for status in ("skipped", "failed"))
+    parts = []
+    if done:
+        duration = sum(separated.duration for separated in done)
+        compiled = sum(separated.timings.compile_seconds for separated in done)
+        run = sum(separated.timings.run_seconds for separated in done)
+        rate = f" at {done[0].sample_rate} Hz" if len(results) == 1 else ""
+        recordings = "" if len(results) == 1 else f"{_count(len(done))}, "
+        parts.append(
+            f"{recordings}{duration:.2f} s of audio{rate}: compiled in {compiled:.2f} s, run in {run:.2f} s "
+            f"(real-time factor {run / duration:.3f}), written as {subtype}"
+        )
+    if skipped:
+        parts.append(f"{_count(skipped)} skipped because the files exist (--overwrite does them again)")
+    if failed:
+        parts.append(f"{_count(failed)} failed")
+    return "; ".join(parts)
+
+
+def _count(number: int) -> str:
+    return f"{number} recording{'s' if number != 1 else ''}"
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no infinity."""
+    return {
+        key: None if isinstance(field, float) and not math.isfinite(field) else field for key, field in fields.items()
+    }

@@ -1,0 +1,156 @@
+"""Pictures of a separation: spectrograms of the mixture and of its sources, one below the other."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.audio import to_mono
+from mossformer_jax.data.streams import AudioReader
+
+WINDOW_SECONDS = 0.032
+MAX_COLUMNS = 2000
+# What is shown below the loudest point of all panels, and the quietest point that a sound file can hold.
+RANGE_DB = 80.0
+FLOOR_DB = -140.0
+BLOCK_SAMPLES = 2**18
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Levels over time and frequency.
+
+    Attributes:
+        levels_db: (frequencies, columns), in dB; 0 is a sine at full scale.
+        sample_rate: in Hz; the frequencies go from 0 to half of it.
+        duration: of all columns together, in seconds.
+    """
+
+    levels_db: Float[np.ndarray, "f l"]
+    sample_rate: int
+    duration: float
+
+
+def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) -> Spectrogram:
+    """Measures an audio file block by block, its channels mixed down.
+
+    Args:
+        path: the file, of any length.
+        max_columns: where there are more windows than this, the power of neighbouring ones is averaged.
+
+    Returns:
+        Levels in Hann windows of about 32 ms.
+
+    Raises:
+        FileNotFoundError, ValueError: the file cannot be read; the message says why.
+    """
+    with AudioReader(path) as reader:
+        size = 2 ** round(np.log2(max(WINDOW_SECONDS * reader.sample_rate, 16)))
+        hop = size // 4
+        if reader.num_samples > hop * max_columns:
+            # Averaging smooths enough: windows that overlap by half will do.
+            hop = size // 2
+        pooled = max(-(-reader.num_samples // (hop * max_columns)), 1)
+        column = pooled * hop
+        window = np.hanning(size + 1)[:-1].astype(np.float32)
+        blocks = (to_mono(block) for block in reader.blocks(column * max(BLOCK_SAMPLES // column, 1)))
+        power_fl = np.concatenate(
+            [_power(signal, window, hop, pooled) for signal in _with_context(blocks, size - hop)], axis=1
+        )
+        full_scale = np.square(window.sum() / 2)
+        levels_db = 10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10)))
+        return Spectrogram(levels_db, reader.sample_rate, levels_db.shape[1] * column / reader.sample_rate)
+
+
+def plot_separation(
+    path: str | os.PathLike[str],
+    mixture_path: str | os.PathLike[str],
+    source_paths: Sequence[str | os.PathLike[str]],
+) -> None:
+    """Draws the mixture above its sources, on the same axes and colour scale.
+
+    Args:
+        path: the PNG file; it appears when it is complete.
+        mixture_path: the recording.
+        source_paths: its sources.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        FileNotFoundError, ValueError: an audio file cannot be read; the message says why.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    titles = [f"Mixture: {Path(mixture_path).name}"]
+    titles += [f"Source {number}: {Path(source).name}" for number, source in enumerate(source_paths, 1)]
+    panels = [spectrogram(audio_path) for audio_path in (mixture_path, *source_paths)]
+    loudest = max(panel.levels_db.max() for panel in panels)
+    loudest = max(10 * np.ceil(loudest / 10), FLOOR_DB + RANGE_DB)
+    figure = Figure(figsize=(10, 0.6 + 1.9 * len(panels)), dpi=120, layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(len(panels), sharex=True, sharey=True))
+    for axes, panel, title in zip(all_axes, panels, titles, strict=True):
+        image = axes.imshow(
+            panel.levels_db,
+            origin="lower",
+            aspect="auto",
+            extent=(0.0, panel.duration, 0.0, panel.sample_rate / 2000),
+            vmin=loudest - RANGE_DB,
+            vmax=loudest,
+            cmap="magma",
+        )
+        # A file's name may hold dollar signs, and is no formula.
+        axes.set_title(_shortened(title), loc="left", fontsize="medium", parse_math=False)
+        axes.set_ylabel("Frequency (kHz)")
+    in_minutes = panels[0].duration > 120
+    if in_minutes:
+        all_axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds)))
+    all_axes[-1].set_xlabel("Time (min:s)" if in_minutes else "Time (s)")
+    figure.colorbar(image, ax=all_axes, label="Level (dB re full-scale sine)", pad=0.01)
+    _save(figure, Path(path))
+
+
+def _with_context(blocks: Iterable[Float[np.ndarray, " t"]], num_samples: int) -> Iterable[Float[np.ndarray, " u"]]:
+    """Each block with the last `num_samples` before it, zeros before the first one."""
+    context = np.zeros(num_samples, np.float32)
+    for block in blocks:
+        signal = np.concatenate([context, block])
+        yield signal
+        context = signal[-num_samples:]
+
+
+def _power(
+    signal: Float[np.ndarray, " t"], window: Float[np.ndarray, " size"], hop: int, pooled: int
+) -> Float[np.ndarray, "f l"]:
+    """Power of the windowed spectra, the mean of `pooled` neighbours a column; zeros complete the last one."""
+    num_frames = max(-(-(len(signal) - len(window) + hop) // hop), 1)
+    padded = np.pad(signal, (0, max((num_frames - 1) * hop + len(window) - len(signal), 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[: num_frames * hop : hop]
+    power_lf = np.square(np.abs(np.fft.rfft(frames * window)))
+    return np.stack([power_lf[start : start + pooled].mean(axis=0) for start in range(0, num_frames, pooled)], axis=1)
+
+
+def _shortened(title: str, length: int = 100) -> str:
+    return title if len(title) <= length else f"{title[: length // 2]} ... {title[-length // 2 :]}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _save(figure, path: Path) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with warnings.catch_warnings():
+            # A title in a script that the font lacks is drawn with boxes; that is no reason to speak up.
+            warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+            figure.savefig(unfinished, format="png")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

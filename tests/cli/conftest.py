@@ -1,0 +1,107 @@
+"""Fixtures of the command's tests: no test touches the user's cache, or leaves JAX set up otherwise than it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from mossformer_jax.cli import attempt, main
+from mossformer_jax.data import read_audio, write_audio
+from mossformer_jax.separation import Boundary, SeparatedFile, Separator, Timings
+
+OPTIONS = (
+    "jax_platforms",
+    "jax_default_device",
+    "jax_enable_compilation_cache",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+@pytest.fixture(autouse=True)
+def _jax_as_it_was(tmp_path_factory, monkeypatch):
+    before = {option: getattr(jax.config, option) for option in OPTIONS}
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+    yield
+    for option, setting in before.items():
+        jax.config.update(option, setting)
+    # JAX decides only once whether and where it keeps programs.
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def recordings(tmp_path, rng):
+    """A mixture of two sources, 0.1 s at 8 kHz, as files."""
+    sources = 0.1 * rng.standard_normal((2, 800))
+    for name, signal in zip(["s1", "s2", "mix"], [*sources, sources.sum(0)], strict=True):
+        write_audio(tmp_path / f"{name}.wav", signal, 8000)
+    return tmp_path
+
+
+@pytest.fixture
+def error_of(capsys):
+    """Runs a command that must fail; returns its one line of complaint."""
+
+    def run(*arguments) -> str:
+        assert main([str(argument) for argument in arguments]) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("mossformer-jax: error: ")
+        assert printed.err.count("\n") == 1
+        return printed.err
+
+    return run
+
+
+class StandIn:
+    """In place of model and network: every source is half of the mixture.
+
+    Attributes:
+        calls: the names of the recordings that it was given.
+        raises: by name, what it raises instead.
+        keywords: what else it was given last.
+    """
+
+    def __init__(self):
+        self.calls: list[str] = []
+        self.raises: dict[str, BaseException] = {}
+        self.keywords: dict = {}
+        self.config = SimpleNamespace(num_sources=2)
+
+    def separate_file(self, separator, path, outputs, *, progress, **keywords) -> SeparatedFile:
+        path = Path(path)
+        self.calls.append(path.name)
+        self.keywords = keywords
+        if path.name in self.raises:
+            raise self.raises[path.name]
+        waveform, sample_rate = read_audio(path)
+        for output in outputs:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(output, waveform / 2, sample_rate, keywords["subtype"])
+        duration = waveform.shape[1] / sample_rate
+        progress(duration)
+        boundaries = (Boundary(0.5, float("inf"), "overlap"),)
+        return SeparatedFile(outputs, sample_rate, duration, 1.0, boundaries, (), Timings(0.5, 0.01))
+
+
+@pytest.fixture
+def stand_in(monkeypatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(Separator, "from_pretrained", lambda model, **keywords: stand_in)
+    monkeypatch.setattr(attempt, "separate_file", stand_in.separate_file)
+    return stand_in
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Three good recordings of 0.1 s, one of them in a sub-folder."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.wav", "b.flac", "sub/c.wav"):
+        write_audio(folder / name, 0.1 * rng.standard_normal(800), 8000)
+    return folder

@@ -1,0 +1,279 @@
+"""`mossformer-jax separate`; a stand-in for the network shows what becomes of files where the network is no matter."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.server
+import json
+import sys
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from mossformer_jax.cli import main
+from mossformer_jax.data import read_audio, write_audio
+
+
+def run(*arguments) -> int:
+    return main(["separate", *(str(argument) for argument in arguments)])
+
+
+def files_below(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_separate_writes_one_file_a_source_and_says_what_it_took(recordings, tiny_model_folder, capsys):
+    folder = recordings / "out"
+    assert main(["separate", f"{recordings}/mix.wav", "-o", f"{folder}", "--model", f"{tiny_model_folder}"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:2] == [f"{folder / 'mix_s1.wav'}", f"{folder / 'mix_s2.wav'}"]
+    for words in ("0.10 s of audio at 8000 Hz", "compiled in", "run in", "real-time factor", "written as PCM_16"):
+        assert words in printed.out
+    assert printed.err == ""
+    assert {path.name for path in folder.iterdir()} == {"mix_s1.wav", "mix_s2.wav"}
+    assert read_audio(folder / "mix_s1.wav")[0].shape == (1, 800)
+
+
+def test_every_option_reaches_the_network(recordings, tiny_model_folder, capsys):
+    write_audio(recordings / "stereo.wav", np.stack([read_audio(recordings / f"s{n}.wav")[0][0] for n in (1, 2)]), 8000)
+    options = ["--scale", "rms", "--mixture-consistency", "--channels", "each", "--memory", "200MB", "--window", "2"]
+    options += ["--format", "flac", "--subtype", "PCM_24", "--model", tiny_model_folder, "--device", "cpu"]
+    assert run(recordings / "stereo.wav", *options) == 0
+    audio = soundfile.info(recordings / "stereo_s2.flac")
+    assert (audio.channels, audio.subtype, audio.frames) == (2, "PCM_24", 800)
+
+
+def test_sources_come_in_the_folders_that_their_recordings_lay_in(folder, stand_in, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out") == 0
+    assert files_below(tmp_path / "out") == {f"{name}_s{n}.wav" for name in ("a", "b", "sub/c") for n in (1, 2)}
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 7
+    last = (
+        "3 recordings, 0.30 s of audio: compiled in 1.50 s, run in 0.03 s (real-time factor 0.100), written as PCM_16"
+    )
+    assert printed.out.splitlines()[-1] == last
+    assert printed.err == ""
+
+
+def test_a_bad_file_does_not_stop_the_others(folder, stand_in, tmp_path, capsys):
+    (folder / "bad.wav").write_text("no audio " * 9)
+    stand_in.raises["b.flac"] = RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhile allocating")
+    assert run(folder, folder / "missing.wav", "-o", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert files_below(tmp_path / "out") == {f"{name}_s{n}.wav" for name in ("a", "sub/c") for n in (1, 2)}
+    assert "2 recordings, 0.20 s" in printed.out
+    assert printed.out.endswith("; 3 recordings failed\n")
+    memory, bad, missing = printed.err.splitlines()
+    assert memory.startswith(f"mossformer-jax: error: {folder / 'b.flac'}: memory ran out (RESOURCE_EXHAUSTED")
+    assert "--memory" in memory
+    assert bad.startswith(f"mossformer-jax: error: {folder / 'bad.wav'}: cannot be read as audio")
+    assert missing == f"mossformer-jax: error: {folder / 'missing.wav'}: no such file; check the path"
+
+
+def test_a_full_disk_stops_the_run(folder, stand_in, capsys):
+    stand_in.raises["b.flac"] = OSError(errno.ENOSPC, "No space left on device")
+    assert run(folder) == 1
+    assert stand_in.calls == ["a.wav", "b.flac"]
+    full, stopped = capsys.readouterr().err.splitlines()
+    assert "b.flac: [Errno 28] No space left on device" in full
+    assert "1 of 3 recordings not begun" in stopped
+
+
+def test_what_is_done_is_skipped_unless_it_shall_be_overwritten(folder, stand_in, capsys):
+    assert run(folder) == 0
+    (folder / "sub" / "c_s2.wav").unlink()
+    stand_in.calls.clear()
+    capsys.readouterr()
+    assert run(folder) == 0  # the sources, which lie in the same folder now, are no inputs
+    assert stand_in.calls == ["c.wav"]
+    printed = capsys.readouterr().out
+    assert printed.endswith("; 2 recordings skipped because the files exist (--overwrite does them again)\n")
+    assert run(folder, "--overwrite") == 0
+    assert stand_in.calls == ["c.wav", "a.wav", "b.flac", "c.wav"]
+
+
+def test_one_skipped_recording_is_told(folder, stand_in, capsys):
+    assert run(folder / "a.wav") == run(folder / "a.wav") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 recording skipped because the files exist")
+
+
+def test_recordings_of_one_name_are_refused_before_the_work(folder, stand_in, tmp_path, error_of, capsys):
+    write_audio(folder / "a.flac", np.zeros(800), 8000)
+    message = error_of("separate", folder, "-o", tmp_path / "out")
+    assert f"{folder / 'a.flac'} and {folder / 'a.wav'} would both be written to" in message
+    assert "--name '{stem}_{suffix}_s{source}'" in message
+    assert stand_in.calls == []
+    assert not (tmp_path / "out").exists()
+    assert run(folder, "-o", tmp_path / "out", "--name", "{stem}_{suffix}_s{source}") == 0
+    assert {"a_wav_s1.wav", "a_flac_s1.wav", "sub/c_wav_s2.wav"} <= files_below(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "{stem}"], "must hold {source}"),
+        (["--name", "{stm}_{source}"], "unknown field {stm}"),
+        (["--name", "{stem"], "cannot be filled in"),
+        (["--name", "x/{stem}_{source}"], "names a folder"),
+        (["--format", "flac", "--subtype", "FLOAT"], "does not go with --format flac"),
+        (["--memory", "lots"], "'lots' is no size"),
+        (["--memory", "0"], "'0' is no size"),
+        (["--window", "0"], "'0' must be above 0"),
+        (["--scale", "loud"], "loud"),
+        (["--compile-cache", "x", "--no-compile-cache"], "not allowed with"),
+    ],
+)
+def test_wrong_usage_is_status_2(options, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("a.wav", *options)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GB", 1e9), ("800mb", 8e8), ("1.5 GiB", 1.5 * 2**30), ("2", 2e9)])
+def test_memory_is_given_in_units(folder, stand_in, monkeypatch, text, size):
+    given = {}
+    monkeypatch.setattr(
+        "mossformer_jax.separation.Separator.from_pretrained",
+        lambda model, **keywords: given.update(keywords) or stand_in,
+    )
+    assert run(folder / "a.wav", "--memory", text) == 0
+    assert given == {"memory": size, "window_seconds": 8.0}
+
+
+def test_json_is_one_object_a_recording_and_nothing_else(folder, stand_in, tmp_path, capsys):
+    stand_in.raises["b.flac"] = ValueError("b.flac: too odd")
+    assert run(folder / "a.wav", "-o", tmp_path) == 0
+    capsys.readouterr()
+    assert run(folder, "-o", tmp_path, "--json") == 1
+    skipped, failed, done = (
+        json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()
+    )
+    assert set(skipped) == set(failed) == set(done)
+    assert [record["status"] for record in (skipped, failed, done)] == ["skipped", "failed", "done"]
+    assert failed["error"] == f"{folder / 'b.flac'}: b.flac: too odd"
+    assert failed["outputs"] == []
+    assert done["input"] == str(folder / "sub" / "c.wav")
+    assert done["outputs"] == [str(tmp_path / "sub" / f"c_s{n}.wav") for n in (1, 2)]
+    assert (done["duration"], done["sample_rate"], done["gain"]) == (0.1, 8000, 1.0)
+    assert done["real_time_factor"] == pytest.approx(0.1)
+    assert done["boundaries"] == [{"time": 0.5, "margin": None, "evidence": "overlap"}]
+
+
+def test_an_interrupted_run_says_how_far_it_came(folder, stand_in, capsys):
+    stand_in.raises["b.flac"] = KeyboardInterrupt()
+    assert run(folder) == 130
+    assert stand_in.calls == ["a.wav", "b.flac"]
+    assert capsys.readouterr().err == "mossformer-jax: interrupted: 1 of 3 recordings done\n"
+    assert files_below(folder) == {"a.wav", "b.flac", "sub/c.wav", "a_s1.wav", "a_s2.wav"}
+
+
+def test_clipping_and_other_warnings_name_the_file(recordings, stand_in, monkeypatch, capsys):
+    inner = stand_in.separate_file
+
+    def warning(*arguments, **keywords):
+        separated = inner(*arguments, **keywords)
+        return type(separated)(**{**vars(separated), "gain": 0.5, "warnings": ("something\nodd",)})
+
+    monkeypatch.setattr("mossformer_jax.cli.attempt.separate_file", warning)
+    assert run(recordings / "mix.wav") == 0
+    odd, clipped = capsys.readouterr().err.splitlines()
+    assert odd == f"mossformer-jax: warning: {recordings / 'mix.wav'}: something odd"
+    assert "PCM_16 would have clipped; all sources were turned down to 0.5 of their level" in clipped
+
+
+def test_quiet_names_no_files(folder, stand_in, capsys):
+    assert run(folder, "--quiet") == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_bar_is_drawn_on_a_terminal_only_and_the_paths_stay_on_stdout(folder, stand_in, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert run(folder) == 0
+    printed = capsys.readouterr()
+    assert "c.wav" in printed.err
+    assert "100 %" in printed.err
+    assert "x real time" in printed.err
+    assert printed.out.splitlines()[0] == str(folder / "a_s1.wav")
+    assert len(printed.out.splitlines()) == 7
+
+
+@pytest.fixture
+def server(folder):
+    """Serves the folder; its address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_are_downloaded_and_their_errors_name_them(folder, stand_in, server, tmp_path, monkeypatch, capsys):
+    (folder / "bad.wav").write_text("no audio " * 9)
+    urls = [f"{server}/{name}" for name in ("sub/c.wav?x=1", "bad.wav", "missing.wav", "b.flac")]
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert run(*urls) == 1
+    assert files_below(work) == {f"{name}_s{n}.wav" for name in "bc" for n in (1, 2)}
+    bad, missing = capsys.readouterr().err.splitlines()
+    assert bad.startswith(f"mossformer-jax: error: {urls[1]}: cannot be read as audio")
+    assert urls[2] in missing
+    assert "404" in missing
+
+
+def test_downloads_are_limited(stand_in, server, error_of):
+    assert "a.wav" in error_of("separate", f"{server}/a.wav", "--max-download", "0.001")
+
+
+def test_a_plot_lies_beside_the_sources(folder, stand_in, tmp_path, capsys):
+    assert run(folder / "a.wav", "-o", tmp_path / "out", "--plot") == 0
+    assert files_below(tmp_path / "out") == {"a_s1.wav", "a_s2.wav", "a.png"}
+    assert (tmp_path / "out" / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path / "out" / "a.png") in capsys.readouterr().out.splitlines()
+
+
+def test_a_plot_without_matplotlib_is_refused_before_the_work(folder, stand_in, monkeypatch, error_of):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install 'mossformer-jax[eval]'" in error_of("separate", folder, "--plot")
+    assert stand_in.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.wav"], "missing.wav: no such file"),
+        (["line\nbreak.wav"], "line break.wav: no such file"),
+        (["empty"], "empty: no audio there; names must end in .wav"),
+        (["empty/*"], "empty/*: no audio there"),
+        (["mix.wav", "-o", "s1.wav"], "s1.wav: is a file"),
+        (["mix.wav", "-o", "s1.wav/x"], "s1.wav/x: cannot be made"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(recordings, stand_in, monkeypatch, error_of, arguments, message):
+    (recordings / "empty").mkdir()
+    monkeypatch.chdir(recordings)
+    assert message in error_of("separate", *arguments)
+
+
+@pytest.mark.parametrize("model", ["no_model", "mix.wav"])
+def test_a_model_that_is_none_is_one_line(recordings, monkeypatch, error_of, model):
+    monkeypatch.chdir(recordings)
+    assert model in error_of("separate", "s1.wav", "--model", model)
+
+
+def test_a_named_source_of_this_run_is_left_out_with_a_word(folder, stand_in, capsys):
+    assert run(folder / "a.wav") == 0
+    capsys.readouterr()
+    assert run(*sorted(folder.glob("a*.wav"))) == 0
+    warning = f"mossformer-jax: warning: {folder / 'a_s1.wav'} and 1 more: left out"
+    assert capsys.readouterr().err.startswith(warning)
+    assert stand_in.calls == ["a.wav"]

@@ -15,10 +15,14 @@ FRAME_SECONDS = 0.02
 # Frames of an overlap below this, relative to the loud parts of the recording, are no evidence.
 GATE_DB = -40.0
 MIN_OVERLAP_SECONDS = 0.1
-# The log-odds of an overlap whose outputs agree perfectly, in nats.
+# The log-odds of an overlap whose outputs agree perfectly, in nats, and how much of the loud parts' power it takes for
+# half of them: what is quieter may be noise, which can be in any output.
 OVERLAP_LOG_ODDS = 20.0
-# Log-odds of the best order against the second best, in nats, from which it counts as decided.
+ENOUGH_SECONDS = 0.05
+# Log-odds of the best order against the second best, in nats, from which it counts as decided; and from which two
+# neighbours are joined without asking the rest of the recording.
 DECIDED = 2.0
+BEYOND_DOUBT = 6.0
 # An output that dominates in fewer frames (every 20 ms) holds no talker.
 MIN_FRAMES = 10
 MAX_SWEEPS = 20
@@ -32,9 +36,8 @@ class Tie:
         margin: log-odds, in nats, of the chosen order of outputs against the second-best one that would sound
             different: about 0 for a toss-up, 2 for 9 in 10, 20 for a perfect overlap. 0.0 where nothing decided.
         evidence: what decided: "overlap" (both windows hold the same speech), "voice" (pitch and timbre of the
-            speakers, over the whole recording), "none" (neither did: the outputs keep the order in which they came,
-            and speakers may be swapped here), or "unneeded" (a single output, or silence before or after: no order
-            sounds different).
+            speakers), "none" (neither did: the outputs keep the order in which they came, and speakers may be swapped
+            here), or "unneeded" (a single output, or silence before or after: no order sounds different).
     """
 
     margin: float
@@ -44,15 +47,15 @@ class Tie:
 class SpeakerTies:
     """Ties the speakers of a recording across windows.
 
-    Windows whose overlap leaves no doubt are joined to runs. Runs, which begin and end where the overlap is silent or
-    says too little, are put in order by how much their voices resemble those of all other runs. Of the windows, only
-    the last one and a few sums a window are kept.
+    Neighbouring windows that leave no doubt are joined to runs, by the speech that both hold and by their voices. Runs,
+    which begin and end with silence for the most part, are put in order by their likeness to the voices of all others.
+    Of the windows, only the last one and a few sums a window are kept.
 
     Example:
         >>> ties = SpeakerTies(num_sources=2, sample_rate=8000, loudness=0.1)
         >>> for start, outputs_ct in windows:
         ...     ties.add(outputs_ct, start)
-        >>> order, report = ties.solve()
+        >>> order_wc, report = ties.solve()
 
     Args:
         num_sources: outputs of a window.
@@ -85,51 +88,35 @@ class SpeakerTies:
             previous, previous_start = self._previous
             if start <= previous_start:
                 raise ValueError(f"window at sample {start} follows one at {previous_start}; add them in their order")
-            overlap = min(max(previous_start + previous.shape[-1] - start, 0), sources.shape[-1])
-            before = previous[..., start - previous_start :][..., :overlap]
-            self._overlaps.append(self._overlap_log_odds(before, sources[..., :overlap]))
-            heard = overlap
+            heard = min(max(previous_start + previous.shape[-1] - start, 0), sources.shape[-1])
+            before = previous[..., start - previous_start :][..., :heard]
+            self._overlaps.append(self._overlap_log_odds(before, sources[..., :heard]))
         # What the previous window has told already must not count twice.
         self._voices.append(voice_sums(sources[..., heard:], self._sample_rate, self._loudness))
         self._previous = sources, start
 
     def solve(self) -> tuple[Int[np.ndarray, "w c"], list[Tie]]:
-        """Finds the order of every window's outputs.
+        """Finds the order of every window's outputs; one window, at least, has been added.
 
         Returns:
             order: `order[w, j]` is the output of window w that holds speaker j.
             ties: one for each window after the first.
         """
-        order_wc = np.tile(np.arange(self._num_sources), (len(self._voices), 1))
-        ties = [Tie(0.0, "unneeded")] * len(order_wc)
-        starts = [0]
-        for window, overlap in enumerate(self._overlaps, start=1):
-            order_wc[window], margin = best_order(overlap[order_wc[window - 1]])
-            if margin < DECIDED:
-                starts.append(window)
-            elif np.isfinite(margin):
-                ties[window] = Tie(margin, "overlap")
-
-        voices_wck = np.take_along_axis(np.stack(self._voices), order_wc[..., None], axis=1)
-        runs = _Runs(
-            voices_rck=np.add.reduceat(voices_wck, starts),
-            links_rcc=[self._overlaps[w - 1][order_wc[w - 1]][:, order_wc[w]] for w in starts[1:]],
-        )
-        runs.settle()
-        before = runs.margin(0)
-        for run, (start, end) in enumerate(itertools.pairwise([*starts, len(order_wc)])):
-            if run > 0:
-                after = runs.margin(run)
-                if not DECIDED <= after < np.inf:
-                    # The position, among the run's outputs, of the output that each speaker had before.
-                    runs.keep(run, np.argsort(order_wc[start])[order_wc[start - 1]])
-                if np.isfinite(after):
-                    # The run before may be the one that is in doubt.
-                    margin = min(before, after)
-                    ties[start] = Tie(margin, "voice") if margin >= DECIDED else Tie(0.0, "none")
-                    before = after
-            order_wc[start:end] = order_wc[start:end, runs.order_rc[run]]
-        return order_wc, ties[1:]
+        runs, ties = _join(self._voices, self._overlaps)
+        comparison = _RunComparison(runs, self._overlaps)
+        comparison.settle()
+        before = comparison.margin(0)
+        for r, run in enumerate(runs[1:], start=1):
+            after = comparison.margin(r)
+            if not DECIDED <= after < np.inf:
+                comparison.keep(r)
+            if np.isfinite(after):
+                # The run before may be the one that is in doubt.
+                margin = min(before, after)
+                ties[run.start] = Tie(margin, "voice") if margin >= DECIDED else Tie(0.0, "none")
+                before = after
+        orders = [run.order_wc[:, order] for run, order in zip(runs, comparison.order_rc, strict=True)]
+        return np.concatenate(orders), ties[1:]
 
     def _overlap_log_odds(
         self, before: Float[np.ndarray, "c *channels t"], after: Float[np.ndarray, "c *channels t"]
@@ -141,64 +128,129 @@ class SpeakerTies:
         """
         frame = round(FRAME_SECONDS * self._sample_rate)
         num_frames = before.shape[-1] // frame
+        if num_frames * FRAME_SECONDS < MIN_OVERLAP_SECONDS:
+            return np.zeros((self._num_sources, self._num_sources))
         shape = (self._num_sources, -1, num_frames, frame)
         before, after = (x[..., : num_frames * frame].astype(np.float64).reshape(shape) for x in (before, after))
         power_before, power_after = (np.square(x).mean(axis=(1, 3)).sum(axis=0) for x in (before, after))
         loud = np.minimum(power_before, power_after) > self._loudness**2 * 10 ** (GATE_DB / 10)
         if loud.sum() * FRAME_SECONDS < MIN_OVERLAP_SECONDS:
             return np.zeros((self._num_sources, self._num_sources))
-        energy = frame * before.shape[1] * np.sqrt(power_before[loud].sum() * power_after[loud].sum())
-        return OVERLAP_LOG_ODDS * np.einsum("pnls,qnls->pq", before[:, :, loud], after[:, :, loud]) / energy
+        samples_of_frame = frame * before.shape[1]
+        energy = samples_of_frame * np.sqrt(power_before[loud].sum() * power_after[loud].sum())
+        enough = samples_of_frame * ENOUGH_SECONDS / FRAME_SECONDS * self._loudness**2
+        products = np.einsum("pnls,qnls->pq", before[:, :, loud], after[:, :, loud])
+        return OVERLAP_LOG_ODDS * products / (energy + enough)
 
 
-class _Runs:
-    """Runs of windows, each of which is put in order by all the others.
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring windows, the orders in which they go together, and the sums of their voices in these."""
+
+    start: int
+    order_wc: Int[np.ndarray, "w c"]
+    voices_ck: Float[np.ndarray, "c k"]
+
+    def followed_by(self, run: _Run, order_c: Int[np.ndarray, " c"]) -> _Run:
+        """This run and the next, whose outputs are put into this order."""
+        order_wc = np.concatenate([self.order_wc, run.order_wc[:, order_c]])
+        return _Run(self.start, order_wc, self.voices_ck + run.voices_ck[order_c])
+
+
+def _join(voices: list[np.ndarray], overlaps: list[np.ndarray]) -> tuple[list[_Run], list[Tie]]:
+    """Joins windows to runs, the surest pair of neighbours first, as long as there is no doubt.
+
+    Returns:
+        The runs, and a tie for each window: that of its joint; "unneeded" so far where a run begins.
+    """
+    runs = [_Run(window, np.arange(len(sums))[None], sums) for window, sums in enumerate(voices)]
+    ties = [Tie(0.0, "unneeded")] * len(runs)
+
+    def joint(left: _Run, right: _Run) -> tuple[np.ndarray, float]:
+        order, margin = best_order(*_evidence(left.voices_ck, right.voices_ck, _overlap_of(left, right, overlaps)))
+        return order, margin if np.isfinite(margin) else 0.0
+
+    joints = [joint(*pair) for pair in itertools.pairwise(runs)]
+    while joints:
+        first = max(range(len(joints)), key=lambda n: joints[n][1])
+        order, margin = joints[first]
+        if margin < BEYOND_DOUBT:
+            break
+        left, right = runs[first], runs[first + 1]
+        order_by_overlap, margin_by_overlap = best_order(_overlap_of(left, right, overlaps))
+        by_overlap = margin_by_overlap >= DECIDED and (order_by_overlap == order).all()
+        ties[right.start] = Tie(margin, "overlap" if by_overlap else "voice")
+        runs[first : first + 2] = [left.followed_by(right, order)]
+        del joints[first]
+        for n in {first - 1, first} & set(range(len(joints))):
+            joints[n] = joint(runs[n], runs[n + 1])
+    return runs, ties
+
+
+class _RunComparison:
+    """Puts runs into order, each by all the others.
 
     Args:
-        voices_rck: the sums of `voice_sums` over each run, for each of its outputs.
-        links_rcc: the overlap's log-odds of each run's outputs with those of the next.
+        runs: all runs of the recording.
+        overlaps: the overlap's log-odds of each window's outputs with those of the next.
 
     Attributes:
         order_rc: the output of run r that holds speaker c.
     """
 
-    def __init__(self, voices_rck: Float[np.ndarray, "r c k"], links_rcc: list[np.ndarray]):
-        self._voices_rck = voices_rck
-        self._links_rcc = links_rcc
-        self._placed = np.zeros(len(voices_rck), bool)
-        self.order_rc = np.tile(np.arange(voices_rck.shape[1]), (len(voices_rck), 1))
+    def __init__(self, runs: list[_Run], overlaps: list[np.ndarray]):
+        self._runs = runs
+        self._voices_rck = np.stack([run.voices_ck for run in runs])
+        self._overlaps_rcc = [_overlap_of(left, right, overlaps) for left, right in itertools.pairwise(runs)]
+        self._placed = np.zeros(len(runs), bool)
+        self.order_rc = np.tile(np.arange(self._voices_rck.shape[1]), (len(runs), 1))
 
     def settle(self) -> None:
         """Places the runs, those with most speech first, and again until nothing changes. Keeps the first as it is."""
-        for run in np.argsort(-self._voices_rck[..., 0].sum(axis=1), kind="stable"):
-            self.order_rc[run] = best_order(*self._evidence(run))[0]
-            self._placed[run] = True
+        for r in np.argsort(-self._voices_rck[..., 0].sum(axis=1), kind="stable"):
+            self.order_rc[r] = best_order(*self._evidence(r))[0]
+            self._placed[r] = True
         for _ in range(MAX_SWEEPS):
             before = self.order_rc.copy()
-            for run in range(len(self.order_rc)):
-                self.order_rc[run] = best_order(*self._evidence(run))[0]
+            for r in range(len(self._runs)):
+                self.order_rc[r] = best_order(*self._evidence(r))[0]
             if (self.order_rc == before).all():
                 break
         self.order_rc = self.order_rc[:, np.argsort(self.order_rc[0])]
 
-    def margin(self, run: int) -> float:
-        """How sure the best order of this run is, given all other runs."""
-        return best_order(*self._evidence(run))[1]
+    def margin(self, r: int) -> float:
+        """How sure the best order of a run is, given all the others."""
+        return best_order(*self._evidence(r))[1]
 
-    def keep(self, run: int, order_c: Int[np.ndarray, " c"]) -> None:
-        """Gives a run this order, as far as no output's evidence against it is strong."""
-        scores, known, talking = self._evidence(run)
-        scores[np.arange(len(order_c)), order_c] += DECIDED / 2
-        self.order_rc[run] = best_order(scores, known, talking)[0]
+    def keep(self, r: int) -> None:
+        """Leaves a run's outputs where they came, next to those of the run before, but for strong evidence."""
+        came_c = self._runs[r - 1].order_wc[-1][self.order_rc[r - 1]]
+        kept_c = np.argsort(self._runs[r].order_wc[0])[came_c]
+        scores, known, talking = self._evidence(r)
+        scores[np.arange(len(kept_c)), kept_c] += DECIDED / 2
+        self.order_rc[r] = best_order(scores, known, talking)[0]
 
-    def _evidence(self, run: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The arguments of `best_order`: speakers as the other runs know them, against this run's outputs."""
-        others = self._placed & (np.arange(len(self._placed)) != run)
+    def _evidence(self, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The arguments of `best_order`: the speakers of all other runs against the outputs of this one."""
+        others = self._placed & (np.arange(len(self._placed)) != r)
         speakers_rck = np.take_along_axis(self._voices_rck[others], self.order_rc[others, :, None], axis=1)
-        speakers_ck = speakers_rck.sum(axis=0)
-        scores = voice_log_odds(speakers_ck, self._voices_rck[run])
-        if run > 0 and others[run - 1]:
-            scores += self._links_rcc[run - 1][self.order_rc[run - 1]]
-        if run + 1 < len(others) and others[run + 1]:
-            scores += self._links_rcc[run][:, self.order_rc[run + 1]].T
-        return scores, speakers_ck[:, 0] >= MIN_FRAMES, self._voices_rck[run][:, 0] >= MIN_FRAMES
+        overlap_cc = np.zeros((self.order_rc.shape[1],) * 2)
+        if r > 0 and others[r - 1]:
+            overlap_cc += self._overlaps_rcc[r - 1][self.order_rc[r - 1]]
+        if r + 1 < len(others) and others[r + 1]:
+            overlap_cc += self._overlaps_rcc[r][:, self.order_rc[r + 1]].T
+        return _evidence(speakers_rck.sum(axis=0), self._voices_rck[r], overlap_cc)
+
+
+def _overlap_of(left: _Run, right: _Run, overlaps: list[np.ndarray]) -> Float[np.ndarray, "c c"]:
+    """The log-odds of the overlap of two neighbouring runs, in their orders."""
+    return overlaps[right.start - 1][left.order_wc[-1]][:, right.order_wc[0]]
+
+
+def _evidence(
+    speakers_ck: Float[np.ndarray, "c k"], outputs_ck: Float[np.ndarray, "c k"], overlap_cc: Float[np.ndarray, "c c"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of `best_order`: log-odds of both kinds; who is known and who talks, by either."""
+    known = (speakers_ck[:, 0] >= MIN_FRAMES) | (overlap_cc.max(axis=1) >= DECIDED)
+    talking = (outputs_ck[:, 0] >= MIN_FRAMES) | (overlap_cc.max(axis=0) >= DECIDED)
+    return voice_log_odds(speakers_ck, outputs_ck) + overlap_cc, known, talking

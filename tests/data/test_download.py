@@ -40,7 +40,9 @@ class _Handler(BaseHTTPRequestHandler):
             if kind == "chunked_cut":
                 self.send_header("Transfer-Encoding", "chunked")
             elif kind != "no_length":
-                self.send_header("Content-Length", str(len(CONTENT) + (kind == "cut")))
+                self.send_header(
+                    "Content-Length", str({"cut": len(CONTENT) + 1, "huge": 10**12}.get(kind, len(CONTENT)))
+                )
             self.end_headers()
             self.wfile.write(b"2800\r\n" * (kind == "chunked_cut") + CONTENT)
 
@@ -130,6 +132,11 @@ def test_a_file_beyond_the_limit_is_refused(server, tmp_path, kind):
         download(f"http://{server}/{kind}/a.wav", tmp_path, max_bytes=len(CONTENT) - 1)
     assert list(tmp_path.iterdir()) == []
     assert download(f"http://{server}/{kind}/a.wav", tmp_path, max_bytes=len(CONTENT)).exists()
+
+
+def test_a_size_beyond_the_limit_is_refused_before_anything_is_read(server, tmp_path):
+    with pytest.raises(ValueError, match="larger than the 2,147,483,648 bytes allowed"):  # reading would break off
+        download(f"http://{server}/huge/a.wav", tmp_path)
 
 
 def test_a_web_page_is_refused(server, tmp_path):

@@ -20,6 +20,8 @@ MAX_COLUMNS = 2000
 RANGE_DB = 80.0
 FLOOR_DB = -140.0
 BLOCK_SAMPLES = 2**18
+# Between two ticks of a time axis in minutes, in seconds.
+MINUTE_STEPS = (15, 30, 60, 120, 300, 600, 900, 1800)
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Spectrogram:
     Attributes:
         levels_db: (frequencies, columns), in dB; 0 is a sine at full scale.
         sample_rate: in Hz; the frequencies go from 0 to half of it.
-        duration: of all columns together, in seconds.
+        column_seconds: from one column to the next.
+        duration: of the recording, in seconds; the last column may reach beyond it.
     """
 
     levels_db: Float[np.ndarray, "f l"]
     sample_rate: int
+    column_seconds: float
     duration: float
 
 
@@ -65,7 +69,8 @@ def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) ->
         )
         full_scale = np.square(window.sum() / 2)
         levels_db = 10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10)))
-        return Spectrogram(levels_db, reader.sample_rate, levels_db.shape[1] * column / reader.sample_rate)
+        rate = reader.sample_rate
+        return Spectrogram(levels_db, rate, column / rate, reader.num_samples / rate)
 
 
 def plot_separation(
@@ -85,13 +90,13 @@ def plot_separation(
         FileNotFoundError, ValueError: an audio file cannot be read; the message says why.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     titles = [f"Mixture: {Path(mixture_path).name}"]
     titles += [f"Source {number}: {Path(source).name}" for number, source in enumerate(source_paths, 1)]
     panels = [spectrogram(audio_path) for audio_path in (mixture_path, *source_paths)]
     loudest = max(panel.levels_db.max() for panel in panels)
-    loudest = max(10 * np.ceil(loudest / 10), FLOOR_DB + RANGE_DB)
+    loudest = max(5 * np.ceil(loudest / 5), FLOOR_DB + RANGE_DB)
     figure = Figure(figsize=(10, 0.6 + 1.9 * len(panels)), dpi=120, layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(len(panels), sharex=True, sharey=True))
     for axes, panel, title in zip(all_axes, panels, titles, strict=True):
@@ -99,7 +104,7 @@ def plot_separation(
             panel.levels_db,
             origin="lower",
             aspect="auto",
-            extent=(0.0, panel.duration, 0.0, panel.sample_rate / 2000),
+            extent=(0.0, panel.levels_db.shape[1] * panel.column_seconds, 0.0, panel.sample_rate / 2000),
             vmin=loudest - RANGE_DB,
             vmax=loudest,
             cmap="magma",
@@ -107,8 +112,12 @@ def plot_separation(
         # A file's name may hold dollar signs, and is no formula.
         axes.set_title(_shortened(title), loc="left", fontsize="medium", parse_math=False)
         axes.set_ylabel("Frequency (kHz)")
-    in_minutes = panels[0].duration > 120
+    duration = panels[0].duration
+    all_axes[-1].set_xlim(0.0, duration)
+    in_minutes = duration > 120
     if in_minutes:
+        step = next((step for step in MINUTE_STEPS if duration / step <= 10), 3600 * np.ceil(duration / 36_000))
+        all_axes[-1].xaxis.set_major_locator(MultipleLocator(step))
         all_axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds)))
     all_axes[-1].set_xlabel("Time (min:s)" if in_minutes else "Time (s)")
     figure.colorbar(image, ax=all_axes, label="Level (dB re full-scale sine)", pad=0.01)

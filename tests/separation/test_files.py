@@ -1,4 +1,4 @@
-"""Separating files into files. A stand-in for the separator shows what becomes of its sources."""
+"""Separating files into files. A stand-in for the network shows what becomes of its sources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mossformer_jax.data import read_audio, write_audio
-from mossformer_jax.separation import Separation, Timings, separate_file
+from mossformer_jax.separation import Separator, separate_file
+from tests.separation.stand_ins import RATE, KnowingModel
 
 
 @pytest.fixture
@@ -16,48 +17,95 @@ def mixture_path(tmp_path, rng):
     return path
 
 
-def _separating_into(sources):
-    return lambda waveform, sample_rate: Separation(sources.astype(np.float32), sample_rate, Timings(0.0, 1.0))
+@pytest.fixture
+def separating_into(tiny_config, rng, tmp_path):
+    """Makes a recording, 0.1 s at 8 kHz, and a separator that separates it into the given sources."""
+
+    def make(sources):
+        path = tmp_path / "mixture.wav"
+        write_audio(path, 0.1 * rng.uniform(-1, 1, 800), RATE)
+        model = KnowingModel(tiny_config, read_audio(path)[0][0], sources.astype(np.float32), shuffle=False)
+        return Separator(model), path
+
+    return make
+
+
+def outputs_in(folder, suffix="wav"):
+    return [folder / f"{number}.{suffix}" for number in (1, 2)]
+
+
+def written(separated):
+    return np.concatenate([read_audio(path)[0] for path in separated.paths])
 
 
 def test_sources_are_written_beside_the_mixture_at_its_rate_and_length(mixture_path, tiny_separator):
     separated = separate_file(tiny_separator, mixture_path)
     assert separated.paths == [mixture_path.with_name(f"two people_s{number}.wav") for number in (1, 2)]
     assert (separated.sample_rate, separated.duration, separated.gain) == (16_000, 0.1, 1.0)
+    assert separated.boundaries == ()
     expected = tiny_separator(*read_audio(mixture_path)).sources
+    np.testing.assert_allclose(written(separated), expected, rtol=0, atol=0.5 / 2**15 + 1e-9)  # 16-bit rounding
+    assert read_audio(separated.paths[0])[1] == 16_000
+
+
+def test_each_channel_can_be_separated_on_its_own(mixture_path, tmp_path, tiny_separator):
+    separated = separate_file(tiny_separator, mixture_path, outputs_in(tmp_path), channels="each")
+    expected = tiny_separator(*read_audio(mixture_path), channels="each").sources
     for path, source in zip(separated.paths, expected, strict=True):
-        waveform, sample_rate = read_audio(path)
-        assert sample_rate == 16_000
-        np.testing.assert_allclose(waveform, source[None], rtol=0, atol=0.5 / 2**15 + 1e-9)  # 16-bit rounding
+        np.testing.assert_allclose(read_audio(path)[0], source, rtol=0, atol=0.5 / 2**15 + 1e-9)
+    mono = tiny_separator(read_audio(mixture_path)[0][:1], 16_000).sources
+    np.testing.assert_allclose(expected[:, 0], mono, rtol=0, atol=1e-6)  # float32 rounding
 
 
-def test_sources_that_would_clip_are_turned_down_together(mixture_path, tmp_path, rng):
-    sources = np.stack([np.linspace(-2.0, 2.0, 1600), np.linspace(-0.5, 0.5, 1600)])
-    separated = separate_file(_separating_into(sources), mixture_path, tmp_path / "new" / "folder")
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_sources_that_would_clip_are_turned_down_together(separating_into, tmp_path, suffix):
+    sources = np.stack([np.linspace(-2.0, 2.0, 800), np.linspace(-0.5, 0.5, 800)])
+    separator, path = separating_into(sources)
+    separated = separate_file(separator, path, outputs_in(tmp_path / "new" / "folder", suffix))
     assert separated.gain == pytest.approx(0.99 / 2)
-    written = np.concatenate([read_audio(path)[0] for path in separated.paths])
-    np.testing.assert_allclose(written, sources * separated.gain, rtol=0, atol=0.5 / 2**15 + 1e-6)
+    np.testing.assert_allclose(written(separated), sources * separated.gain, rtol=0, atol=0.5 / 2**15 + 1e-6)
 
 
-def test_float_files_keep_sources_beyond_full_scale(mixture_path, tmp_path):
-    sources = np.stack([np.linspace(-2.0, 2.0, 1600), np.zeros(1600)])
-    separated = separate_file(_separating_into(sources), mixture_path, tmp_path, "FLOAT")
+def test_float_files_keep_sources_beyond_full_scale(separating_into, tmp_path):
+    sources = np.stack([np.linspace(-2.0, 2.0, 800), np.zeros(800)]).astype(np.float32)
+    separator, path = separating_into(sources)
+    separated = separate_file(separator, path, outputs_in(tmp_path), subtype="FLOAT")
     assert separated.gain == 1.0
-    np.testing.assert_array_equal(read_audio(separated.paths[0])[0], sources[:1].astype(np.float32))
+    np.testing.assert_array_equal(written(separated), sources)
+    assert separated.warnings == ("source 2 is silent: fewer speakers than sources?",)
 
 
-def test_an_error_names_the_mixture(tmp_path, tiny_separator):
+def test_an_error_names_the_mixture_once(tmp_path, tiny_separator):
     write_audio(tmp_path / "short.wav", np.full(9, 0.1), 8000)
-    with pytest.raises(ValueError, match=r"short\.wav: waveform has 9 samples") as raised:
+    with pytest.raises(ValueError, match=r"short\.wav: recording has 9 samples") as raised:
         separate_file(tiny_separator, tmp_path / "short.wav")
     assert "\n" not in str(raised.value)
+    write_audio(tmp_path / "broken.wav", np.full(900, 0.1), 8000, "FLOAT")
+    data = bytearray((tmp_path / "broken.wav").read_bytes())
+    data[-4:] = np.float32(np.nan).tobytes()
+    (tmp_path / "broken.wav").write_bytes(data)
+    with pytest.raises(ValueError, match=r"broken\.wav: holds NaN") as raised:
+        separate_file(tiny_separator, tmp_path / "broken.wav")
+    assert str(raised.value).count("broken.wav") == 1
 
 
-def test_a_file_in_place_of_the_output_folder_is_refused_before_the_work(mixture_path, tmp_path):
+def test_what_stands_in_the_way_of_the_outputs_is_named_before_the_work(mixture_path, tmp_path, tiny_config):
+    class Model(KnowingModel):
+        def compile(self, batch, num_samples):
+            raise AssertionError("separated for nothing")
+
+    separator = Separator(Model(tiny_config, np.zeros(1), np.zeros((2, 1))))
     (tmp_path / "file").touch()
-
-    def separator(waveform, sample_rate):
-        raise AssertionError("separated for nothing")
-
     with pytest.raises(ValueError, match=r"is a file; name a folder"):
-        separate_file(separator, mixture_path, tmp_path / "file")
+        separate_file(separator, mixture_path, outputs_in(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"1 output files are named, but the model gives 2 sources"):
+        separate_file(separator, mixture_path, [tmp_path / "s1.wav"])
+
+
+def test_a_failure_while_writing_leaves_no_file(separating_into, tmp_path):
+    separator, path = separating_into(np.zeros((2, 800)) + 0.1)
+    (tmp_path / "2.wav").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"2\.wav: not written, it is a folder"):
+        separate_file(separator, path, outputs_in(tmp_path))
+    assert sorted(tmp_path.iterdir()) == before

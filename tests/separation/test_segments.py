@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ def test_windows_cover_everything_and_the_last_ends_at_the_end(length):
     starts = window_starts(length, WINDOW, HOP)
     assert starts[0] == 0
     assert starts[-1] + WINDOW == length
-    assert all(0 < after - before <= HOP for before, after in zip(starts, starts[1:], strict=False))
+    assert all(0 < after - before <= HOP for before, after in itertools.pairwise(starts))
     assert len(starts) == 1 + -(-(length - WINDOW) // HOP)  # not one more than needed
 
 

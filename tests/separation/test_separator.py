@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mossformer_jax.data.audio import resample
 from mossformer_jax.separation import Separator
 from mossformer_jax.separation.levels import input_gain, loudness
 from mossformer_jax.weights import LoadedModel, load_model, load_parameters
+from tests.separation.stand_ins import KnowingModel
 
 RATE = 8000
 LENGTH = 800
@@ -110,6 +112,93 @@ def test_the_shortest_waveform_is_one_kernel_and_compiling_is_timed_apart_once(s
         separator(shortest[1:], RATE)
     with pytest.raises(ValueError, match=r"80 samples at 44100 Hz, which are 15 at the model's 8000 Hz"):
         separator(np.full(80, 0.1), 44_100)
+
+
+def test_a_batch_gives_each_what_it_would_get_alone(separator, tiny_model_folder, rng):
+    batching = Separator.from_pretrained(tiny_model_folder, batch_size=4)
+    waveforms = [0.1 * rng.standard_normal(length) for length in (800, 1000, 799, 801, 16)]
+    waveforms[3] *= 0.0
+    together = batching.batch(waveforms, RATE)
+    for waveform, separation in zip(waveforms, together, strict=True):
+        alone = separator(waveform, RATE).sources
+        assert alone.shape == separation.sources.shape == (2, len(waveform))
+        np.testing.assert_allclose(separation.sources, alone, rtol=0, atol=1e-5 * max(np.abs(alone).max(), 1e-9))
+    assert separator.batch([], RATE) == []
+
+
+def test_threads_can_share_a_separator(separator, rng):
+    waveforms = [0.1 * rng.standard_normal(700 + number) for number in range(8)]
+    expected = [separator(waveform, RATE).sources for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        separations = list(pool.map(lambda waveform: separator(waveform, RATE), waveforms))
+    for separation, sources in zip(separations, expected, strict=True):
+        np.testing.assert_array_equal(separation.sources, sources)
+
+
+def test_consistent_sources_add_up_to_the_mixture(levelled, mixture):
+    loose = levelled(mixture, RATE).sources
+    assert np.abs(loose.sum(axis=0) - mixture).max() > 1e-2 * np.abs(mixture).max()
+    consistent = levelled(mixture, RATE, mixture_consistency=True).sources
+    np.testing.assert_allclose(consistent.sum(axis=0), mixture, rtol=0, atol=1e-6)  # float32 rounding
+    # Each takes its share of what is lacking: the louder one the more.
+    added = np.square(consistent - loose).sum(axis=1)
+    power = np.square(loose).sum(axis=1)
+    np.testing.assert_allclose(np.sqrt(added[0] / added[1]), power[0] / power[1], rtol=1e-3)
+
+
+def test_the_scale_of_the_sources_can_be_chosen(levelled, mixture):
+    by_scale = {scale: levelled(mixture, RATE, scale=scale).sources for scale in ("mixture", "peak", "rms", "none")}
+    gain = input_gain(loudness(lambda: [mixture]), -25.0)
+    np.testing.assert_allclose(by_scale["none"], by_scale["mixture"] * gain, rtol=1e-5)
+    assert np.abs(by_scale["peak"]).max() == pytest.approx(0.99, rel=1e-5)
+    ratio = by_scale["peak"] / by_scale["mixture"]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+    rms = np.sqrt(np.square(by_scale["rms"]).mean(axis=1))
+    np.testing.assert_allclose(rms, np.sqrt(np.square(mixture).mean()), rtol=1e-4)
+
+
+def test_channels_that_are_separated_each_keep_the_speakers_in_place(tiny_config, rng):
+    """The second channel's outputs come the other way round; it hears both talkers later and at other levels."""
+    first, second = rng.standard_normal((2, 6)).repeat(RATE // 10, axis=1) * rng.standard_normal((2, 6 * RATE // 10))
+    left = np.stack([first, second])
+    right = np.roll(left, 5, axis=1) * np.array([[0.5], [0.8]])
+
+    class Model(KnowingModel):
+        def _separate(self, mixture_bt, lengths_b):
+            is_left = np.allclose(mixture_bt[0, : left.shape[1]], left.sum(axis=0), atol=1e-5)
+            outputs = np.zeros((1, 2, mixture_bt.shape[1]))
+            outputs[0, :, : left.shape[1]] = left if is_left else right[::-1]
+            return outputs
+
+    separator = Separator(Model(tiny_config, np.zeros(1), left))
+    separation = separator(np.stack([left.sum(axis=0), right.sum(axis=0)]), RATE, channels="each")
+    expected = np.stack([left, right], axis=1)
+    np.testing.assert_allclose(separation.sources, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "loud"}, "scale='loud' is not allowed: must be one of mixture, peak, rms, none"),
+        ({"channels": "left"}, "channels='left' is not allowed: must be one of mix, each"),
+    ],
+)
+def test_an_unknown_option_is_named(separator, mixture, options, message):
+    with pytest.raises(ValueError, match=message):
+        separator(mixture, RATE, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": 0}, "memory=0 is not allowed"),
+        ({"window_seconds": 0.1}, "window_seconds=0.1 is not allowed: must be 0.5 or more"),
+        ({"batch_size": 0}, "batch_size=0 is not allowed"),
+    ],
+)
+def test_an_impossible_separator_is_named(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        Separator(model, **options)
 
 
 def _with_nan(position):

@@ -101,6 +101,7 @@ class Recording:
     Attributes:
         mixture: the recording.
         plan: its windows.
+        orders_wc: which output of each window holds which speaker, once finished.
         boundaries: how the windows were tied; empty for a single one.
         statistics: of the sources as they are sent out.
     """
@@ -156,7 +157,7 @@ class Recording:
                 Boundary((start + middle) / self.mixture.model_rate, tie.margin, tie.evidence)
                 for start, tie in zip(self.plan.starts[:-1], ties, strict=True)
             )
-        self._orders_wc = orders_wc
+        self.orders_wc = orders_wc
         powers_c = sum((power[order] for power, order in zip(self._powers_wc, orders_wc, strict=False)), np.zeros(()))
         self._shares_c = (
             powers_c / powers_c.sum() if powers_c.any() else np.full(self._num_sources, 1 / self._num_sources)
@@ -212,4 +213,4 @@ class Recording:
 
     def _window(self, number: int) -> Float[np.ndarray, "c k t"]:
         start = number * self.plan.window
-        return self._outputs.read(start, start + self.plan.window)[self._orders_wc[number]]
+        return self._outputs.read(start, start + self.plan.window)[self.orders_wc[number]]

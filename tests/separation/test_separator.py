@@ -127,7 +127,7 @@ def test_a_batch_gives_each_what_it_would_get_alone(separator, tiny_model_folder
 
 
 def test_threads_can_share_a_separator(separator, rng):
-    waveforms = [0.1 * rng.standard_normal(700 + number) for number in range(8)]
+    waveforms = [0.1 * rng.standard_normal(900 + number) for number in range(8)]
     expected = [separator(waveform, RATE).sources for waveform in waveforms]
     with ThreadPoolExecutor(4) as pool:
         separations = list(pool.map(lambda waveform: separator(waveform, RATE), waveforms))

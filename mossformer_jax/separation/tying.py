@@ -19,10 +19,8 @@ MIN_OVERLAP_SECONDS = 0.1
 # half of them: what is quieter may be noise, which can be in any output.
 OVERLAP_LOG_ODDS = 20.0
 ENOUGH_SECONDS = 0.05
-# Log-odds of the best order against the second best, in nats, from which it counts as decided; and from which two
-# neighbours are joined without asking the rest of the recording.
+# Log-odds of the best order against the second best, in nats, from which it counts as decided.
 DECIDED = 2.0
-BEYOND_DOUBT = 6.0
 # An output that dominates in fewer frames (every 20 ms) holds no talker.
 MIN_FRAMES = 10
 MAX_SWEEPS = 20
@@ -47,9 +45,9 @@ class Tie:
 class SpeakerTies:
     """Ties the speakers of a recording across windows.
 
-    Neighbouring windows that leave no doubt are joined to runs, by the speech that both hold and by their voices. Runs,
-    which begin and end with silence for the most part, are put in order by their likeness to the voices of all others.
-    Of the windows, only the last one and a few sums a window are kept.
+    Windows whose overlap decides are joined to runs. Runs, which begin and end where the overlap is silent or does not
+    tell all speakers, are put in order by their likeness to the voices of all other runs, and by what the overlap does
+    tell. Of the windows, only the last one and a few sums a window are kept.
 
     Example:
         >>> ties = SpeakerTies(num_sources=2, sample_rate=8000, loudness=0.1)
@@ -151,40 +149,25 @@ class _Run:
     order_wc: Int[np.ndarray, "w c"]
     voices_ck: Float[np.ndarray, "c k"]
 
-    def followed_by(self, run: _Run, order_c: Int[np.ndarray, " c"]) -> _Run:
-        """This run and the next, whose outputs are put into this order."""
-        order_wc = np.concatenate([self.order_wc, run.order_wc[:, order_c]])
-        return _Run(self.start, order_wc, self.voices_ck + run.voices_ck[order_c])
-
 
 def _join(voices: list[np.ndarray], overlaps: list[np.ndarray]) -> tuple[list[_Run], list[Tie]]:
-    """Joins windows to runs, the surest pair of neighbours first, as long as there is no doubt.
+    """Joins windows whose overlap alone decides the order of all outputs to runs.
 
     Returns:
         The runs, and a tie for each window: that of its joint; "unneeded" so far where a run begins.
     """
-    runs = [_Run(window, np.arange(len(sums))[None], sums) for window, sums in enumerate(voices)]
-    ties = [Tie(0.0, "unneeded")] * len(runs)
-
-    def joint(left: _Run, right: _Run) -> tuple[np.ndarray, float]:
-        order, margin = best_order(*_evidence(left.voices_ck, right.voices_ck, _overlap_of(left, right, overlaps)))
-        return order, margin if np.isfinite(margin) else 0.0
-
-    joints = [joint(*pair) for pair in itertools.pairwise(runs)]
-    while joints:
-        first = max(range(len(joints)), key=lambda n: joints[n][1])
-        order, margin = joints[first]
-        if margin < BEYOND_DOUBT:
-            break
-        left, right = runs[first], runs[first + 1]
-        order_by_overlap, margin_by_overlap = best_order(_overlap_of(left, right, overlaps))
-        by_overlap = margin_by_overlap >= DECIDED and (order_by_overlap == order).all()
-        ties[right.start] = Tie(margin, "overlap" if by_overlap else "voice")
-        runs[first : first + 2] = [left.followed_by(right, order)]
-        del joints[first]
-        for n in {first - 1, first} & set(range(len(joints))):
-            joints[n] = joint(runs[n], runs[n + 1])
-    return runs, ties
+    order_wc = np.tile(np.arange(len(voices[0])), (len(voices), 1))
+    ties = [Tie(0.0, "unneeded")] * len(voices)
+    starts = [0]
+    for window, overlap in enumerate(overlaps, start=1):
+        order_wc[window], margin = best_order(overlap[order_wc[window - 1]])
+        if margin < DECIDED:
+            starts.append(window)
+        elif np.isfinite(margin):
+            ties[window] = Tie(margin, "overlap")
+    voices_wck = np.take_along_axis(np.stack(voices), order_wc[..., None], axis=1)
+    spans = itertools.pairwise([*starts, len(voices)])
+    return [_Run(start, order_wc[start:end], voices_wck[start:end].sum(axis=0)) for start, end in spans], ties
 
 
 class _RunComparison:

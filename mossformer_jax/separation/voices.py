@@ -26,6 +26,8 @@ WITHIN_SPEAKER = np.array([0.95, 80.0, 94.0, 47.0, 26.0, 19.0, 13.0, 10.0, 7.6, 
 ENOUGH_FRAMES = 500
 # The features are not independent, as the sum over them pretends; this makes the log-odds those that were observed.
 TEMPERATURE = 0.4
+# How often a speaker does not sound like the same one at all.
+ATYPICAL = 0.02
 
 
 def voice_sums(
@@ -86,7 +88,7 @@ def voice_log_odds(voices: Float[np.ndarray, "a k"], others: Float[np.ndarray, "
     same = WITHIN_SPEAKER * (1 / frames_a + 1 / frames_b + 2 / ENOUGH_FRAMES)
     different = same + 2 * BETWEEN_SPEAKERS
     log_odds = 0.5 * np.log(different / same) - 0.5 * difference**2 * (1 / same - 1 / different)
-    return TEMPERATURE * log_odds.sum(axis=-1)
+    return np.logaddexp(np.log1p(-ATYPICAL) + TEMPERATURE * log_odds.sum(axis=-1), np.log(ATYPICAL))
 
 
 def _pitch(

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from mossformer_jax import __version__
 from mossformer_jax.cli import info, score, separate
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 where some input cannot be used; 130 where it was interrupted. Wrong usage exits with 2.
     """
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A file's name that the terminal's encoding lacks is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
     except BrokenPipeError:
@@ -36,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(one_line(error))
         return 1
     except KeyboardInterrupt:
+        if arguments is None:
+            # XLA may be in the middle of a computation, and crashes where Python shuts down meanwhile.
+            sys.stdout.flush()
+            os._exit(130)
         return 130
 
 

@@ -132,7 +132,7 @@ def _separate(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         done = sum(result.status == "done" for result in results)
         print(f"{PROGRAM}: interrupted: {done} of {len(todo)} recordings done", file=sys.stderr)
-        return 130
+        raise
     return _conclude(results, len(jobs), options)
 
 

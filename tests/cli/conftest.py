@@ -24,9 +24,9 @@ OPTIONS = (
 
 
 @pytest.fixture(autouse=True)
-def _jax_as_it_was(tmp_path_factory, monkeypatch):
+def _jax_as_it_was(monkeypatch):
     before = {option: getattr(jax.config, option) for option in OPTIONS}
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     yield
     for option, setting in before.items():
         jax.config.update(option, setting)

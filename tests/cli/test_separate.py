@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import http.server
+import io
 import json
 import sys
 import threading
@@ -171,6 +172,16 @@ def test_an_interrupted_run_says_how_far_it_came(folder, stand_in, capsys):
     assert files_below(folder) == {"a.wav", "b.flac", "sub/c.wav", "a_s1.wav", "a_s2.wav"}
 
 
+def test_an_interrupted_process_ends_at_once(folder, stand_in, monkeypatch):
+    """Python's own shutdown would pull the ground from under a computation that goes on."""
+    stand_in.raises["a.wav"] = KeyboardInterrupt()
+    monkeypatch.setattr(sys, "argv", ["mossformer-jax", "separate", str(folder)])
+    statuses = []
+    monkeypatch.setattr("os._exit", statuses.append)
+    assert main() == 130
+    assert statuses == [130]
+
+
 def test_clipping_and_other_warnings_name_the_file(recordings, stand_in, monkeypatch, capsys):
     inner = stand_in.separate_file
 
@@ -188,6 +199,13 @@ def test_clipping_and_other_warnings_name_the_file(recordings, stand_in, monkeyp
 def test_quiet_names_no_files(folder, stand_in, capsys):
     assert run(folder, "--quiet") == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_name_that_the_terminal_cannot_show_is_printed_in_escapes(folder, stand_in, monkeypatch):
+    (folder / "a.wav").rename(folder / "\u65e5.wav")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert run(folder / "\u65e5.wav") == 0
+    assert sys.stdout.buffer.getvalue().splitlines()[0].endswith(b"\\u65e5_s1.wav")
 
 
 def test_a_bar_is_drawn_on_a_terminal_only_and_the_paths_stay_on_stdout(folder, stand_in, monkeypatch, capsys):

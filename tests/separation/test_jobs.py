@@ -184,8 +184,8 @@ def test_a_thousand_files_are_planned_in_no_time(tmp_path):
     for number in range(1000):
         (tmp_path / f"{number % 10}").mkdir(exist_ok=True)
         (tmp_path / f"{number % 10}" / f"{number}.wav").touch()
-    start = time.perf_counter()
+    start = time.process_time()
     jobs = plan_jobs(find_recordings([str(tmp_path)], tmp_path / "out"), 2, tmp_path / "out", plot=True)
     assert not any(job.is_done() for job in jobs)
     assert len(jobs) == 1000
-    assert time.perf_counter() - start < 2.0  # 0.1 s on an idle machine
+    assert time.process_time() - start < 2.0  # it takes 0.4 s

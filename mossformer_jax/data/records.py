@@ -1,0 +1,65 @@
+"""The one record that every layout of the field is read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Sources and what was heard of them.
+
+    Attributes:
+        id: name of the mixture, unique in its data set.
+        sources: the true sources, (c, t), float32.
+        sample_rate: in Hz.
+        mixture: what the microphone heard, (t,), float32; None where it is the sum of the sources and the noise.
+        noise: the noise in it, (t,), float32, where there is one and it is known.
+        speakers: who talks in each source, where that is known; else empty.
+    """
+
+    id: str
+    sources: Float[np.ndarray, "c t"]
+    sample_rate: int
+    mixture: Float[np.ndarray, " t"] | None = None
+    noise: Float[np.ndarray, " t"] | None = None
+    speakers: tuple[str, ...] = ()
+
+    def mixed(self) -> Float[np.ndarray, " t"]:
+        """The mixture, mixed from sources and noise where it is not stored."""
+        if self.mixture is not None:
+            return self.mixture
+        mixed = self.sources.sum(axis=0)
+        return mixed if self.noise is None else mixed + self.noise
+
+
+class MixtureSource(Protocol):
+    """Random access to the mixtures of a data set; what every layout gives. It can be pickled, for worker processes.
+
+    Attributes:
+        num_sources: sources of every mixture.
+        sample_rate: of every mixture, in Hz.
+    """
+
+    num_sources: int
+    sample_rate: int
+
+    def __len__(self) -> int:
+        """How many mixtures there are."""
+
+    def mixture_id(self, index: int) -> str:
+        """Name of a mixture, without reading audio."""
+
+    def num_samples(self, index: int) -> int:
+        """Length of a mixture, without decoding it."""
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
+        """Reads a mixture, or `num_samples` of it from `start`.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
+        """

@@ -60,17 +60,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), _FIELD_TYPES[field.name])
-        for name in (
-            "num_sources",
-            "sample_rate",
-            "encoder_channels",
-            "num_blocks",
-            "kernel_size",
-            "stride",
-            "group_size",
-        ):
+        for name in _POSITIVE:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("model_channels", "query_key_channels", "fsmn_channels"):
+        for name in _EVEN:
             value = getattr(self, name)
             _require(value is None or (value >= 2 and value % 2 == 0), name, value, "an even number, 2 or more")
         _require(

@@ -70,7 +70,7 @@ def row(name: str, full: bool) -> str:
         ours = our_separation(config, mixture_bt, network=network)
         errors.append(f"{relative_error(ours, official_separation(config, mixture_bt)):.1e}")
     gradients = gradient_errors(config, speakers(1, config.num_sources, NUM_SAMPLES))
-    errors.append(f"{max(gradients.values()):.1e}")
+    errors.append(f"{np.max(list(gradients.values())):.1e}")
     official_network.cache_clear()
     our_network.cache_clear()
     size = "full size" if full else f"{config.num_blocks} blocks of {config.model_channels} channels"

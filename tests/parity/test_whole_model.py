@@ -82,7 +82,8 @@ def test_every_gradient_of_the_pit_loss_is_the_official_one(preset, options):
     # Three sources and direct decoding on v1, which compiles in a third of the time; all else is common.
     config = dataclasses.replace(small(preset), **options)
     errors = gradient_errors(config, speakers(2, config.num_sources, 2500))
-    assert max(errors.values()) <= GRADIENT_BOUND, sorted(errors.items(), key=lambda item: -item[1])[:5]
+    too_large = {name: error for name, error in errors.items() if not error <= GRADIENT_BOUND}  # NaN, too
+    assert not too_large, sorted(too_large.items(), key=lambda item: -item[1])[:5]
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from mossformer_jax.model import PRESETS, ModelConfig
 from mossformer_jax.weights import build_network
 from mossformer_jax.weights.torch_checkpoints import load_torch_checkpoint

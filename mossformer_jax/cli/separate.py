@@ -102,12 +102,12 @@ def add_parser(commands: Any) -> None:
 
 
 def _separate(options: argparse.Namespace) -> int:
+    _check_usage(options)
     from mossformer_jax.cli.attempt import attempt
     from mossformer_jax.cli.progress import ProgressBar
     from mossformer_jax.separation import Separator
     from mossformer_jax.separation.jobs import find_recordings, plan_jobs
 
-    _check_usage(options)
     output = Path(options.output) if options.output else None
     recordings = find_recordings(options.inputs, output)
     prepare_jax(options)
@@ -144,12 +144,12 @@ def _check_usage(options: argparse.Namespace) -> None:
     """
     from mossformer_jax.separation.jobs import check_template
 
+    if (options.format, options.subtype) == ("flac", "FLOAT"):
+        options.usage_error("--subtype FLOAT does not go with --format flac, which holds PCM_16 or PCM_24")
     try:
         check_template(options.name)
     except ValueError as error:
         options.usage_error(f"--name: {error}")
-    if (options.format, options.subtype) == ("flac", "FLOAT"):
-        options.usage_error("--subtype FLOAT does not go with --format flac, which holds PCM_16 or PCM_24")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib; run: pip install 'mossformer-jax[eval]'")
 

@@ -131,6 +131,11 @@ def plan_jobs(
         for path in job.written:
             writers.setdefault(_key(path), []).append(job)
     jobs = [job for recording, job in planned if not _is_a_source(recording, job, writers)]
+    if recordings and not jobs:
+        raise ValueError(
+            f"{recordings[0].location}: as all of the inputs, it would be overwritten by a source of another; give "
+            "another folder with -o, or other names with --name"
+        )
     _check_collisions(jobs)
     return jobs
 

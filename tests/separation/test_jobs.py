@@ -163,6 +163,12 @@ def test_a_recording_is_not_overwritten_by_its_own_source(tree):
         _plan("s1.wav", template="s{source}")
 
 
+def test_recordings_that_would_all_be_overwritten_are_refused(tree):
+    _touch("s1.wav", "s2.wav")
+    with pytest.raises(ValueError, match=r"^s1\.wav: as all of the inputs, it would be overwritten"):
+        _plan("s?.wav", template="s{source}")
+
+
 def test_two_recordings_do_not_write_one_file(tree):
     _touch("b.flac", "sub/b.wav")
     with pytest.raises(ValueError, match=r"^b\.flac and b\.wav would both .*--name '{stem}_{suffix}_s{source}'"):

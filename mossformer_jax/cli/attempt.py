@@ -11,9 +11,9 @@ from pathlib import Path
 import soundfile
 
 from mossformer_jax.cli.progress import ProgressBar
-from mossformer_jax.cli.results import Result, label
+from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
-from mossformer_jax.data.download import download, is_url
+from mossformer_jax.data.download import download, is_url, without_password
 from mossformer_jax.separation import SeparatedFile, Separator, separate_file
 from mossformer_jax.separation.jobs import Job
 from mossformer_jax.separation.spectrograms import plot_separation
@@ -45,7 +45,7 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
                     separated = _separate(job, str(path), separator, options, bar)
                 except ValueError as error:
                     # The user knows the URL, not where it was copied to.
-                    raise ValueError(str(error).replace(str(path), label(job.input))) from error
+                    raise ValueError(str(error).replace(str(path), without_password(job.input))) from error
     # RuntimeError: what JAX raises where memory runs out.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         return Result(job, "failed", error=_reason(error, job), concerns_all=_is_disk_full(error, job))
@@ -80,7 +80,7 @@ def _separate(
 
 
 def _reason(error: Exception, job: Job) -> str:
-    reason, name = one_line(error), one_line(label(job.input))
+    reason, name = one_line(error), one_line(without_password(job.input))
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
         reason = f"memory ran out ({reason}); give a smaller --memory or --window"
     return reason if reason.startswith(name) else f"{name}: {reason}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,18 +34,15 @@ class Result:
     concerns_all: bool = False
 
 
-def label(location: str) -> str:
-    """A path or URL as it may be shown: without user and password."""
-    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", location)
-
-
 def as_json(result: Result) -> str:
     """One line of JSON with the same keys for every outcome; what is not known is null."""
+    from mossformer_jax.data.download import without_password
+
     separated = result.separated
     timings = separated.timings if separated else None
     fields: dict[str, Any] = {
         "status": result.status,
-        "input": label(result.job.input),
+        "input": without_password(result.job.input),
         "outputs": [str(path) for path in result.job.outputs] if result.status != "failed" else [],
         "duration": separated.duration if separated else None,
         "sample_rate": separated.sample_rate if separated else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
-from mossformer_jax.cli.results import Result, as_json, label, summary
+from mossformer_jax.cli.results import Result, as_json, summary
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def add_parser(commands: Any) -> None:
         help="audio file of any sample rate, folder (searched with its sub-folders), pattern ('calls/**/*.flac'), or "
         "http(s) URL",
     )
-    parser.add_argument("--model", default="default", help="folder of a stored model (default: the shipped one)")
+    parser.add_argument(
+        "--model",
+        default="default",
+        help="folder of a stored model, or OWNER/NAME on Hugging Face (default: the shipped one)",
+    )
 
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -171,7 +175,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _tell(result: Result, options: argparse.Namespace) -> None:
-    name = label(result.job.input)
+    from mossformer_jax.data.download import without_password
+
+    name = without_password(result.job.input)
     for warning in result.warnings:
         warn(f"{one_line(name)}: {warning}")
     if options.json:

@@ -41,11 +41,11 @@ def download(url: str, folder: Path, *, max_bytes: int = 2 * 1024**3, timeout: f
         OSError: the server cannot be reached, refuses, redirects to something else than http or https, is too slow, or
             breaks off.
     """
-    shown = _without_password(url)
+    shown = _one_line(without_password(url))
     if not is_url(url):
         raise ValueError(f"{shown}: not an address that can be downloaded; it must start with http:// or https://")
     request = _request(url)
-    path = folder / _file_name(urlsplit(url).path)
+    path = folder / file_name(url)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _opener().open(request, timeout=timeout) as response:
@@ -89,7 +89,7 @@ def _request(url: str) -> urllib.request.Request:
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError(f"{_without_password(url)}: not a valid address; check the host and the port")
+        raise ValueError(f"{_one_line(without_password(url))}: not a valid address; check the host and the port")
     server = parts.netloc.rpartition("@")[2]
     # Spaces and letters beyond ASCII are what people paste; what is percent-encoded already stays.
     path, query = quote(parts.path, safe="/%:@!$&'()*+,;=~"), quote(parts.query, safe="/%:@!$&'()*+,;=~?")
@@ -117,16 +117,17 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _file_name(url_path: str) -> str:
+def file_name(url: str) -> str:
     """The last part of an address's path as a plain file name on any system, its suffix kept."""
-    last = unquote(url_path.rpartition("/")[2])
+    last = unquote(urlsplit(url).path.rpartition("/")[2])
     name = re.sub(r"[^\w .,()+=@-]", "_", last).strip(" .") or "download"
     stem, suffix = os.path.splitext(name)
     return stem[:_LONGEST_NAME] + suffix[:10]
 
 
-def _without_password(url: str) -> str:
-    return _one_line(re.sub(r"(?<=://)[^/?#]*@", "", url))
+def without_password(url: str) -> str:
+    """An address, or a path, as it may be shown: without user and password."""
+    return re.sub(r"^(\w+://)[^/?#]*@", r"\1", url)
 
 
 def _one_line(text: object) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from mossformer_jax.data.download import is_url
+from mossformer_jax.data.download import file_name, is_url
 
 NAME_TEMPLATE = "{stem}_s{source}"
 NAME_FIELDS = ("stem", "suffix", "source", "folder")
@@ -207,12 +207,10 @@ def _key(location: str | Path) -> str:
 
 def _fields(location: str) -> dict[str, str]:
     if is_url(location):
-        address = urlsplit(location)
-        path = Path(re.sub(r"[^\w .,()+=@-]", "_", unquote(address.path.rpartition("/")[2])).strip(" ."))
-        folder = address.hostname or ""
+        path, folder = Path(file_name(location)), urlsplit(location).hostname or ""
     else:
         path, folder = Path(location), Path(location).absolute().parent.name
-    return {"stem": path.stem or "download", "suffix": path.suffix.lstrip("."), "folder": folder}
+    return {"stem": path.stem, "suffix": path.suffix.lstrip("."), "folder": folder}
 
 
 def _beside(recording: Recording) -> Path:

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from mossformer_jax.cli import main
-from mossformer_jax.cli.results import label
 from mossformer_jax.data import read_audio, write_audio
+from mossformer_jax.data.download import without_password
 
 
 def run(*arguments) -> int:
@@ -251,8 +251,8 @@ def test_urls_are_downloaded_and_their_errors_name_them(folder, stand_in, server
 
 
 def test_passwords_in_urls_are_not_shown():
-    assert label("https://me:word@host:80/a@b.wav?c=@") == "https://host:80/a@b.wav?c=@"
-    assert label("me@home.wav") == "me@home.wav"
+    assert without_password("https://me:word@host:80/a@b.wav?c=@") == "https://host:80/a@b.wav?c=@"
+    assert without_password("me@home.wav") == "me@home.wav"
 
 
 def test_downloads_are_limited(stand_in, server, tmp_path, monkeypatch, error_of):

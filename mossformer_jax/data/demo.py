@@ -1,0 +1,204 @@
+"""Speech-like voices from a small synthesiser: something to train on where there is no data.
+
+Nobody would understand them, but they have what separation feeds on: a pitch of their own, harmonics under formants
+that wander from syllable to syllable, hissing consonants, pauses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.signal import lfilter
+
+from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
+from mossformer_jax.data.resampling import check_sample_rate
+
+SPLITS = {"train": 0, "dev": 1, "test": 2}
+# F1 to F3 of vowels of a grown man, in Hz.
+_VOWELS_HZ = np.array(
+    [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (490, 1350, 1690)]
+)
+_BANDWIDTHS_HZ = (60.0, 90.0, 150.0)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What tells one synthetic speaker from another.
+
+    Attributes:
+        pitch: mean fundamental frequency, in Hz.
+        formant_scale: the vocal tract: formants are so many times those of a grown man.
+        syllables_per_second: how fast it speaks.
+        breath: noise between the pulses, relative to them.
+    """
+
+    pitch: float
+    formant_scale: float
+    syllables_per_second: float
+    breath: float
+
+
+class DemoUtterances:
+    """Utterances of synthetic speakers, held in memory; the same for the same arguments.
+
+    The speakers of every split are the same, what they utter is not.
+
+    Attributes:
+        sample_rate: in Hz.
+        speaker_names: every speaker once.
+        speakers: who speaks in each utterance, as a position in `speaker_names`.
+    """
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        sample_rate: int = 8000,
+        num_speakers: int = 4,
+        utterances_per_speaker: int = 40,
+        seed: int = 0,
+    ):
+        """Synthesises them all.
+
+        Args:
+            split: train, dev or test.
+            sample_rate: in Hz.
+            num_speakers: from low voices to high ones.
+            utterances_per_speaker: each lasts 4 to 6 s.
+            seed: another seed gives other voices and utterances.
+
+        Raises:
+            ValueError: the split is unknown, or a number is out of its range.
+        """
+        check_sample_rate(sample_rate)
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        for name, number in (("num_speakers", num_speakers), ("utterances_per_speaker", utterances_per_speaker)):
+            if number < 1:
+                raise ValueError(f"{name}={number} is not allowed: must be 1 or more")
+        self.sample_rate = sample_rate
+        self.speaker_names = tuple(f"voice{number:02d}" for number in range(num_speakers))
+        self.speakers = np.repeat(np.arange(num_speakers, dtype=np.int32), utterances_per_speaker)
+        self._names, self._utterances = [], []
+        for number, name in enumerate(self.speaker_names):
+            voice = _draw_voice(number, num_speakers, np.random.default_rng((seed, number)))
+            for count in range(utterances_per_speaker):
+                rng = np.random.default_rng((seed, number, SPLITS[split], count))
+                self._names.append(f"{name}-{split}-{count:03d}")
+                self._utterances.append(synthesise(voice, rng.uniform(4.0, 6.0), sample_rate, rng))
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    def name(self, index: int) -> str:
+        """Speaker, split and number."""
+        return self._names[index]
+
+    def num_samples(self, index: int) -> int:
+        """Length of an utterance."""
+        return len(self._utterances[index])
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
+        """An utterance, or `num_samples` of it from `start`."""
+        stop = None if num_samples is None else start + num_samples
+        return self._utterances[index][start:stop]
+
+
+class DemoMixtures(DrawnMixtures):
+    """A fixed set of mixtures of synthetic speakers, to validate and test with."""
+
+    def __init__(
+        self,
+        *,
+        split: str = "test",
+        num_mixtures: int = 32,
+        num_sources: int = 2,
+        sample_rate: int = 8000,
+        num_speakers: int = 4,
+        seconds: float = 4.0,
+        seed: int = 0,
+    ):
+        """Synthesises the utterances that the mixtures are made of.
+
+        Args:
+            split: train, dev or test.
+            num_mixtures: how many there are.
+            num_sources: speakers of every mixture.
+            sample_rate: in Hz.
+            num_speakers: as in `DemoUtterances`, like the following.
+            seconds: length of every mixture, 4 s at most.
+            seed: of the voices, which must be that of training.
+
+        Raises:
+            ValueError: the split is unknown, or a number is out of its range.
+        """
+        if not 0 < seconds <= 4:
+            raise ValueError(f"seconds={seconds} is not allowed: must be above 0 and up to 4")
+        speech = DemoUtterances(
+            split=split, sample_rate=sample_rate, num_speakers=num_speakers, utterances_per_speaker=8, seed=seed
+        )
+        super().__init__(DynamicMixing(speech, num_sources), num_mixtures, round(seconds * sample_rate), seed)
+
+
+def synthesise(voice: Voice, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float[np.ndarray, " t"]:
+    """Syllables of a voice, some with a hiss before the vowel, with pauses in between.
+
+    Args:
+        voice: who speaks.
+        seconds: for how long.
+        sample_rate: in Hz.
+        rng: what it says.
+
+    Returns:
+        (t,), float32, peaking at 0.5.
+    """
+    num_samples = round(seconds * sample_rate)
+    waveform = np.zeros(num_samples)
+    start = int(rng.uniform(0.0, 0.1) * sample_rate)
+    while start < num_samples:
+        length = int(sample_rate * rng.uniform(0.7, 1.4) / voice.syllables_per_second)
+        consonant = int(length * rng.uniform(0.15, 0.35)) if rng.random() < 0.5 else 0
+        # The pitch falls in the course of the utterance.
+        pitch = voice.pitch * (1.1 - 0.2 * start / num_samples) * rng.uniform(0.92, 1.08)
+        syllable = np.concatenate(
+            [_hiss(consonant, rng), _vowel(voice, pitch, length - consonant, sample_rate, rng)]
+        ) * rng.uniform(0.5, 1.0)
+        end = min(start + length, num_samples)
+        waveform[start:end] += syllable[: end - start]
+        pause = rng.uniform(0.1, 0.3) if rng.random() < 0.12 else 0.01
+        start += length + int(pause * sample_rate)
+    return (0.5 * waveform / np.abs(waveform).max()).astype(np.float32)
+
+
+def _draw_voice(number: int, num_speakers: int, rng: np.random.Generator) -> Voice:
+    """Pitches spread evenly, on the scale of the ear, from 90 to 260 Hz; what goes with them, roughly."""
+    height = (number + rng.uniform(0.35, 0.65)) / num_speakers
+    return Voice(
+        pitch=90.0 * (260.0 / 90.0) ** height,
+        formant_scale=0.95 + 0.3 * height + rng.uniform(-0.05, 0.05),
+        syllables_per_second=rng.uniform(3.0, 5.0),
+        breath=rng.uniform(0.005, 0.03),
+    )
+
+
+def _vowel(
+    voice: Voice, pitch: float, num_samples: int, sample_rate: int, rng: np.random.Generator
+) -> Float[np.ndarray, " t"]:
+    """A train of pulses, its pitch gliding, through a resonator a formant."""
+    glide = np.linspace(1.0, rng.uniform(0.85, 1.15), num_samples)
+    phase = np.cumsum(pitch * glide / sample_rate) + rng.random()
+    pulses = np.diff(np.floor(phase), prepend=np.floor(phase[:1]))
+    waveform = pulses - pulses.mean() + voice.breath * rng.standard_normal(num_samples)
+    for formant, bandwidth in zip(_VOWELS_HZ[rng.integers(len(_VOWELS_HZ))], _BANDWIDTHS_HZ, strict=True):
+        frequency = min(formant * voice.formant_scale * rng.uniform(0.95, 1.05), 0.45 * sample_rate)
+        radius = np.exp(-np.pi * bandwidth / sample_rate)
+        poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / sample_rate), radius**2]
+        waveform = lfilter([sum(poles)], poles, waveform)
+    return waveform * np.hanning(num_samples) ** 0.5 / (np.abs(waveform).max() + 1e-9)
+
+
+def _hiss(num_samples: int, rng: np.random.Generator) -> Float[np.ndarray, " t"]:
+    noise = np.diff(rng.standard_normal(num_samples + 1))
+    return 0.15 * noise * np.hanning(num_samples)

@@ -1,0 +1,238 @@
+"""Dynamic mixing: mixtures drawn anew from single utterances.
+
+A mixture is a pure function of a `numpy.random.Generator`: whoever seeds the same way gets the same one, in any
+process, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.resampling import fit_length, resample
+from mossformer_jax.data.utterances import Speech
+
+# The recipe of dynamic mixing that the field took over from SpeechBrain's SepFormer on WSJ0-mix.
+FIRST_LEVEL_DB = (-27.43, 2.57)
+RELATIVE_LEVEL_DB = (-2.51, 2.66)
+LEVEL_RANGE_DB = (-45.0, 0.0)
+PEAK = 0.9
+# A crop fainter than this holds no speech: bringing it to level would make a source of its rounding errors.
+SILENCE_DB = -80.0
+_ATTEMPTS = 20
+
+
+class TrainingMixtures(Protocol):
+    """What batches for training are drawn from. It can be pickled, for worker processes."""
+
+    @property
+    def num_sources(self) -> int:
+        """Sources of every mixture."""
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+
+    def __len__(self) -> int:
+        """How many mixtures make an epoch."""
+
+    def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
+        """Draws a mixture of at most `num_samples`.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
+        """
+
+
+def level_db(waveform: Float[np.ndarray, "*c t"]) -> Float[np.ndarray, "*c"]:
+    """The loudness of dynamic mixing: the mean magnitude of the samples, in dB of full scale.
+
+    The recipe's figures were taken with this measure. It is neither RMS (which for speech is 3 to 5 dB higher) nor the
+    LUFS of ITU-R BS.1770.
+    """
+    return 20 * np.log10(np.abs(waveform).mean(axis=-1) + 1e-12)
+
+
+@dataclass(frozen=True)
+class DynamicMixing:
+    """Mixtures of utterances of different speakers, drawn anew every time.
+
+    A speaker's chance is proportional to the number of its utterances. The first source is brought to a level of
+    N(-27.43, 2.57) dB, every other one to N(-2.51, 2.66) dB relative to the first, all within [-45, 0] dB (`level_db`
+    of the crop); if the mixture or a source then peaks above 0.9, everything is scaled down to that. Each source is a
+    random crop; a mixture is no longer than its shortest utterance. Noise is added at the level it is stored at.
+
+    Attributes:
+        speech: the utterances.
+        num_sources: speakers of every mixture.
+        noise: recordings of noise, one of which is added to each mixture.
+        speeds: percentages, one of which is drawn for each source: it is resampled so as to run that fast.
+        epoch_size: how many mixtures count as an epoch; None stands for as many as use each utterance once.
+
+    Raises:
+        ValueError: there are fewer speakers than sources, a speed or the epoch's size is not positive, or the noise has
+            another sample rate.
+    """
+
+    speech: Speech
+    num_sources: int = 2
+    noise: Speech | None = None
+    speeds: Sequence[int] = (100,)
+    epoch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_speeds(self.speeds)
+        if not 1 <= self.num_sources <= len(self.speech.speaker_names):
+            raise ValueError(
+                f"num_sources={self.num_sources} is not allowed: must be from 1 to the number of different speakers, "
+                f"{len(self.speech.speaker_names)}"
+            )
+        if self.epoch_size is not None and self.epoch_size < 1:
+            raise ValueError(f"epoch_size={self.epoch_size} is not allowed: must be 1 or more, or None")
+        if self.noise is not None and self.noise.sample_rate != self.sample_rate:
+            raise ValueError(
+                f"the noise is at {self.noise.sample_rate} Hz, the speech at {self.sample_rate}; open both at one"
+            )
+
+    @property
+    def sample_rate(self) -> int:
+        """That of the speech, in Hz."""
+        return self.speech.sample_rate
+
+    def __len__(self) -> int:
+        return self.epoch_size or max(len(self.speech) // self.num_sources, 1)
+
+    def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
+        """Draws a mixture; the index plays no part."""
+        for _ in range(_ATTEMPTS):
+            utterances, sources_ct, noise = self._draw_crops(num_samples, rng)
+            levels = level_db(sources_ct)
+            if levels.min() > SILENCE_DB:
+                break
+        else:
+            silent = self.speech.name(utterances[int(levels.argmin())])
+            raise ValueError(f"{silent}: silent, as other utterances before it; check the level of the speech files")
+        sources_ct *= 10 ** ((self._draw_levels(rng) - levels) / 20)[:, None].astype(np.float32)
+        mixture = sources_ct.sum(axis=0)
+        if noise is not None:
+            mixture += noise
+        peak = max(np.abs(mixture).max(), np.abs(sources_ct).max())
+        scale = np.float32(min(PEAK / peak, 1.0))
+        return Mixture(
+            id="_".join(self.speech.name(i) for i in utterances),
+            sources=scale * sources_ct,
+            sample_rate=self.sample_rate,
+            mixture=scale * mixture,
+            noise=None if noise is None else scale * noise,
+            speakers=tuple(self.speech.speaker_names[self.speech.speakers[i]] for i in utterances),
+        )
+
+    def _draw_crops(
+        self, num_samples: int, rng: np.random.Generator
+    ) -> tuple[list[int], Float[np.ndarray, "c t"], Float[np.ndarray, " t"] | None]:
+        """Utterances of different speakers, a crop of each, and one of a noise."""
+        utterances = self._draw_utterances(rng)
+        speeds = rng.choice(self.speeds, self.num_sources).tolist()
+        lengths = [self.speech.num_samples(i) * 100 // speed for i, speed in zip(utterances, speeds, strict=True)]
+        length = min(num_samples, *lengths)
+        noise = None
+        if self.noise is not None:
+            place = int(rng.integers(len(self.noise)))
+            length = min(length, self.noise.num_samples(place))
+            noise = _crop(self.noise, place, length, rng)
+        crops = [_crop(self.speech, i, length, rng, speed) for i, speed in zip(utterances, speeds, strict=True)]
+        return utterances, np.stack(crops), noise
+
+    def _draw_utterances(self, rng: np.random.Generator) -> list[int]:
+        """Any utterance is as likely as another: that makes a speaker's chance proportional to their number."""
+        drawn: list[int] = []
+        speakers: set[int] = set()
+        while len(drawn) < self.num_sources:
+            utterance = int(rng.integers(len(self.speech)))
+            if (speaker := int(self.speech.speakers[utterance])) not in speakers:
+                speakers.add(speaker)
+                drawn.append(utterance)
+        return drawn
+
+    def _draw_levels(self, rng: np.random.Generator) -> Float[np.ndarray, " c"]:
+        first = np.clip(rng.normal(*FIRST_LEVEL_DB), *LEVEL_RANGE_DB)
+        others = np.clip(first + rng.normal(*RELATIVE_LEVEL_DB, self.num_sources - 1), *LEVEL_RANGE_DB)
+        return np.array([first, *others])
+
+
+class DrawnMixtures:
+    """A fixed set of mixtures that a seed stands for: one can validate without a data set of mixtures.
+
+    Attributes:
+        num_sources: sources of every mixture.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, mixtures: TrainingMixtures, count: int, max_samples: int, seed: int = 0):
+        """Notes what to draw; each mixture is drawn when it is read.
+
+        Args:
+            mixtures: what they are drawn from.
+            count: how many they are.
+            max_samples: the longest that one can be.
+            seed: another seed makes another set.
+
+        Raises:
+            ValueError: a number is out of its range.
+        """
+        for name, number in (("count", count), ("max_samples", max_samples)):
+            if number < 1:
+                raise ValueError(f"{name}={number} is not allowed: must be 1 or more")
+        self.mixtures, self.count, self.max_samples, self.seed = mixtures, count, max_samples, seed
+        self.num_sources, self.sample_rate = mixtures.num_sources, mixtures.sample_rate
+
+    def __len__(self) -> int:
+        return self.count
+
+    def mixture_id(self, index: int) -> str:
+        """Its number with the names of its utterances, which must be drawn for that."""
+        return self.read(index).id
+
+    def num_samples(self, index: int) -> int:
+        """Its length; it must be drawn for that."""
+        return self.read(index).sources.shape[1]
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
+        """Draws it again and cuts `num_samples` from `start` out of it.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
+        """
+        mixture = self.mixtures.draw(index, self.max_samples, np.random.default_rng((self.seed, index)))
+        stop = None if num_samples is None else start + num_samples
+        return replace(
+            mixture,
+            id=f"{index:05d}_{mixture.id}",
+            sources=mixture.sources[:, start:stop],
+            mixture=mixture.mixed()[start:stop],
+            noise=None if mixture.noise is None else mixture.noise[start:stop],
+        )
+
+
+def _crop(
+    speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
+) -> Float[np.ndarray, " t"]:
+    """`num_samples` from anywhere in an utterance that runs at `speed` percent."""
+    length = speech.num_samples(index)
+    needed = min(-(-num_samples * speed // 100), length)
+    waveform = speech.read(index, int(rng.integers(length - needed + 1)), needed)
+    rate = speech.sample_rate
+    return fit_length(resample(waveform, rate * speed, rate * 100), num_samples)
+
+
+def check_speeds(speeds: Sequence[int]) -> None:
+    """Raises a ValueError unless there are speeds, all of them positive whole percentages."""
+    if not speeds or not all(isinstance(speed, int) and speed > 0 for speed in speeds):
+        raise ValueError(
+            f"speeds={speeds!r} is not allowed: must be percentages, whole numbers above 0, such as (95, 100, 105)"
+        )

@@ -1,0 +1,304 @@
+"""Batches of mixtures, made by Grain in threads or worker processes.
+
+A batch of training depends on the seed and on its number, and on nothing else: not on how many workers, processes or
+restarts there were. Its rows are dealt out to the processes in order, so that process p of n holds the p-th n-th.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.data.mixing import TrainingMixtures
+from mossformer_jax.data.records import Mixture, MixtureSource
+
+Batch = dict[str, np.ndarray]
+"""mixture (b, t) float32, sources (b, c, t) float32, lengths (b,) int32 in samples, index (b,) int32: which mixture of
+the data set a row is; for evaluation also mask (b,) bool, false in rows that only fill up the batch."""
+
+_ATTEMPTS = 10
+_STATE = ("seed", "batch_size", "epoch_size")
+
+logger = logging.getLogger(__name__)
+
+
+def train_batches(
+    mixtures: TrainingMixtures,
+    *,
+    batch_size: int,
+    num_samples: int,
+    seed: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_workers: int = 0,
+    max_failed_share: float = 0.001,
+) -> TrainingBatches:
+    """Endless batches of crops for training, epoch after epoch in another order.
+
+    A mixture that cannot be read is logged and replaced by another, always the same one.
+
+    Args:
+        mixtures: what they are drawn from.
+        batch_size: rows of a batch, over all processes.
+        num_samples: samples of a row; shorter mixtures are padded with zeros.
+        seed: another seed gives other batches; from 0 to 2**32 - 1.
+        process_index: which of the processes this is.
+        process_count: how many processes share the batches.
+        num_workers: processes that make batches; with 0, threads of this one do.
+        max_failed_share: how many different failures may be logged, as a share of the mixtures of an epoch, before a
+            further one stops the training. Each process counts its own.
+
+    Raises:
+        ValueError: an argument is out of its range, or the processes cannot share the batch evenly.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples} is not allowed: must be 1 or more")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} is not allowed: must be from 0 to 2**32 - 1")
+    if not 0 <= max_failed_share <= 1:
+        raise ValueError(f"max_failed_share={max_failed_share} is not allowed: must be from 0 to 1")
+    rows = _local_rows(batch_size, process_index, process_count, num_workers)
+    order = grain.MapDataset.range(len(mixtures)).seed(seed).shuffle().repeat()
+    batches = order.random_map(_DrawRow(mixtures, num_samples)).batch(
+        rows, batch_fn=functools.partial(_stack_rows, num_samples=num_samples)
+    )
+    return TrainingBatches(
+        batches[process_index::process_count],
+        {"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)},
+        num_workers,
+        max_failures=int(max_failed_share * len(mixtures)),
+    )
+
+
+class TrainingBatches(Iterator[Batch]):
+    """Iterator over batches for training; made by `train_batches`.
+
+    Attributes:
+        failures: every different failure so far, in the words that were logged.
+    """
+
+    def __init__(self, batches: grain.MapDataset, identity: dict[str, int], num_workers: int, max_failures: int):
+        self._batches, self._identity = batches, identity
+        self._num_workers, self._max_failures = num_workers, max_failures
+        self._step = 0
+        self._iterator: Any = None
+        self.failures: list[str] = []
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            ValueError: more mixtures than allowed could not be read.
+        """
+        if self._iterator is None:
+            # Every batch is a function of its number: beginning at another one is all that restoring takes.
+            self._iterator = _iterate(self._batches[self._step :], self._num_workers)
+        batch, failures = next(self._iterator)
+        if self._num_workers:
+            batch = _own(batch)
+        self._step += 1
+        for failure in failures:
+            self._note(failure)
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Where the iterator is, for a checkpoint: plain numbers, the same in every process."""
+        return {"step": self._step, **self._identity}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from where another iterator was; it may have had other numbers of workers and processes.
+
+        Raises:
+            ValueError: that one gave other batches: it had another seed, batch size or number of mixtures.
+        """
+        for name in _STATE:
+            if state[name] != self._identity[name]:
+                raise ValueError(
+                    f"the saved state has {name}={state[name]}, the configuration {self._identity[name]}; "
+                    "continue with the data and settings that the run began with"
+                )
+        self.close()
+        self._step = state["step"]
+
+    def close(self) -> None:
+        """Ends the workers; the next batch starts them again."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _note(self, failure: str) -> None:
+        if failure in self.failures:
+            return
+        self.failures.append(failure)
+        logger.warning(
+            "replaced by another mixture (%d of %d allowed): %s", len(self.failures), self._max_failures, failure
+        )
+        if len(self.failures) > self._max_failures:
+            raise ValueError(
+                f"{len(self.failures)} different mixtures could not be read, {self._max_failures} are allowed, the "
+                f"last one: {failure}. Mend the data, or raise max_failed_share"
+            )
+
+
+def evaluation_batches(
+    mixtures: MixtureSource,
+    *,
+    batch_size: int,
+    ladder: Ladder | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_workers: int = 0,
+) -> EvaluationBatches:
+    """Every mixture once and whole, in batches of like length, the short ones first.
+
+    The lengths are read at once, from the headers. Where the mixtures of a length do not fill the last batch, rows of
+    silence of full length do, so that every process runs as many batches of the same shapes; their mask is false and
+    their index -1. A file that cannot be read is an error.
+
+    Args:
+        mixtures: the data set.
+        batch_size: rows of a batch, over all processes.
+        ladder: the lengths that a batch may have, in samples; steps of a second at first if None.
+        process_index: which of the processes this is.
+        process_count: how many processes share the batches.
+        num_workers: processes that make batches; with 0, threads of this one do.
+
+    Raises:
+        ValueError: an argument is out of its range, or the processes cannot share the batch evenly.
+        FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
+    """
+    rows = _local_rows(batch_size, process_index, process_count, num_workers)
+    ladder = ladder or Ladder(mixtures.sample_rate)
+    buckets: dict[int, list[int]] = {}
+    for index in range(len(mixtures)):
+        buckets.setdefault(ladder.rung(mixtures.num_samples(index)), []).append(index)
+    plan = []
+    for length, indices in sorted(buckets.items()):
+        indices += [-1] * (-len(indices) % batch_size)
+        mine = slice(process_index * rows, (process_index + 1) * rows)
+        plan += [(length, indices[i : i + batch_size][mine]) for i in range(0, len(indices), batch_size)]
+    return EvaluationBatches(mixtures, plan, num_workers)
+
+
+class EvaluationBatches:
+    """The batches of an evaluation, which can be gone through any number of times; made by `evaluation_batches`.
+
+    Attributes:
+        shapes: (rows, samples) of every mixture array that will come, for compiling ahead.
+    """
+
+    def __init__(self, mixtures: MixtureSource, plan: list[tuple[int, list[int]]], num_workers: int):
+        self._batches = grain.MapDataset.source(plan).map(_ReadBatch(mixtures))
+        self._num_workers = num_workers
+        self.shapes = sorted({(len(indices), length) for length, indices in plan})
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = _iterate(self._batches, self._num_workers)
+        try:
+            for batch in iterator:
+                yield _own(batch) if self._num_workers else batch
+        finally:
+            iterator.close()
+
+
+@dataclass(frozen=True)
+class _Row:
+    index: int
+    mixture: Mixture
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class _DrawRow:
+    """What becomes of a place in the order: a crop, or one from another place if that cannot be read."""
+
+    mixtures: TrainingMixtures
+    num_samples: int
+
+    def __call__(self, index: int, rng: np.random.Generator) -> _Row:
+        failures: list[str] = []
+        for _ in range(_ATTEMPTS):
+            try:
+                return _Row(index, self.mixtures.draw(index, self.num_samples, rng), failures)
+            except (OSError, ValueError) as error:
+                failures.append(str(error))
+                index = int(rng.integers(len(self.mixtures)))
+        raise ValueError(f"{_ATTEMPTS} mixtures in a row could not be read, the last one: {failures[-1]}")
+
+
+@dataclass(frozen=True)
+class _ReadBatch:
+    mixtures: MixtureSource
+
+    def __call__(self, planned: tuple[int, list[int]]) -> Batch:
+        length, indices = planned
+        batch = _empty_batch(len(indices), self.mixtures.num_sources, length)
+        batch["mask"] = np.array(indices) >= 0
+        for row, index in enumerate(indices):
+            if index >= 0:
+                _fill_row(batch, row, index, self.mixtures.read(index))
+        return batch
+
+
+def _stack_rows(rows: Sequence[_Row], num_samples: int) -> tuple[Batch, list[str]]:
+    batch = _empty_batch(len(rows), len(rows[0].mixture.sources), num_samples)
+    for number, row in enumerate(rows):
+        _fill_row(batch, number, row.index, row.mixture)
+    return batch, [failure for row in rows for failure in row.failures]
+
+
+def _empty_batch(rows: int, num_sources: int, num_samples: int) -> Batch:
+    return {
+        "mixture": np.zeros((rows, num_samples), np.float32),
+        "sources": np.zeros((rows, num_sources, num_samples), np.float32),
+        "lengths": np.full(rows, num_samples, np.int32),
+        "index": np.full(rows, -1, np.int32),
+    }
+
+
+def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
+    length = mixture.sources.shape[1]
+    batch["mixture"][row, :length] = mixture.mixed()
+    batch["sources"][row, :, :length] = mixture.sources
+    batch["lengths"][row] = length
+    batch["index"][row] = index
+
+
+def _own(batch: Batch) -> Batch:
+    """A copy of what a worker left in shared memory, which can then go: JAX may hold on to what it is given."""
+    return {name: np.array(array) for name, array in batch.items()}
+
+
+def _local_rows(batch_size: int, process_index: int, process_count: int, num_workers: int) -> int:
+    if not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index={process_index} is not allowed: must be from 0 to process_count - 1={process_count - 1}"
+        )
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size={batch_size} is not allowed: must be a multiple of the {process_count} process(es)"
+        )
+    if num_workers < 0:
+        raise ValueError(f"num_workers={num_workers} is not allowed: must be 0 or more")
+    return batch_size // process_count
+
+
+def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:
+    # A few batches ahead in each worker: they are large, and Grain's own default is 500 of them.
+    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    if num_workers and not flags.FLAGS.is_parsed():
+        # Grain asks the command line's flags for its own; in a program that does not use them nobody has parsed any.
+        flags.FLAGS.mark_as_parsed()
+    workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+    return iter(batches.to_iter_dataset(reading).mp_prefetch(workers))

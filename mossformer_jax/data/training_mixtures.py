@@ -1,0 +1,81 @@
+"""What a configuration trains on, opened by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mossformer_jax.data.crops import CroppedMixtures
+from mossformer_jax.data.demo import DemoUtterances
+from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
+from mossformer_jax.data.utterances import Speech, Utterances
+
+
+def open_training_mixtures(**options: Any) -> TrainingMixtures:
+    """Opens what a config trains on.
+
+    Args:
+        **options: with `corpus`, speech for `DynamicMixing`: its own options, the corpus's (`open_utterances`), and
+            `noise_root`, a folder of noise files; with `layout`, mixtures for `CroppedMixtures`: `speeds` and the
+            layout's options (`open_mixtures`).
+
+    Raises:
+        ValueError: neither or both of corpus and layout are given, or an option is unknown or missing.
+        FileNotFoundError, ValueError: what the corpus or the layout finds wrong.
+    """
+    if ("corpus" in options) == ("layout" in options):
+        raise ValueError(
+            "training data needs either a corpus (speech, mixed on the fly) or a layout (mixtures); give one"
+        )
+    if "layout" in options:
+        from mossformer_jax.data.layouts import open_mixtures
+
+        own = {name: options.pop(name) for name in ("speeds",) if name in options}
+        return CroppedMixtures(open_mixtures(**options), **own)
+    own = {name: options.pop(name) for name in ("num_sources", "speeds", "epoch_size") if name in options}
+    noise_root = options.pop("noise_root", None)
+    speech = open_utterances(**options)
+    if noise_root is not None:
+        own["noise"] = open_utterances("folder", root=noise_root, sample_rate=speech.sample_rate, speaker_level=-1)
+    return call_with_options(DynamicMixing, "dynamic mixing", {"speech": speech, **own})
+
+
+def open_utterances(corpus: str, **options: Any) -> Speech:
+    """Opens the speech that mixtures are drawn from.
+
+    Args:
+        corpus: "folder", "librispeech", "manifest" or "demo".
+        **options: of `Utterances.from_folder`, `from_librispeech`, `from_manifest` or `DemoUtterances`.
+
+    Raises:
+        ValueError: the corpus or an option is unknown, or one is missing.
+        FileNotFoundError, ValueError: what the corpus itself finds wrong.
+    """
+    corpora: dict[str, Callable[..., Speech]] = {
+        "folder": Utterances.from_folder,
+        "librispeech": Utterances.from_librispeech,
+        "manifest": Utterances.from_manifest,
+        "demo": DemoUtterances,
+    }
+    if corpus not in corpora:
+        raise ValueError(f"corpus {corpus!r} is unknown; {_nearest(corpus, corpora)}")
+    return call_with_options(corpora[corpus], f"corpus {corpus!r}", options)
+
+
+def call_with_options(build: Callable[..., Any], what: str, options: dict[str, Any]) -> Any:
+    """Calls `build` with options of a config; one that it does not know or lacks is a ValueError that says so."""
+    parameters = inspect.signature(build).parameters
+    for option in options:
+        if option not in parameters:
+            raise ValueError(f"{what} has no option {option!r}; {_nearest(option, parameters)}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ValueError(f"{what} needs the option {name!r}; add it to the config")
+    return build(**options)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"

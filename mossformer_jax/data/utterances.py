@@ -1,0 +1,292 @@
+"""Speech files and who speaks in them: what mixtures are drawn from on the fly."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import soundfile
+from jaxtyping import Float, Int
+
+from mossformer_jax.data.resampling import check_sample_rate, fit_length, resample, resampled_length
+
+AUDIO_SUFFIXES = (".flac", ".wav")
+_UNKNOWN_SPEAKER = "unknown"
+
+
+class Speech(Protocol):
+    """Random access to utterances (or noises). It can be pickled, for worker processes.
+
+    Attributes:
+        sample_rate: of everything that is read, in Hz.
+        speaker_names: every speaker once.
+        speakers: who speaks in each utterance, as a position in `speaker_names`.
+    """
+
+    sample_rate: int
+    speaker_names: tuple[str, ...]
+    speakers: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        """How many utterances there are."""
+
+    def name(self, index: int) -> str:
+        """What an utterance is called."""
+
+    def num_samples(self, index: int) -> int:
+        """Length of an utterance, without decoding it."""
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
+        """Reads an utterance, or `num_samples` of it from `start`.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing or corrupt; the message names it.
+        """
+
+
+class Utterances:
+    """Speech files, by speaker. No file is opened before something of it is asked for.
+
+    Attributes:
+        paths: the files.
+        sample_rate: of everything that is read, in Hz; files at other rates are resampled.
+        speaker_names: every speaker once, in alphabetical order.
+        speakers: who speaks in each file, as a position in `speaker_names`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        speakers: Sequence[str],
+        sample_rate: int,
+        num_samples: Sequence[int] | None = None,
+    ):
+        """Notes which files there are.
+
+        Args:
+            paths: mono files; of others the mean of the channels is taken.
+            speakers: the name of the speaker of each file.
+            sample_rate: the wanted sample rate in Hz.
+            num_samples: length of each file at that rate, where it is known; otherwise read from its header on demand.
+
+        Raises:
+            ValueError: there are no files, the arguments differ in length, or the rate is no positive whole number.
+        """
+        check_sample_rate(sample_rate)
+        if not len(paths) == len(speakers) == len(paths if num_samples is None else num_samples):
+            raise ValueError(f"{len(paths)} paths and {len(speakers)} speakers; give as many of each, and of lengths")
+        if not paths:
+            raise ValueError("no speech files; name a folder or a manifest that has some")
+        self.paths = [os.fspath(path) for path in paths]
+        self.sample_rate = sample_rate
+        names, numbers = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+        self.speaker_names: tuple[str, ...] = tuple(names.tolist())
+        self.speakers = numbers.astype(np.int32)
+        # Zero stands for not yet known.
+        self._num_samples = np.asarray(np.zeros(len(paths)) if num_samples is None else num_samples, dtype=np.int64)
+
+    @classmethod
+    def from_folder(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        sample_rate: int,
+        speaker_level: int = -2,
+        suffixes: Sequence[str] = AUDIO_SUFFIXES,
+    ) -> Utterances:
+        """Finds every audio file below a folder.
+
+        Args:
+            root: the folder.
+            sample_rate: the wanted sample rate in Hz.
+            speaker_level: which part of a file's path, seen from the root, names its speaker: 0 is the first folder
+                (`root/SPEAKER/...`), -2 the folder that the file is in, -1 the file itself.
+            suffixes: endings of the files to take.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: it holds no such file, or a file's path has no such part.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root}: no such folder; check the path of the speech files")
+        paths = sorted(_audio_files(root, tuple(suffixes)))
+        if not paths:
+            raise ValueError(f"{root}: holds no file that ends in {' or '.join(suffixes)}; name the right folder")
+        speakers = []
+        for path in paths:
+            parts = os.path.relpath(path, root).split(os.sep)
+            if not -len(parts) <= speaker_level < len(parts):
+                raise ValueError(
+                    f"{path}: its path below {root} has {len(parts)} part(s), none at speaker_level={speaker_level}; "
+                    "0 is the first folder, -2 the folder that the file is in"
+                )
+            speakers.append(parts[speaker_level])
+        return cls(paths, speakers, sample_rate)
+
+    @classmethod
+    def from_librispeech(
+        cls, root: str | os.PathLike[str], *, sample_rate: int, splits: Sequence[str] = ("train-clean-100",)
+    ) -> Utterances:
+        """Finds the utterances of LibriSpeech: `root/SPLIT/SPEAKER/CHAPTER/*.flac`.
+
+        Args:
+            root: the folder that the splits are in, or the one around it.
+            sample_rate: the wanted sample rate in Hz.
+            splits: such as train-clean-100, train-clean-360, dev-clean, test-clean.
+
+        Raises:
+            FileNotFoundError: a split is missing.
+            ValueError: a split holds no FLAC file.
+        """
+        root = Path(root) / "LibriSpeech" if (Path(root) / "LibriSpeech").is_dir() else Path(root)
+        paths, speakers = [], []
+        for split in [splits] if isinstance(splits, str) else splits:
+            if not (root / split).is_dir():
+                raise FileNotFoundError(
+                    f"{root / split}: no such folder; download {split}.tar.gz of LibriSpeech (OpenSLR 12) and unpack it"
+                )
+            found = cls.from_folder(root / split, sample_rate=sample_rate, speaker_level=0, suffixes=(".flac",))
+            paths += found.paths
+            speakers += [found.speaker_names[number] for number in found.speakers]
+        return cls(paths, speakers, sample_rate)
+
+    @classmethod
+    def from_manifest(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        sample_rate: int,
+        root: str | os.PathLike[str] | None = None,
+        split: str | None = None,
+    ) -> Utterances:
+        """Reads a CSV file with the columns path and speaker, and optionally others.
+
+        The others are `split`; `num_samples` (or `n_samples`), which saves opening the files for their lengths, counted
+        at the rate in `sample_rate`, or without that column at the wanted rate; `speaker_known`, where 0 marks speakers
+        who are not told apart: all of them count as one, so that no mixture is of one voice twice.
+
+        Args:
+            path: the CSV file.
+            sample_rate: the wanted sample rate in Hz.
+            root: the folder that the paths in it start from; the CSV file's own if None.
+            split: takes the rows that have this in the column split; all rows if None.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a column is missing, a number is none, or no row is of that split.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; name the CSV file with the columns path and speaker")
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = list(reader)
+        missing = {"path", "speaker", *(["split"] if split else [])} - set(columns)
+        if missing:
+            raise ValueError(f"{path}: has no column {', '.join(sorted(missing))}; it has {', '.join(columns)}")
+        rows = [row for row in rows if split is None or row["split"] == split]
+        if not rows:
+            raise ValueError(f"{path}: has no row{f' with split {split!r}' if split else ''}; check the file")
+        root = path.parent if root is None else Path(root)
+        lengths = None
+        for column in {"num_samples", "n_samples"} & set(columns):
+            try:
+                lengths = [
+                    resampled_length(int(row[column]), int(row.get("sample_rate") or sample_rate), sample_rate)
+                    for row in rows
+                ]
+            except (TypeError, ValueError):
+                raise ValueError(f"{path}: the columns {column} and sample_rate must hold whole numbers") from None
+        speakers = [row["speaker"] if row.get("speaker_known") != "0" else _UNKNOWN_SPEAKER for row in rows]
+        return cls([root / row["path"] for row in rows], speakers, sample_rate, lengths)
+
+    def write_manifest(self, path: str | os.PathLike[str]) -> None:
+        """Writes what `from_manifest` reads, with the length of every file: each one's header is read for it."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "speaker", "num_samples", "sample_rate"))
+            for index, audio in enumerate(self.paths):
+                speaker = self.speaker_names[self.speakers[index]]
+                writer.writerow((os.path.abspath(audio), speaker, self.num_samples(index), self.sample_rate))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The file's name without its ending."""
+        return Path(self.paths[index]).stem
+
+    def num_samples(self, index: int) -> int:
+        """Length at `sample_rate`; the file's header is read the first time."""
+        if not self._num_samples[index]:
+            path = self.paths[index]
+            with _open(path) as file:
+                self._num_samples[index] = resampled_length(file.frames, file.samplerate, self.sample_rate)
+            if not self._num_samples[index]:
+                raise ValueError(f"{path}: holds no audio; record or copy it again")
+        return int(self._num_samples[index])
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
+        """Reads an utterance, or decodes just `num_samples` of it from `start`, at `sample_rate`, float32.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no audio, is damaged, shorter than `start + num_samples`, or holds NaN or infinity.
+        """
+        path = self.paths[index]
+        with _open(path) as file:
+            rate = file.samplerate
+            if num_samples is None:
+                num_samples = resampled_length(file.frames, rate, self.sample_rate) - start
+            first = start * rate // self.sample_rate
+            # A length that was rounded up to a whole sample may reach past the end by less than one.
+            last = min(-(-(start + num_samples) * rate // self.sample_rate), file.frames)
+            try:
+                file.seek(first)
+                frames = file.read(last - first, dtype="float32")
+            except (soundfile.LibsndfileError, ValueError) as error:
+                raise ValueError(
+                    f"{path}: is damaged or cut short, cannot be read from sample {first} to {last} of {file.frames} "
+                    f"({_reason(error)}); copy or convert it again"
+                ) from error
+        waveform = frames if frames.ndim == 1 else frames.mean(axis=1)
+        wanted = resampled_length(num_samples, self.sample_rate, rate)
+        if len(waveform) < max(last - first, wanted - 1):
+            raise ValueError(
+                f"{path}: is damaged or cut short, ends at sample {first + len(waveform)} instead of {first + wanted}; "
+                "copy it again, or correct the length in the manifest"
+            )
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"{path}: holds NaN or infinity; write it again from a clean source")
+        return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
+
+
+def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[str]:
+    def is_audio(name: str) -> bool:
+        return name.lower().endswith(suffixes) and not name.startswith(".")
+
+    for parent, _, files in os.walk(folder, followlinks=True):
+        yield from (os.path.join(parent, name) for name in files if is_audio(name))
+
+
+def _open(path: str) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
+        # Only now: looking before every opening would cost a call to what may be a network file system.
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{path}: no such file; check the path, or copy it again") from None
+        raise ValueError(
+            f"{path}: cannot be read as audio ({_reason(error)}); copy it again, or convert it to WAV or FLAC"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without its own prefix and full stop."""
+    return getattr(error, "error_string", str(error)).strip().rstrip(".")

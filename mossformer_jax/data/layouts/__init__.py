@@ -1,0 +1,55 @@
+"""Every layout of the field, read into one record."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from typing import Any
+
+from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
+from mossformer_jax.data.layouts.options import nearest
+from mossformer_jax.data.records import MixtureSource
+
+__all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "open_mixtures"]
+
+# By name and imported when used: a layout's own dependencies (TFDS) are nobody else's.
+LAYOUTS = {
+    "librimix": "mossformer_jax.data.layouts.trees:librimix",
+    "wsj0mix": "mossformer_jax.data.layouts.trees:wsj0mix",
+    "wham": "mossformer_jax.data.layouts.trees:wham",
+    "whamr": "mossformer_jax.data.layouts.trees:whamr",
+    "scp": "mossformer_jax.data.layouts.lists:scp_list",
+    "csv": "mossformer_jax.data.layouts.lists:csv_table",
+    "librispeech_mix": "mossformer_jax.data.librispeech_mix:LibriSpeechMixtures",
+}
+
+
+def open_mixtures(layout: str, **options: Any) -> MixtureSource:
+    """Opens a data set of mixtures, and checks that it is there.
+
+    Args:
+        layout: how it lies on the disk: one of `LAYOUTS`.
+        **options: of that layout: see the function or class that `LAYOUTS` names.
+
+    Returns:
+        Random access to its mixtures.
+
+    Raises:
+        ValueError: the layout or an option is unknown (the nearest known one is named), an option is lacking or has a
+            value that is not allowed, or the data set is empty or does not fit together.
+        FileNotFoundError: a folder or list is missing; the message names it and says how to get it.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
+    opener = pkgutil.resolve_name(LAYOUTS[layout])
+    parameters = inspect.signature(opener).parameters
+    for option in options:
+        if option not in parameters:
+            raise ValueError(
+                f"layout {layout!r} has no option {option!r}; did you mean {nearest(option, parameters)!r}? "
+                f"All: {', '.join(parameters)}"
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ValueError(f"layout {layout!r} needs the option {name!r}; set it beside the layout")
+    return opener(**options)

@@ -1,0 +1,183 @@
+"""Mixtures that a text file lists: ClearerVoice's .scp, and a CSV of one's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
+from mossformer_jax.data.layouts.options import nearest
+
+
+def scp_list(
+    path: str | os.PathLike[str],
+    num_sources: int = 2,
+    sample_rate: int = 8000,
+    root: str | os.PathLike[str] | None = None,
+) -> FileMixtures:
+    """Opens a ClearerVoice list: a line a mixture, `mixture.wav source1.wav source2.wav [duration]`.
+
+    The fields are separated by spaces, so that a path with a space in it cannot be listed (the layout csv takes it). A
+    duration is allowed and not used.
+
+    Args:
+        path: the list.
+        num_sources: sources of a mixture, 1 or more.
+        sample_rate: of every file, in Hz.
+        root: what relative paths count from; by default the list's folder.
+
+    Returns:
+        The mixtures in the list's order, each under its file's name without suffix, or, where such names repeat, under
+        its path as it is listed.
+
+    Raises:
+        FileNotFoundError: the list, or a file of its first line, is missing.
+        ValueError: a line does not have that form, two lines have the same mixture, or there is no line.
+    """
+    lines, found = [], []
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) == num_sources + 2 and _is_number(fields[-1]):
+            fields.pop()
+        if len(fields) != num_sources + 1:
+            raise ValueError(
+                f"{path}, line {number}: has {len(fields)} fields between spaces; must be a mixture and "
+                f"num_sources={num_sources} sources, then at most a duration. Paths with spaces: use the layout csv"
+            )
+        lines.append(number)
+        found.append(MixtureFiles(id="", mixture=fields[0], sources=tuple(fields[1:])))
+    return FileMixtures(_checked(path, root, lines, found), num_sources, sample_rate)
+
+
+def csv_table(
+    path: str | os.PathLike[str], sample_rate: int = 8000, root: str | os.PathLike[str] | None = None
+) -> FileMixtures:
+    """Opens a CSV of one's own: a row a mixture, its columns named in the first line, in any order.
+
+    Columns: source_1, source_2, ... (paths); and, where wanted, mixture (a path; without it or where its cell is empty,
+    the mixture is the sum of the sources and the noise), noise (a path, may be empty), id (unique) and speaker_1,
+    speaker_2, ....
+
+    Args:
+        path: the CSV file, in UTF-8, separated by commas.
+        sample_rate: of every file, in Hz.
+        root: what relative paths count from; by default the CSV's folder.
+
+    Returns:
+        The mixtures in the CSV's order. Where there is no id, it is the name of the mixture's file without suffix, or
+        of the sources' joined with _; or, where such names repeat, the same with the folders before it.
+
+    Raises:
+        FileNotFoundError: the CSV, or a file of its first row, is missing.
+        ValueError: a column is unknown or missing, a cell of a source is empty, ids repeat, or there is no row.
+    """
+    table = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True)
+    sources, speakers = _check_columns(path, table.fieldnames or [])
+    lines, found = [], []
+    for row in table:
+        lines.append(table.line_num)
+        # DictReader keeps cells beyond the last column under None, and fills missing ones with None.
+        if None in row or not all(row[source] for source in sources):
+            raise ValueError(
+                f"{path}, line {table.line_num}: must have one cell a column, and every source's filled; "
+                "put paths with a comma in double quotes"
+            )
+        who = tuple(row[speaker] or "" for speaker in speakers)
+        found.append(
+            MixtureFiles(
+                id=row.get("id") or "",
+                mixture=row.get("mixture") or None,
+                sources=tuple(row[source] for source in sources),
+                noise=row.get("noise") or None,
+                speakers=who if all(who) else (),
+            )
+        )
+    return FileMixtures(_checked(path, root, lines, found), len(sources), sample_rate)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; set path to the list of mixtures")
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")  # A table program puts a mark before the first column.
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
+
+
+def _check_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    count = sum(column.startswith("source_") for column in columns)
+    sources = [f"source_{number}" for number in range(1, count + 1)]
+    speakers = [f"speaker_{number}" for number in range(1, count + 1)]
+    known = [*(sources or ["source_1"]), "mixture", "noise", "id", *speakers]
+    for column in columns:
+        if column not in known:
+            raise ValueError(
+                f"{path}: has an unknown column {column!r}; did you mean {nearest(column, known)!r}? "
+                f"All: {', '.join(known)}"
+            )
+    if not sources:
+        raise ValueError(f"{path}: has no column source_1; its first line must name the columns: {', '.join(known)}")
+    return sources, [speaker for speaker in speakers if speaker in columns]
+
+
+def _checked(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    lines: list[int],
+    found: list[MixtureFiles],
+) -> list[MixtureFiles]:
+    """Gives every mixture an id and full paths."""
+    if not found:
+        raise ValueError(f"{path}: lists no mixture; write one a line")
+    folder = os.fspath(root) if root is not None else os.path.dirname(path)
+    ids = _ids(found)
+    first_line: dict[str, int] = {}
+    for line, name in zip(lines, ids, strict=True):
+        if name in first_line:
+            raise ValueError(
+                f"{path}, line {line}: is the mixture {name!r} of line {first_line[name]} again; every mixture must be "
+                "listed once, under an id of its own"
+            )
+        first_line[name] = line
+    full = [
+        MixtureFiles(
+            id=name,
+            mixture=os.path.join(folder, files.mixture) if files.mixture else None,
+            sources=tuple(os.path.join(folder, source) for source in files.sources),
+            noise=os.path.join(folder, files.noise) if files.noise else None,
+            speakers=files.speakers,
+        )
+        for name, files in zip(ids, found, strict=True)
+    ]
+    for audio in full[0].paths():
+        if not os.path.isfile(audio):
+            raise FileNotFoundError(
+                f"{audio}: no such file, though {path}, line {lines[0]}, names it; relative paths count from "
+                f"{folder or 'the current folder'}: set root to another folder"
+            )
+    return full
+
+
+def _ids(found: list[MixtureFiles]) -> list[str]:
+    paths = [[files.mixture] if files.mixture else list(files.sources) for files in found]
+    stems = [files.id or "_".join(Path(path).stem for path in of) for files, of in zip(found, paths, strict=True)]
+    counts = Counter(stems)
+    # speaker7/mix.wav, speaker8/mix.wav: the folders tell them apart.
+    return [
+        stem if files.id or counts[stem] == 1 else "_".join("_".join(Path(path).with_suffix("").parts) for path in of)
+        for stem, files, of in zip(stems, found, paths, strict=True)
+    ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,269 @@
+"""Folder trees that hold one folder a signal, with the same file names in each: LibriMix, WSJ0-mix, WHAM!, WHAMR!."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
+from mossformer_jax.data.layouts.options import check_choice
+
+# The speaker is the first group, once an utterance: 4077-13754-0001 and 050a0501_1.7783.
+_LIBRISPEECH_UTTERANCE = re.compile(r"(\d+)-\d+-\d+")
+_WSJ0_UTTERANCE = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_-?[0-9.]+", re.IGNORECASE)
+
+_GET_LIBRIMIX = (
+    "generate it with LibriMix's generate_librimix.sh, or mix from plain LibriSpeech with layout='librispeech_mix'"
+)
+_GET_WSJ0MIX = "generate it from WSJ0 (LDC93S6A) with MERL's create-speaker-mixtures scripts"
+_GET_WHAM = (
+    "generate it from WSJ0 (LDC93S6A) and the wham_noise download with wham_scripts' create_wham_from_scratch.py"
+)
+_GET_WHAMR = (
+    "generate it from WSJ0 (LDC93S6A) and the wham_noise download with whamr_scripts' create_wham_from_scratch.py"
+)
+
+
+def librimix(
+    root: str | os.PathLike[str],
+    split: str,
+    num_sources: int = 2,
+    sample_rate: int = 8000,
+    mode: str = "min",
+    task: str = "mix_clean",
+) -> FileMixtures:
+    """Opens a split of LibriMix: `wav{8k,16k}/{min,max}/{split}/{task,s1,s2[,s3],noise}/ID.wav`.
+
+    Args:
+        root: the folder `Libri{2,3}Mix`, or the one that it is in.
+        split: train-360, train-100, dev or test.
+        num_sources: speakers of a mixture, 2 or 3.
+        sample_rate: 8000 or 16000, in Hz.
+        mode: min (mixtures as short as their shortest source) or max.
+        task: mix_clean (the speakers), mix_both (with noise) or mix_single (the first speaker with noise).
+
+    Returns:
+        The mixtures in the order of their names, with noise where the task has it.
+
+    Raises:
+        ValueError: an option's value is not allowed, the split is empty, or its folders differ in their file names.
+        FileNotFoundError: a folder is missing.
+    """
+    check_choice("num_sources", num_sources, (2, 3))
+    check_choice("task", task, ("mix_clean", "mix_both", "mix_single"))
+    inside = Path(root) / f"Libri{num_sources}Mix"
+    return _open_tree(
+        Path(root),
+        (inside if inside.is_dir() else Path(root)) / _rate_and_mode(sample_rate, mode) / split,
+        mixture=task,
+        sources=_sources(1 if task == "mix_single" else num_sources),
+        noise=None if task == "mix_clean" else "noise",
+        not_there=None if task == "mix_single" else f"s{num_sources + 1}",
+        sample_rate=sample_rate,
+        utterance=_LIBRISPEECH_UTTERANCE,
+        advice=_GET_LIBRIMIX,
+    )
+
+
+def wsj0mix(
+    root: str | os.PathLike[str], split: str, num_sources: int = 2, sample_rate: int = 8000, mode: str = "min"
+) -> FileMixtures:
+    """Opens a split of WSJ0-2mix or WSJ0-3mix: `wav{8k,16k}/{min,max}/{split}/{mix,s1,s2[,s3]}/ID.wav`.
+
+    Args:
+        root: the folder `{2,3}speakers`, or the one that it is in.
+        split: tr, cv or tt.
+        num_sources: speakers of a mixture, 2 or 3.
+        sample_rate: 8000 or 16000, in Hz.
+        mode: min (mixtures as short as their shortest source) or max.
+
+    Returns:
+        The mixtures in the order of their names.
+
+    Raises:
+        ValueError, FileNotFoundError: as `librimix`.
+    """
+    check_choice("num_sources", num_sources, (2, 3))
+    inside = Path(root) / f"{num_sources}speakers"
+    return _open_tree(
+        Path(root),
+        (inside if inside.is_dir() else Path(root)) / _rate_and_mode(sample_rate, mode) / split,
+        mixture="mix",
+        sources=_sources(num_sources),
+        not_there=f"s{num_sources + 1}",
+        sample_rate=sample_rate,
+        utterance=_WSJ0_UTTERANCE,
+        advice=_GET_WSJ0MIX,
+    )
+
+
+def wham(
+    root: str | os.PathLike[str], split: str, sample_rate: int = 8000, mode: str = "min", task: str = "mix_both"
+) -> FileMixtures:
+    """Opens a split of WHAM!: `wav{8k,16k}/{min,max}/{split}/{task,s1,s2,noise}/ID.wav`.
+
+    Args:
+        root: the folder that holds `wav8k` or `wav16k`.
+        split: tr, cv or tt.
+        sample_rate: 8000 or 16000, in Hz.
+        mode: min (mixtures as short as their shortest source) or max.
+        task: mix_both (two speakers with noise), mix_clean (without) or mix_single (the first speaker with noise).
+
+    Returns:
+        The mixtures in the order of their names, with noise where the task has it.
+
+    Raises:
+        ValueError, FileNotFoundError: as `librimix`.
+    """
+    check_choice("task", task, ("mix_both", "mix_clean", "mix_single"))
+    return _open_tree(
+        Path(root),
+        Path(root) / _rate_and_mode(sample_rate, mode) / split,
+        mixture=task,
+        sources=_sources(1 if task == "mix_single" else 2),
+        noise=None if task == "mix_clean" else "noise",
+        sample_rate=sample_rate,
+        utterance=_WSJ0_UTTERANCE,
+        advice=_GET_WHAM,
+    )
+
+
+def whamr(
+    root: str | os.PathLike[str],
+    split: str,
+    sample_rate: int = 8000,
+    mode: str = "min",
+    task: str = "mix_both_reverb",
+    targets: str = "anechoic",
+) -> FileMixtures:
+    """Opens a split of WHAMR!: `wav{8k,16k}/{min,max}/{split}/{task,s1_TARGETS,s2_TARGETS,noise}/ID.wav`.
+
+    Where the mixture is reverberant and the targets are anechoic (separation with dereverberation, as is the default),
+    the sources and the noise do not add up to the mixture.
+
+    Args:
+        root: the folder that holds `wav8k` or `wav16k`.
+        split: tr, cv or tt.
+        sample_rate: 8000 or 16000, in Hz.
+        mode: min (mixtures as short as their shortest source) or max.
+        task: mix_both, mix_clean or mix_single, as of `wham`, followed by _reverb or _anechoic.
+        targets: anechoic or reverb: which sources to give. An anechoic mixture has anechoic ones only.
+
+    Returns:
+        The mixtures in the order of their names, with noise where the task has it.
+
+    Raises:
+        ValueError, FileNotFoundError: as `librimix`.
+    """
+    contents = ("mix_both", "mix_clean", "mix_single")
+    check_choice("task", task, [f"{content}_{room}" for room in ("reverb", "anechoic") for content in contents])
+    check_choice("targets", targets, ("anechoic",) if task.endswith("_anechoic") else ("anechoic", "reverb"))
+    return _open_tree(
+        Path(root),
+        Path(root) / _rate_and_mode(sample_rate, mode) / split,
+        mixture=task,
+        sources=[f"{source}_{targets}" for source in _sources(1 if task.startswith("mix_single") else 2)],
+        noise=None if task.startswith("mix_clean") else "noise",
+        sample_rate=sample_rate,
+        utterance=_WSJ0_UTTERANCE,
+        advice=_GET_WHAMR,
+    )
+
+
+@dataclass(frozen=True)
+class _Tree(Sequence[MixtureFiles]):
+    """The files of a split: names are kept once, and paths are made when they are asked for."""
+
+    folder: str
+    mixture: str
+    sources: tuple[str, ...]
+    noise: str | None
+    names: list[str]
+    utterance: re.Pattern[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> MixtureFiles: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[MixtureFiles]: ...
+    def __getitem__(self, index: int | slice) -> MixtureFiles | list[MixtureFiles]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        name = self.names[index]
+        stem = os.path.splitext(name)[0]
+        speakers = tuple(self.utterance.findall(stem))[: len(self.sources)]
+        return MixtureFiles(
+            id=stem,
+            sources=tuple(os.path.join(self.folder, source, name) for source in self.sources),
+            mixture=os.path.join(self.folder, self.mixture, name),
+            noise=os.path.join(self.folder, self.noise, name) if self.noise else None,
+            speakers=speakers if len(speakers) == len(self.sources) else (),
+        )
+
+
+def _open_tree(
+    root: Path,
+    folder: Path,
+    *,
+    mixture: str,
+    sources: list[str],
+    sample_rate: int,
+    utterance: re.Pattern[str],
+    advice: str,
+    noise: str | None = None,
+    not_there: str | None = None,
+) -> FileMixtures:
+    signals = [mixture, *sources, *([noise] if noise else [])]
+    for signal in signals:
+        _check_folder(root, folder / signal, advice)
+    if not_there and (folder / not_there).is_dir():
+        raise ValueError(
+            f"{folder / not_there}: there are more than num_sources={len(sources)} sources; set num_sources to them"
+        )
+    names = _names(folder / mixture)
+    if not names:
+        raise ValueError(f"{folder / mixture}: holds no .wav or .flac file; {advice}")
+    for signal in signals[1:]:
+        _check_same_names(folder, mixture, names, signal)
+    return FileMixtures(_Tree(str(folder), mixture, tuple(sources), noise, names, utterance), len(sources), sample_rate)
+
+
+def _check_folder(root: Path, folder: Path, advice: str) -> None:
+    if folder.is_dir():
+        return
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; set root to where the data set is, or {advice}")
+    above = next(parent for parent in folder.parents if parent.is_dir())
+    found = sorted(path.name for path in above.iterdir() if path.is_dir())[:12]
+    raise FileNotFoundError(f"{folder}: no such folder; {above} has {', '.join(found) or 'no folders'}; {advice}")
+
+
+def _check_same_names(folder: Path, mixture: str, names: list[str], signal: str) -> None:
+    differing = set(names).symmetric_difference(_names(folder / signal))
+    if differing:
+        name = min(differing)
+        lacking, having = (signal, mixture) if name in names else (mixture, signal)
+        raise ValueError(
+            f"{folder / lacking}: lacks {name}, which is in {folder / having}; {len(differing)} name(s) differ: "
+            "generate or copy the split again, or remove what is left over"
+        )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.endswith((".wav", ".flac")) and name[0] != ".")
+
+
+def _sources(count: int) -> list[str]:
+    return [f"s{number}" for number in range(1, count + 1)]
+
+
+def _rate_and_mode(sample_rate: int, mode: str) -> Path:
+    check_choice("sample_rate", sample_rate, (8000, 16000))
+    check_choice("mode", mode, ("min", "max"))
+    return Path(f"wav{sample_rate // 1000}k", mode)

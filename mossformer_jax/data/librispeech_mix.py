@@ -15,7 +15,9 @@ import soxr
 from jaxtyping import Float
 from scipy.signal import resample_poly
 
+from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.streams import AudioReader
 
 TASKS = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")
@@ -89,9 +91,9 @@ class LibriSpeechMixtures:
             FileNotFoundError: the metadata or a folder is missing.
             ValueError: an option is unknown, or the metadata are not LibriMix's.
         """
-        _check_option("sample_rate", sample_rate, SAMPLE_RATES)
-        _check_option("mode", mode, MODES)
-        _check_option("task", task, TASKS)
+        check_choice("sample_rate", sample_rate, SAMPLE_RATES)
+        check_choice("mode", mode, MODES)
+        check_choice("task", task, TASKS)
         self.sample_rate = sample_rate
         self._mode, self._task = mode, task
         self._recipes = _read_metadata(Path(metadata), with_noise=task != "mix_clean")
@@ -123,20 +125,24 @@ class LibriSpeechMixtures:
             return self._length([file.frames for file in self._open_sources(self._recipes[index], stack)])
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Reads a mixture, or what there is of the `num_samples` from `start`; no more than that is decoded.
+        """Reads a mixture, or `num_samples` of it from `start`, decoding little else.
+
+        Args:
+            index: which mixture.
+            start: the first sample to read; before the mixture's end.
+            num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
         """
-        if start < 0:
-            raise ValueError(f"start={start} is not allowed: must be 0 or more")
         recipe = self._recipes[index]
         with ExitStack() as stack:
             files = self._open_sources(recipe, stack)
             longest = max(file.frames for file in files)
             length = self._length([file.frames for file in files])
+            if not 0 <= start < length or (num_samples is not None and num_samples < 1):
+                raise ValueError(f"{recipe.id}: has no {num_samples} samples from {start}: it has {length} in all")
             stop = length if num_samples is None else min(length, start + num_samples)
-            stop = max(start, stop)
             parts = list(zip(recipe.sources, files, strict=True))[: self.num_sources]
             sources_ct = np.stack([self._source(file, part.gain, start, stop) for part, file in parts])
         mixture_t, noise_t = sources_ct.sum(axis=0), None
@@ -236,11 +242,6 @@ def _recipe(row: dict[str, str], num_sources: int, with_noise: bool, place: str)
     return _Recipe(row["mixture_ID"], sources, part("noise") if with_noise else None)
 
 
-def _check_option(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is not allowed: must be one of {', '.join(map(str, allowed))}")
-
-
 def _find_folder(root: str | os.PathLike[str], name: str, subsets: set[str], advice: str) -> Path:
     """The root, or the folder of the corpus's own name in it, whichever has the subsets."""
     folder = Path(root)
@@ -262,15 +263,19 @@ def _speaker(path: str) -> str:
 
 
 def _open(path: Path, advice: str) -> soundfile.SoundFile:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file, and the metadata need it; {advice}")
     try:
         file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file, and the metadata need it; {advice}") from None
-        raise ValueError(f"{path}: cannot be read as audio ({error.error_string.rstrip('.')}); {advice}") from error
-    if file.samplerate != _STORED_RATE:
+    except soundfile.LibsndfileError:
+        with AudioReader(path):  # Slower to open, and says what is wrong.
+            raise
+    if file.samplerate != _STORED_RATE or file.frames == 0:
         with file:
-            raise ValueError(f"{path}: has {file.samplerate} Hz; must have {_STORED_RATE} Hz; {advice}")
+            raise ValueError(
+                f"{path}: has {file.frames} samples at {file.samplerate} Hz; must have some, at {_STORED_RATE} Hz; "
+                f"{advice}"
+            )
     return file
 
 

@@ -156,6 +156,12 @@ def test_crops_are_cuts_of_the_whole(open_corpora, mode, rate):
             np.testing.assert_array_equal(crop.mixed(), whole.mixed()[start:stop])
 
 
+@pytest.mark.parametrize(("start", "num_samples"), [(-1, None), (7201, 1), (0, 0)])
+def test_a_crop_that_is_not_in_the_mixture_is_refused(open_corpora, start, num_samples):
+    with pytest.raises(ValueError, match=f"has no {num_samples} samples from {start}: it has 7201 in all"):
+        open_corpora().read(0, start, num_samples)
+
+
 def test_clean_mixtures_need_no_noise_files(corpora):
     metadata = corpora / "libri2mix_dev-clean.csv"
     assert LibriSpeechMixtures(corpora / "LibriSpeech", metadata).read(0).noise is None
@@ -213,7 +219,7 @@ def test_metadata_that_are_not_librimix_are_named(corpora, tmp_path, text, messa
     "options", [{"sample_rate": 44100}, {"mode": "mean"}, {"task": "mix_loud"}], ids=lambda options: next(iter(options))
 )
 def test_unknown_options_name_the_right_ones(corpora, options):
-    with pytest.raises(ValueError, match=r"is not allowed: must be one of (8000, 16000|min, max|mix_clean)"):
+    with pytest.raises(ValueError, match=r"is not allowed: must be (8000 or 16000|'min' or 'max'|'mix_clean' or)"):
         LibriSpeechMixtures(corpora, corpora / "libri2mix_dev-clean.csv", **options)
 
 
@@ -230,14 +236,12 @@ def test_bad_files_are_named_when_they_are_read(corpora, tmp_path, rng):
     with pytest.raises(ValueError, match=r"3536-8226-0026\.flac: cannot be read as audio"):
         mixtures.num_samples(0)
     soundfile.write(path, 0.1 * rng.standard_normal(4000), 8000)
-    with pytest.raises(ValueError, match=r"has 8000 Hz; must have 16000 Hz"):
+    with pytest.raises(ValueError, match=r"has 4000 samples at 8000 Hz; must have some, at 16000 Hz"):
         mixtures.read(0)
     soundfile.write(path, 0.1 * rng.standard_normal(64000), 16000)
     path.write_bytes(path.read_bytes()[:20000])
     with pytest.raises(ValueError, match=r"3536-8226-0026\.flac: is (damaged|cut short)"):
         mixtures.read(0, start=0)
-    with pytest.raises(ValueError, match="start=-1 is not allowed"):
-        mixtures.read(0, start=-1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Config files: `get_config()` in a Python file, with overrides as on the command line of train.py."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a config file.
+
+    Args:
+        path: a Python file with a function `get_config()` that gives an `ml_collections.ConfigDict`.
+        overrides: fields to change, each as "--config.data.train.root=/speech".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: `ml_collections` is not installed, the file has no `get_config()`, or an override names no field (the nearest one is named) or has a
+            value of another type.
+    """
+    try:
+        from absl import flags
+        from ml_collections.config_flags import config_flags
+    except ImportError as error:
+        raise ValueError("configs need ml_collections; run: pip install 'mossformer-jax[train]'") from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such config file; configs/ has one for each data set")
+    names = runpy.run_path(path)
+    if "get_config" not in names:
+        raise ValueError(f"{path}: has no function get_config(); see the files in configs/")
+    config = names["get_config"]()
+    arguments = ["mossformer-jax", *overrides]
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        _, *unknown = values(arguments)
+    except (flags.Error, config_flags.UnsupportedOperationError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no override; write them as --config.data.train.root=/speech")
+    return config

@@ -20,8 +20,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: `ml_collections` is not installed, the file has no `get_config()`, or an override names no field (the
-            nearest one is named) or has a value of another type.
+        ValueError: `ml_collections` is not installed, the file has no `get_config()`, or an override names no field
+            (the nearest one is named) or has a value of another type.
     """
     try:
         from absl import flags

@@ -43,12 +43,12 @@ def scp_list(
         fields = line.split()
         if not fields:
             continue
-        if len(fields) == num_sources + 2 and _is_number(fields[-1]):
+        if _is_number(fields[-1]):
             fields.pop()
         if len(fields) != num_sources + 1:
             raise ValueError(
-                f"{path}, line {number}: has {len(fields)} fields between spaces; must be a mixture and "
-                f"num_sources={num_sources} sources, then at most a duration. Paths with spaces: use the layout csv"
+                f"{path}, line {number}: has {len(fields)} paths between spaces; must be a mixture and "
+                f"num_sources={num_sources} sources, then at most a duration; for paths with spaces use layout='csv'"
             )
         lines.append(number)
         found.append(MixtureFiles(id="", mixture=fields[0], sources=tuple(fields[1:])))

@@ -1,0 +1,129 @@
+"""Reading mixtures from files: crops, workers, and files that are not as they should be."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+
+from mossformer_jax.data.layouts import open_mixtures
+
+NAME = "4077-13754-0001_5142-33396-0065"
+
+
+@pytest.fixture
+def folder(tmp_path, write_audio_files):
+    folder = tmp_path / "wav8k" / "min" / "dev"
+    write_audio_files(folder, ["mix_both", "s1", "s2", "noise"], [NAME])
+    return folder
+
+
+@pytest.fixture
+def mixtures(tmp_path, folder):
+    return open_mixtures("librimix", root=tmp_path, split="dev", task="mix_both")
+
+
+def _assert_equal(one, other):
+    assert (one.id, one.speakers, one.sample_rate) == (other.id, other.speakers, other.sample_rate)
+    np.testing.assert_array_equal(one.mixture, other.mixture)
+    np.testing.assert_array_equal(one.sources, other.sources)
+    np.testing.assert_array_equal(one.noise, other.noise)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize(("start", "num_samples"), [(0, 1), (0, 5000), (4321, 999), (8000, 50_000), (9999, None)])
+def test_crops_equal_cuts_of_the_whole(tmp_path, write_audio_files, suffix, start, num_samples):
+    folder = tmp_path / "wav8k" / "min" / "test"  # Long enough for several FLAC blocks.
+    write_audio_files(folder, ["mix_both", "s1", "s2", "noise"], [NAME], num_samples=10_000, suffix=suffix)
+    mixtures = open_mixtures("librimix", root=tmp_path, split="test", task="mix_both")
+    whole, crop = mixtures.read(0), mixtures.read(0, start, num_samples)
+    stop = None if num_samples is None else start + num_samples
+    np.testing.assert_array_equal(crop.mixture, whole.mixture[start:stop])
+    np.testing.assert_array_equal(crop.sources, whole.sources[:, start:stop])
+    np.testing.assert_array_equal(crop.noise, whole.noise[start:stop])
+
+
+def test_a_pickled_data_set_reads_the_same(mixtures):
+    _assert_equal(pickle.loads(pickle.dumps(mixtures)).read(0, 10, 20), mixtures.read(0, 10, 20))
+
+
+@pytest.mark.parametrize(("start", "num_samples"), [(300, 1), (-1, 10), (0, 0), (0, -1)])
+def test_crops_that_cannot_be(mixtures, start, num_samples):
+    with pytest.raises(ValueError, match=f"has no {num_samples} samples from {start}: it has 300 in all"):
+        mixtures.read(0, start, num_samples)
+
+
+@pytest.mark.parametrize("signal", ["mix_both", "s2", "noise"])
+def test_a_file_that_went_missing_is_named(mixtures, folder, signal):
+    (folder / signal / f"{NAME}.wav").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{signal}/{NAME}\.wav: no such file"):
+        mixtures.read(0)
+
+
+def test_the_length_of_a_missing_or_empty_file(mixtures, folder):
+    path = folder / "mix_both" / f"{NAME}.wav"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"wav: is empty \(0 bytes\)"):
+        mixtures.num_samples(0)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"wav: no such file"):
+        mixtures.num_samples(0)
+
+
+def test_a_file_that_is_no_audio_is_named(mixtures, folder):
+    (folder / "s1" / f"{NAME}.wav").write_bytes(b"not audio at all")
+    with pytest.raises(ValueError, match=rf"s1/{NAME}\.wav: cannot be read as audio"):
+        mixtures.read(0)
+
+
+def _overwrite(folder, waveform, sample_rate=8000, **options):
+    soundfile.write(folder / "s2" / f"{NAME}.wav", waveform, sample_rate, **options)
+
+
+def test_a_file_without_samples_is_named(mixtures, folder):
+    _overwrite(folder, np.zeros(0))
+    with pytest.raises(ValueError, match=rf"s2/{NAME}\.wav: holds no audio"):
+        mixtures.read(0)
+
+
+def test_another_length_is_named(mixtures, folder):
+    _overwrite(folder, np.zeros(299))
+    with pytest.raises(ValueError, match=rf"s2/{NAME}\.wav: has 299 samples, but .*mix_both/{NAME}\.wav has 300"):
+        mixtures.read(0, 0, 10)
+
+
+def test_another_sample_rate_is_named(mixtures, folder):
+    _overwrite(folder, np.zeros(300), sample_rate=16000)
+    with pytest.raises(ValueError, match=rf"s2/{NAME}\.wav: is at 16000 Hz, not at sample_rate=8000"):
+        mixtures.read(0)
+
+
+def test_stereo_is_named(mixtures, folder):
+    _overwrite(folder, np.zeros((300, 2)))
+    with pytest.raises(ValueError, match=rf"s2/{NAME}\.wav: has 2 channels; must have one"):
+        mixtures.read(0)
+
+
+def test_nan_is_named_by_its_place(mixtures, folder):
+    waveform = np.zeros(300)
+    waveform[123] = np.nan
+    _overwrite(folder, waveform, subtype="FLOAT")
+    with pytest.raises(ValueError, match="holds NaN or infinity, first at sample 123"):
+        mixtures.read(0, 100, 50)
+    mixtures.read(0, 200)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_damaged_flac_is_named(tmp_path, write_audio_files, damage):
+    folder = tmp_path / "wav8k" / "min" / "test"
+    write_audio_files(folder, ["mix_clean", "s1", "s2"], [NAME], num_samples=20_000, suffix=".flac")
+    path = folder / "s1" / f"{NAME}.flac"
+    content = path.read_bytes()
+    path.write_bytes(content[:15_000] + (bytes(len(content) - 15_000) if damage == "zeros" else b""))
+    mixtures = open_mixtures("librimix", root=tmp_path, split="test")
+    with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, cannot give \d+ samples from"):
+        mixtures.read(0)
+    with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, cannot give 500 samples from"):
+        mixtures.read(0, 19_000, 500)

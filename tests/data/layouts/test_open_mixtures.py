@@ -1,0 +1,39 @@
+"""Layouts by name, with options as a config gives them."""
+
+from __future__ import annotations
+
+import pkgutil
+
+import ml_collections
+import numpy as np
+import pytest
+
+from mossformer_jax.data.layouts import LAYOUTS, open_mixtures
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_the_table_is_there(layout):
+    assert callable(pkgutil.resolve_name(LAYOUTS[layout]))
+
+
+def test_options_of_a_config_are_taken(tmp_path, write_audio_files):
+    written = write_audio_files(tmp_path / "wav8k" / "max" / "tt", ["mix_clean", "s1", "s2"], ["a"])
+    config = ml_collections.ConfigDict(
+        {"layout": "wham", "root": str(tmp_path), "split": "tt", "mode": "max", "task": "mix_clean"}
+    )
+    np.testing.assert_array_equal(open_mixtures(**config).read(0).mixture, written["mix_clean", "a"])
+
+
+def test_the_layout_meant_is_named():
+    with pytest.raises(ValueError, match=r"no layout 'libri2mix'; did you mean 'librimix'\? All: librimix, wsj0mix,"):
+        open_mixtures("libri2mix", root="anywhere")
+
+
+def test_the_option_meant_is_named():
+    with pytest.raises(ValueError, match=r"layout 'wham' has no option 'taks'; did you mean 'task'\? All: root, split"):
+        open_mixtures("wham", root="anywhere", split="tr", taks="mix_both")
+
+
+def test_the_option_that_is_lacking_is_named():
+    with pytest.raises(ValueError, match="layout 'librimix' needs the option 'split'; set it beside the layout"):
+        open_mixtures("librimix", root="anywhere")

@@ -1,0 +1,234 @@
+"""LibriMix, WSJ0-mix, WHAM! and WHAMR!: what is read, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from mossformer_jax.data.layouts import open_mixtures
+
+LIBRISPEECH_IDS = ("4077-13754-0001_5142-33396-0065", "6930-76324-0027_5683-32879-0011")
+WSJ0_IDS = ("050a0501_1.7783_442o030z_-1.7783", "22go010b_0.5_053o0207_-0.5")
+WHAMR_SIGNALS = [
+    *(f"mix_{content}_{room}" for content in ("both", "clean", "single") for room in ("anechoic", "reverb")),
+    *(f"s{source}_{room}" for source in (1, 2) for room in ("anechoic", "reverb")),
+    "noise",
+]
+
+
+def _check(mixtures, written, ids, *, mixture, sources, noise, speakers):
+    """Every mixture is what lies in the folders of these names."""
+    assert (len(mixtures), mixtures.num_sources, mixtures.sample_rate) == (len(ids), len(sources), 8000)
+    for index, name in enumerate(ids):
+        read = mixtures.read(index)
+        assert (mixtures.mixture_id(index), mixtures.num_samples(index)) == (name, 300)
+        assert (read.id, read.sample_rate, read.speakers) == (name, 8000, speakers[index])
+        np.testing.assert_array_equal(read.mixture, written[mixture, name])
+        np.testing.assert_array_equal(read.sources, [written[source, name] for source in sources])
+        if noise:
+            np.testing.assert_array_equal(read.noise, written["noise", name])
+        else:
+            assert read.noise is None
+        assert read.mixture.dtype == read.sources.dtype == np.float32
+
+
+@pytest.fixture
+def librimix(tmp_path, write_audio_files):
+    """A Libri2Mix of one split of two mixtures: its root, its split's folder, and what is in it."""
+    folder = tmp_path / "Libri2Mix" / "wav8k" / "min" / "train-360"
+    signals = ["mix_clean", "mix_both", "mix_single", "s1", "s2", "noise"]
+    return tmp_path / "Libri2Mix", folder, write_audio_files(folder, signals, LIBRISPEECH_IDS)
+
+
+@pytest.mark.parametrize("task", ["mix_clean", "mix_both", "mix_single"])
+@pytest.mark.parametrize("from_parent", [False, True])
+def test_librimix_gives_each_task(librimix, task, from_parent):
+    root, _, written = librimix
+    mixtures = open_mixtures("librimix", root=str(root.parent if from_parent else root), split="train-360", task=task)
+    sources = ["s1"] if task == "mix_single" else ["s1", "s2"]
+    speakers = [pair[: len(sources)] for pair in [("4077", "5142"), ("6930", "5683")]]
+    _check(
+        mixtures, written, LIBRISPEECH_IDS,
+        mixture=task, sources=sources, noise=task != "mix_clean", speakers=speakers,
+    )  # fmt: skip
+
+
+def test_librimix_of_three_speakers(tmp_path, write_audio_files):
+    ids = ["4077-13754-0001_5142-33396-0065_5683-32866-0012"]
+    folder = tmp_path / "Libri3Mix" / "wav8k" / "max" / "test"
+    written = write_audio_files(folder, ["mix_clean", "s1", "s2", "s3"], ids)
+    mixtures = open_mixtures("librimix", root=tmp_path, split="test", num_sources=3, mode="max")
+    _check(
+        mixtures, written, ids,
+        mixture="mix_clean", sources=["s1", "s2", "s3"], noise=False, speakers=[("4077", "5142", "5683")],
+    )  # fmt: skip
+
+
+def test_the_sample_rate_chooses_the_folder(tmp_path, write_audio_files):
+    folder = tmp_path / "wav16k" / "min" / "dev"
+    write_audio_files(folder, ["mix_clean", "s1", "s2"], LIBRISPEECH_IDS, sample_rate=16000, suffix=".flac")
+    mixtures = open_mixtures("librimix", root=tmp_path, split="dev", sample_rate=16000)
+    assert (mixtures.sample_rate, mixtures.read(1).sample_rate, mixtures.mixture_id(1)) == (
+        16000,
+        16000,
+        LIBRISPEECH_IDS[1],
+    )
+
+
+@pytest.mark.parametrize("from_parent", [False, True])
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_wsj0mix(tmp_path, write_audio_files, num_sources, from_parent):
+    ids = WSJ0_IDS if num_sources == 2 else ["050a0501_1.7783_442o030z_-1.7783_01ga0103_0"]
+    speakers = [("050", "442"), ("22g", "053")] if num_sources == 2 else [("050", "442", "01g")]
+    sources = ["s1", "s2", "s3"][:num_sources]
+    root = tmp_path / f"{num_sources}speakers"
+    written = write_audio_files(root / "wav8k" / "min" / "tr", ["mix", *sources], ids)
+    mixtures = open_mixtures("wsj0mix", root=tmp_path if from_parent else root, split="tr", num_sources=num_sources)
+    _check(mixtures, written, ids, mixture="mix", sources=sources, noise=False, speakers=speakers)
+
+
+@pytest.mark.parametrize("task", ["mix_both", "mix_clean", "mix_single"])
+def test_wham_gives_each_task(tmp_path, write_audio_files, task):
+    signals = ["mix_both", "mix_clean", "mix_single", "s1", "s2", "noise"]
+    written = write_audio_files(tmp_path / "wav8k" / "min" / "cv", signals, WSJ0_IDS)
+    sources = ["s1"] if task == "mix_single" else ["s1", "s2"]
+    _check(
+        open_mixtures("wham", root=tmp_path, split="cv", task=task), written, WSJ0_IDS,
+        mixture=task, sources=sources, noise=task != "mix_clean",
+        speakers=[pair[: len(sources)] for pair in [("050", "442"), ("22g", "053")]],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def whamr(tmp_path, write_audio_files):
+    return tmp_path, write_audio_files(tmp_path / "wav8k" / "min" / "tt", WHAMR_SIGNALS, WSJ0_IDS)
+
+
+@pytest.mark.parametrize(
+    ("options", "mixture", "sources", "noise"),
+    [
+        ({}, "mix_both_reverb", ["s1_anechoic", "s2_anechoic"], True),
+        ({"targets": "reverb"}, "mix_both_reverb", ["s1_reverb", "s2_reverb"], True),
+        ({"task": "mix_clean_anechoic"}, "mix_clean_anechoic", ["s1_anechoic", "s2_anechoic"], False),
+        ({"task": "mix_single_reverb"}, "mix_single_reverb", ["s1_anechoic"], True),
+    ],
+)
+def test_whamr_gives_each_task(whamr, options, mixture, sources, noise):
+    root, written = whamr
+    _check(
+        open_mixtures("whamr", root=root, split="tt", **options), written, WSJ0_IDS,
+        mixture=mixture, sources=sources, noise=noise,
+        speakers=[pair[: len(sources)] for pair in [("050", "442"), ("22g", "053")]],
+    )  # fmt: skip
+
+
+def test_names_that_tell_no_speakers_give_none(tmp_path, write_audio_files):
+    write_audio_files(tmp_path / "wav8k" / "min" / "tr", ["mix", "s1", "s2"], ["first", "second"])
+    assert open_mixtures("wsj0mix", root=tmp_path, split="tr").read(0).speakers == ()
+
+
+def test_files_that_are_no_audio_are_left_out(librimix):
+    root, folder, _ = librimix
+    (folder / "mix_clean" / "._4077.wav").write_bytes(b"left by a copying program")
+    (folder / "s1" / "list.txt").write_text("a note")
+    assert len(open_mixtures("librimix", root=root, split="train-360")) == 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "advice"),
+    [
+        ("librimix", "generate_librimix.sh, or mix from plain LibriSpeech with layout='librispeech_mix'"),
+        ("wsj0mix", "with MERL's create-speaker-mixtures scripts"),
+        ("wham", "wham_noise download with wham_scripts' create_wham_from_scratch.py"),
+        ("whamr", "wham_noise download with whamr_scripts' create_wham_from_scratch.py"),
+    ],
+)
+def test_a_data_set_that_is_not_there(tmp_path, layout, advice):
+    with pytest.raises(FileNotFoundError) as caught:
+        open_mixtures(layout, root=tmp_path / "nowhere", split="tr")
+    assert str(caught.value).startswith(f"{tmp_path / 'nowhere'}: no such folder; set root to where")
+    assert str(caught.value).endswith(advice)
+
+
+def test_a_missing_split_names_what_there_is(librimix):
+    root, folder, _ = librimix
+    with pytest.raises(FileNotFoundError) as caught:
+        open_mixtures("librimix", root=root, split="train-100")
+    assert f"min/train-100/mix_clean: no such folder; {folder.parent} has train-360; generate it" in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="Libri2Mix has wav8k; generate it"):
+        open_mixtures("librimix", root=root, split="train-360", sample_rate=16000)
+
+
+@pytest.mark.parametrize(("task", "signal"), [("mix_both", "mix_both"), ("mix_clean", "s2"), ("mix_both", "noise")])
+def test_a_missing_folder_is_named(librimix, task, signal):
+    root, folder, _ = librimix
+    shutil.rmtree(folder / signal)
+    with pytest.raises(FileNotFoundError, match=f"train-360/{signal}: no such folder; .*train-360 has mix_"):
+        open_mixtures("librimix", root=root, split="train-360", task=task)
+
+
+def test_clean_mixtures_need_no_noise(librimix):
+    root, folder, _ = librimix
+    shutil.rmtree(folder / "noise")
+    assert open_mixtures("librimix", root=root, split="train-360").read(0).noise is None
+
+
+def test_an_empty_split(librimix):
+    root, folder, _ = librimix
+    for path in folder.glob("mix_clean/*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"train-360/mix_clean: holds no \.wav or \.flac file; generate it"):
+        open_mixtures("librimix", root=root, split="train-360")
+
+
+@pytest.mark.parametrize(("lacking", "having"), [("s2", "mix_clean"), ("mix_clean", "s1")])
+def test_folders_that_disagree_name_the_first_file(librimix, lacking, having):
+    root, folder, _ = librimix
+    (folder / lacking / f"{LIBRISPEECH_IDS[1]}.wav").unlink()
+    with pytest.raises(ValueError, match="differ: generate or copy the split again") as caught:
+        open_mixtures("librimix", root=root, split="train-360")
+    assert f"{folder / lacking}: lacks {LIBRISPEECH_IDS[1]}.wav, which is in {folder / having}; 1 " in str(caught.value)
+
+
+def test_three_speakers_are_not_taken_for_two(tmp_path, write_audio_files):
+    signals = ["mix_clean", "mix_single", "s1", "s2", "s3", "noise"]
+    write_audio_files(tmp_path / "wav8k" / "min" / "dev", signals, LIBRISPEECH_IDS)
+    with pytest.raises(ValueError, match="dev/s3: there are more than num_sources=2 sources"):
+        open_mixtures("librimix", root=tmp_path, split="dev")
+    assert open_mixtures("librimix", root=tmp_path, split="dev", task="mix_single").num_sources == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "message"),
+    [
+        ("librimix", {"num_sources": 4}, "num_sources=4 is not allowed: must be 2 or 3"),
+        ("librimix", {"task": "mix"}, "task='mix' is not allowed: must be 'mix_clean' or 'mix_both' or 'mix_single'"),
+        ("wsj0mix", {"sample_rate": 44100}, "sample_rate=44100 is not allowed: must be 8000 or 16000"),
+        ("wsj0mix", {"num_sources": 5}, "num_sources=5 is not allowed"),
+        ("wham", {"mode": "mean"}, "mode='mean' is not allowed: must be 'min' or 'max'"),
+        ("wham", {"task": "mix_both_reverb"}, "task='mix_both_reverb' is not allowed: must be 'mix_both' or"),
+        ("whamr", {"task": "mix_both"}, "task='mix_both' is not allowed: must be 'mix_both_reverb' or"),
+        ("whamr", {"targets": "dry"}, "targets='dry' is not allowed: must be 'anechoic' or 'reverb'"),
+        ("whamr", {"task": "mix_both_anechoic", "targets": "reverb"}, "targets='reverb' is not allowed"),
+    ],
+)
+def test_values_that_are_not_allowed(tmp_path, layout, options, message):
+    with pytest.raises(ValueError, match=message):
+        open_mixtures(layout, root=tmp_path, split="tr", **options)
+
+
+def test_opening_a_large_split_reads_no_file(tmp_path):
+    ids = [f"{number}-1-1_{number}-2-2" for number in range(5000)]
+    for signal in ("mix_clean", "s1", "s2"):
+        folder = tmp_path / "wav8k" / "min" / "train-360" / signal
+        folder.mkdir(parents=True)
+        for name in ids:
+            (folder / f"{name}.wav").touch()  # Empty: whoever opened one would fail.
+    start = time.perf_counter()
+    mixtures = open_mixtures("librimix", root=tmp_path, split="train-360")
+    # Takes 0.02 s; opening each file would take 1.5 s.
+    assert time.perf_counter() - start < 0.5
+    assert [mixtures.mixture_id(index) for index in range(len(mixtures))] == sorted(ids)

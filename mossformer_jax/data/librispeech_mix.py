@@ -94,16 +94,16 @@ class LibriSpeechMixtures:
         check_choice("sample_rate", sample_rate, SAMPLE_RATES)
         check_choice("mode", mode, MODES)
         check_choice("task", task, TASKS)
+        if task != "mix_clean" and noise is None:
+            raise ValueError(f"task={task!r} needs noise: give the wham_noise folder, or choose task='mix_clean'")
         self.sample_rate = sample_rate
-        self._mode, self._task = mode, task
+        self._mode = mode
         self._recipes = _read_metadata(Path(metadata), with_noise=task != "mix_clean")
         self.num_sources = 1 if task == "mix_single" else len(self._recipes[0].sources)
         subsets = {_top_folder(part.path) for recipe in self._recipes for part in recipe.sources}
         self._librispeech = _find_folder(librispeech, "LibriSpeech", subsets, _GET_LIBRISPEECH)
         self._noise: Path | None = None
-        if task != "mix_clean":
-            if noise is None:
-                raise ValueError(f"task={task!r} needs noise: give the wham_noise folder, or choose task='mix_clean'")
+        if task != "mix_clean" and noise is not None:
             subsets = {_top_folder(recipe.noise.path) for recipe in self._recipes if recipe.noise}
             self._noise = _find_folder(noise, "wham_noise", subsets, _GET_NOISE)
 

@@ -1,0 +1,90 @@
+"""Mixtures that TFDS has prepared."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mossformer_jax.data.layouts.options import check_choice
+from mossformer_jax.data.libri2mix import builder as _builder  # noqa: F401  # registers libri2mix and libri3mix
+from mossformer_jax.data.records import Mixture
+
+
+class TfdsMixtures:
+    """A split of a data set that TFDS has prepared as array_record (a `MixtureSource`); needs no TensorFlow.
+
+    Attributes:
+        num_sources: sources of every mixture.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, name: str, split: str, data_dir: str | os.PathLike[str] | None = None):
+        """Opens a split; names and lengths are read, the audio is not.
+
+        Args:
+            name: the data set and its config, as "libri2mix/8k_min_clean".
+            split: train-360, train-100, dev or test, if it was prepared.
+            data_dir: the folder of TFDS's data sets; None: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
+
+        Raises:
+            FileNotFoundError: the data set is not prepared there.
+            ValueError: there is no such data set, config or split.
+        """
+        try:
+            builder = tfds.builder(name, data_dir=data_dir)
+        except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
+            reason = " ".join(str(error).split("\n")[0].split())
+            raise ValueError(f"name={name!r} is not allowed: {reason}; must be as libri2mix/8k_min_clean") from None
+        if not builder.is_prepared():
+            raise FileNotFoundError(
+                f"{builder.data_path}: not prepared; run python -m mossformer_jax.data.prepare {name}, or set data_dir"
+            )
+        check_choice("split", split, sorted(builder.info.splits))
+        self._records = builder.as_data_source(split)
+        self._index: dict[str, list] = builder.info.metadata[split]
+        self.sample_rate: int = builder.builder_config.sample_rate
+        self.num_sources: int = builder.info.features["sources"].shape[0]
+
+    def __len__(self) -> int:
+        """How many mixtures there are."""
+        return len(self._records)
+
+    def mixture_id(self, index: int) -> str:
+        """Name of a mixture, without reading its record."""
+        return self._index["ids"][index]
+
+    def num_samples(self, index: int) -> int:
+        """Length of a mixture, without reading its record."""
+        return self._index["num_samples"][index]
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
+        """Reads a mixture, or `num_samples` of it from `start`. The whole record is read in any case.
+
+        Args:
+            index: which mixture.
+            start: the first sample to read; before the mixture's end.
+            num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
+
+        Raises:
+            ValueError: the mixture has no such samples.
+        """
+        length = self.num_samples(index)
+        if not 0 <= start < length or (num_samples is not None and num_samples < 1):
+            name = self.mixture_id(index)
+            raise ValueError(f"{name}: has no {num_samples} samples from {start}: it has {length} in all")
+        record = self._records[index]
+        crop = slice(start, None if num_samples is None else start + num_samples)
+        return Mixture(
+            id=record["id"].decode(),
+            mixture=_to_float(record["mixture"][crop]),
+            sources=_to_float(record["sources"][:, crop]),
+            noise=_to_float(record["noise"][crop]) if "noise" in record else None,
+            sample_rate=self.sample_rate,
+            speakers=tuple(speaker.decode() for speaker in record["speakers"]),
+        )
+
+
+def _to_float(waveform: np.ndarray) -> np.ndarray:
+    return waveform.astype(np.float32) / np.float32(2**15)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from mossformer_jax import __version__
-from mossformer_jax.cli import info, score, separate
+from mossformer_jax.cli import data, info, score, separate
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
 # Here and in the subcommands, JAX and the rooms that need it are imported inside the functions, so that --help and
@@ -25,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 where some input cannot be used; 130 where it was interrupted. Wrong usage exits with 2.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, overrides = parser.parse_known_args(arguments)
+    if overrides and not (hasattr(options, "takes_overrides") and all(map(_is_override, overrides))):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    options.overrides = overrides
     if isinstance(sys.stdout, TextIOWrapper):
         # A file's name that the terminal's encoding lacks is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -47,10 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _is_override(argument: str) -> bool:
+    """Whether it is meant for a config: --config.data.train.root=/speech."""
+    return argument.startswith("--config.") and "=" in argument
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="MossFormer2 speech separation.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (separate, score, info):
+    for command in (separate, score, data, info):
         command.add_parser(commands)
     return parser

@@ -1,0 +1,114 @@
+"""`mossformer-jax data inspect`: what a config's data are like."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mossformer_jax.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from mossformer_jax.data.records import Mixture
+
+SPLITS = ("train", "validation", "test")
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to the command's parser."""
+    parser = commands.add_parser("data", help="look at the data that a config names")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    inspect = actions.add_parser(
+        "inspect",
+        help="how many mixtures, hours and speakers; levels and overlap; samples to listen to",
+        epilog="Fields of the config are overridden as in training: --config.data.train.root=/speech",
+    )
+    inspect.add_argument("--config", required=True, metavar="FILE", help="config file, as for train.py")
+    inspect.add_argument("--split", choices=SPLITS, default="train", help="default: %(default)s")
+    inspect.add_argument("--measure", type=int, default=200, metavar="N", help="mixtures to measure (default: 200)")
+    inspect.add_argument("-o", "--output", metavar="DIR", help="folder for samples to listen to (default: none)")
+    inspect.add_argument("--samples", type=int, default=2, metavar="N", help="how many of them (default: %(default)s)")
+    inspect.set_defaults(run=_inspect, takes_overrides=True)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    import itertools
+
+    import numpy as np
+
+    from mossformer_jax.configuration import load_config
+    from mossformer_jax.data.statistics import mixture_statistics
+
+    config = load_config(options.config, options.overrides).data
+    if options.split not in config or not config[options.split]:
+        known = [split for split in SPLITS if config.get(split)]
+        raise ValueError(f"{options.config}: has no data.{options.split}; it has {', '.join(known) or 'none'}")
+    rows, mixtures = _train(config) if options.split == "train" else _whole(config[options.split].to_dict())
+    measured = list(itertools.islice(mixtures, options.measure))
+    statistics = mixture_statistics(measured)
+    rows.append(("measured", f"{statistics.count:,} mixtures, {statistics.seconds.sum() / 3600:.2f} h"))
+    if statistics.speakers:
+        rows.append(("speakers in these", f"{len(statistics.speakers):,}"))
+    for name, values, unit in (
+        ("length", statistics.seconds, "s"),
+        ("mixture level", statistics.mixture_db, "dB"),
+        ("mixture peak", statistics.peak, ""),
+        ("level difference", statistics.level_difference_db, "dB"),
+        ("overlap", 100 * statistics.overlap, "%"),
+    ):
+        low, middle, high = np.percentile(values, [5, 50, 95])
+        rows.append((name, f"{middle:.2f} {unit}".rstrip() + f"  (5 to 95 %: {low:.2f} to {high:.2f})"))
+    print_table(rows, left=2)
+    if options.output is not None:
+        _write_samples(measured[: options.samples], Path(options.output))
+    return 0
+
+
+def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
+    """What training draws from, and crops as it draws them."""
+    import numpy as np
+
+    from mossformer_jax.data.training_mixtures import open_training_mixtures
+
+    mixtures = open_training_mixtures(**config.train.to_dict())
+    rows = [
+        ("mixtures in an epoch", f"{len(mixtures):,}"),
+        ("sources", str(mixtures.num_sources)),
+        ("sample rate", f"{mixtures.sample_rate} Hz"),
+    ]
+    speech = getattr(mixtures, "speech", None)
+    if speech is not None:
+        rows += [("utterances", f"{len(speech):,}"), ("speakers", f"{len(speech.speaker_names):,}")]
+    num_samples = round(config.crop_seconds * mixtures.sample_rate)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(mixtures))
+    return rows, (mixtures.draw(int(index), num_samples, rng) for index in order)
+
+
+def _whole(fields: dict[str, Any]) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
+    """The mixtures of a split, whole."""
+    import numpy as np
+
+    from mossformer_jax.data.layouts import open_mixtures
+
+    mixtures = open_mixtures(**fields)
+    rows = [
+        ("mixtures", f"{len(mixtures):,}"),
+        ("sources", str(mixtures.num_sources)),
+        ("sample rate", f"{mixtures.sample_rate} Hz"),
+    ]
+    order = np.random.default_rng(0).permutation(len(mixtures))
+    return rows, (mixtures.read(int(index)) for index in order)
+
+
+def _write_samples(mixtures: list[Mixture], folder: Path) -> None:
+    from mossformer_jax.data import write_audio
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, mixture in enumerate(mixtures, 1):
+        signals = {"mixture": mixture.mixed()} | {f"source{k}": s for k, s in enumerate(mixture.sources, 1)}
+        for name, signal in signals.items():
+            path = folder / f"{number}_{name}.wav"
+            write_audio(path, signal, mixture.sample_rate, "FLOAT")
+            print(path)

@@ -1,0 +1,38 @@
+"""Figures of a data set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.statistics import mixture_statistics, overlap
+
+RATE = 8000
+
+
+def talk(*seconds):
+    """A source that talks in the given half-seconds of three."""
+    signal = np.zeros(3 * RATE, np.float32)
+    for start in seconds:
+        signal[round(start * RATE) : round((start + 0.5) * RATE)] = 0.1
+    return signal
+
+
+def test_overlap_is_the_share_of_talk_with_more_than_one_talker():
+    assert overlap(np.stack([talk(0, 0.5, 1), talk(1, 1.5)]), RATE) == pytest.approx(1 / 4)
+    assert overlap(np.stack([talk(0), talk(1)]), RATE) == 0.0
+    assert overlap(np.stack([talk(0, 1), talk(0, 1)]), RATE) == 1.0
+    assert overlap(np.zeros((2, RATE)), RATE) == 0.0
+
+
+def test_levels_lengths_and_speakers_are_those_of_the_mixtures():
+    sources = np.stack([talk(0, 0.5, 1), 0.1 * talk(1)])
+    one = Mixture("a", sources, RATE, speakers=("x", "y"))
+    two = Mixture("b", sources[:, :RATE] + 0.2, RATE, mixture=np.full(RATE, 0.5, np.float32), speakers=("x", "z"))
+    statistics = mixture_statistics([one, two])
+    assert (statistics.count, statistics.speakers) == (2, {"x", "y", "z"})
+    np.testing.assert_allclose(statistics.seconds, [3.0, 1.0])
+    np.testing.assert_allclose(statistics.peak, [0.11, 0.5], rtol=1e-6)
+    assert statistics.mixture_db[1] == pytest.approx(20 * np.log10(0.5), abs=1e-4)
+    assert statistics.level_difference_db[0] == pytest.approx(20 + 10 * np.log10(3), abs=1e-4)

@@ -122,13 +122,15 @@ class DynamicMixing:
         if noise is not None:
             mixture += noise
         peak = max(np.abs(mixture).max(), np.abs(sources_ct).max())
-        scale = np.float32(min(PEAK / peak, 1.0))
+        if peak > PEAK:
+            scale = np.float32(PEAK / peak)
+            sources_ct, mixture, noise = scale * sources_ct, scale * mixture, None if noise is None else scale * noise
         return Mixture(
             id="_".join(self.speech.name(i) for i in utterances),
-            sources=scale * sources_ct,
+            sources=sources_ct,
             sample_rate=self.sample_rate,
-            mixture=scale * mixture,
-            noise=None if noise is None else scale * noise,
+            mixture=mixture,
+            noise=noise,
             speakers=tuple(self.speech.speaker_names[self.speech.speakers[i]] for i in utterances),
         )
 
@@ -226,6 +228,8 @@ def _crop(
     length = speech.num_samples(index)
     needed = min(-(-num_samples * speed // 100), length)
     waveform = speech.read(index, int(rng.integers(length - needed + 1)), needed)
+    if speed == 100:
+        return waveform
     rate = speech.sample_rate
     return fit_length(resample(waveform, rate * speed, rate * 100), num_samples)
 

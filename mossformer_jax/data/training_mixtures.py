@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.demo import DemoUtterances
+from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.data.layouts.options import nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
@@ -30,8 +31,6 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
             "training data needs either a corpus (speech, mixed on the fly) or a layout (mixtures); give one"
         )
     if "layout" in options:
-        from mossformer_jax.data.layouts import open_mixtures
-
         own = {name: options.pop(name) for name in ("speeds",) if name in options}
         return CroppedMixtures(open_mixtures(**options), **own)
     own = {name: options.pop(name) for name in ("num_sources", "speeds", "epoch_size") if name in options}
@@ -60,7 +59,9 @@ def open_utterances(corpus: str, **options: Any) -> Speech:
         "demo": DemoUtterances,
     }
     if corpus not in corpora:
-        raise ValueError(f"corpus {corpus!r} is unknown; {_nearest(corpus, corpora)}")
+        raise ValueError(
+            f"corpus {corpus!r} is unknown; did you mean {nearest(corpus, corpora)!r}? All: {', '.join(corpora)}"
+        )
     return call_with_options(corpora[corpus], f"corpus {corpus!r}", options)
 
 
@@ -69,13 +70,11 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
     parameters = inspect.signature(build).parameters
     for option in options:
         if option not in parameters:
-            raise ValueError(f"{what} has no option {option!r}; {_nearest(option, parameters)}")
+            raise ValueError(
+                f"{what} has no option {option!r}; did you mean {nearest(option, parameters)!r}? "
+                f"All: {', '.join(parameters)}"
+            )
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise ValueError(f"{what} needs the option {name!r}; add it to the config")
     return build(**options)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"

@@ -264,6 +264,8 @@ class Utterances:
             )
         if not np.isfinite(waveform).all():
             raise ValueError(f"{path}: holds NaN or infinity; write it again from a clean source")
+        if rate == self.sample_rate:
+            return waveform
         return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
@@ -165,14 +166,18 @@ def _checked(
 
 
 def _ids(found: list[MixtureFiles]) -> list[str]:
-    paths = [[files.mixture] if files.mixture else list(files.sources) for files in found]
-    stems = [files.id or "_".join(Path(path).stem for path in of) for files, of in zip(found, paths, strict=True)]
-    counts = Counter(stems)
-    # speaker7/mix.wav, speaker8/mix.wav: the folders tell them apart.
+    names = [_joined(files, os.path.basename) for files in found]
+    counts = Counter(names)
+    # Names of speaker7/mix.wav and speaker8/mix.wav repeat: their folders tell them apart.
     return [
-        stem if files.id or counts[stem] == 1 else "_".join("_".join(Path(path).with_suffix("").parts) for path in of)
-        for stem, files, of in zip(stems, found, paths, strict=True)
+        files.id or (name if counts[name] == 1 else _joined(files, lambda path: re.sub(r"[/\\]", "_", path)))
+        for files, name in zip(found, names, strict=True)
     ]
+
+
+def _joined(files: MixtureFiles, shorten: Callable[[str], str]) -> str:
+    paths = [files.mixture] if files.mixture else files.sources
+    return "_".join(os.path.splitext(shorten(path))[0] for path in paths)
 
 
 def _is_number(text: str) -> bool:

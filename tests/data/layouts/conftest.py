@@ -16,9 +16,9 @@ def write_audio_files(rng):
         for signal in signals:
             (folder / signal).mkdir(parents=True, exist_ok=True)
             for name in names:
-                # 16-bit steps, so that reading gives back exactly this.
+                # 16-bit steps, so that WAV and FLAC give back exactly this.
                 waveform = (rng.integers(-30_000, 30_000, num_samples) / 2**15).astype(np.float32)
-                soundfile.write(folder / signal / f"{name}{suffix}", waveform, sample_rate, subtype="PCM_16")
+                soundfile.write(folder / signal / f"{name}{suffix}", waveform, sample_rate)
                 written[signal, name] = waveform
         return written
 

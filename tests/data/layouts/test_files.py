@@ -127,3 +127,14 @@ def test_a_damaged_flac_is_named(tmp_path, write_audio_files, damage):
         mixtures.read(0)
     with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, cannot give 500 samples from"):
         mixtures.read(0, 19_000, 500)
+
+
+def test_an_mp3_that_ends_before_its_declared_length_is_named(tmp_path, write_audio_files):
+    write_audio_files(tmp_path, ["s1"], ["a"], num_samples=20_000, suffix=".mp3")
+    path = tmp_path / "s1" / "a.mp3"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (tmp_path / "list.csv").write_text("source_1\ns1/a.mp3\n")
+    mixtures = open_mixtures("csv", path=tmp_path / "list.csv")
+    assert mixtures.num_samples(0) == 20_000
+    with pytest.raises(ValueError, match=r"a\.mp3: is damaged or cut short, cannot give 20000 samples from 0 \(only"):
+        mixtures.read(0)

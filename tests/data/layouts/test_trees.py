@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -126,8 +125,10 @@ def test_whamr_gives_each_task(whamr, options, mixture, sources, noise):
 
 
 def test_names_that_tell_no_speakers_give_none(tmp_path, write_audio_files):
-    write_audio_files(tmp_path / "wav8k" / "min" / "tr", ["mix", "s1", "s2"], ["first", "second"])
-    assert open_mixtures("wsj0mix", root=tmp_path, split="tr").read(0).speakers == ()
+    names = ["first_and_second", "050a0501_1.7783_somebody"]
+    write_audio_files(tmp_path / "wav8k" / "min" / "tr", ["mix", "s1", "s2"], names)
+    mixtures = open_mixtures("wsj0mix", root=tmp_path, split="tr")
+    assert [mixtures.read(index).speakers for index in range(2)] == [(), ()]
 
 
 def test_files_that_are_no_audio_are_left_out(librimix):
@@ -220,15 +221,12 @@ def test_values_that_are_not_allowed(tmp_path, layout, options, message):
         open_mixtures(layout, root=tmp_path, split="tr", **options)
 
 
-def test_opening_a_large_split_reads_no_file(tmp_path):
-    ids = [f"{number}-1-1_{number}-2-2" for number in range(5000)]
+def test_opening_a_split_reads_no_file(tmp_path):
+    ids = [f"{number}-1-1_{number}-2-2" for number in range(1000)]
     for signal in ("mix_clean", "s1", "s2"):
         folder = tmp_path / "wav8k" / "min" / "train-360" / signal
         folder.mkdir(parents=True)
         for name in ids:
             (folder / f"{name}.wav").touch()  # Empty: whoever opened one would fail.
-    start = time.perf_counter()
     mixtures = open_mixtures("librimix", root=tmp_path, split="train-360")
-    # Takes 0.02 s; opening each file would take 1.5 s.
-    assert time.perf_counter() - start < 0.5
     assert [mixtures.mixture_id(index) for index in range(len(mixtures))] == sorted(ids)

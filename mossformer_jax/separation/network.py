@@ -17,6 +17,8 @@ from mossformer_jax.weights.loaded import CompiledModel
 
 CPU_MEMORY = 1e9
 DEVICE_SHARE = 0.5
+# At most a quarter of a pass is padding, and two dozen programs serve every length up to a minute.
+LADDER_GROWTH = 1.25
 ACCELERATOR_BATCH = 8
 
 
@@ -30,6 +32,7 @@ class Network:
         model: the network and its weights.
         memory: bytes for the activations; None takes 1 GB on a CPU, half of the device's memory elsewhere.
         batch_size: most windows in one call; None takes 1 on a CPU, where more gain nothing, and 8 elsewhere.
+        ladder_growth: ratio of neighbouring lengths that are compiled, above 1.
 
     Attributes:
         config: the model's sizes and options.
@@ -37,12 +40,18 @@ class Network:
         batch_size: most mixtures in one call.
     """
 
-    def __init__(self, model: LoadedModel, memory: float | None = None, batch_size: int | None = None):
+    def __init__(
+        self,
+        model: LoadedModel,
+        memory: float | None = None,
+        batch_size: int | None = None,
+        ladder_growth: float = LADDER_GROWTH,
+    ):
         self.config = model.config
         on_cpu = model.device.platform == "cpu"
         self.memory = device_memory(model.device) if memory is None else memory
         self.batch_size = (1 if on_cpu else ACCELERATOR_BATCH) if batch_size is None else batch_size
-        self._lengths = Ladder(self.config.group_size * self.config.stride)
+        self._lengths = Ladder(self.config.group_size * self.config.stride, ladder_growth)
         self._batches = Ladder(1, growth=2.0)
         self._model = model
         self._programs: dict[tuple[int, int], CompiledModel] = {}

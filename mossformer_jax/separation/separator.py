@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from mossformer_jax.data.audio import check_sample_rate
 from mossformer_jax.separation.levels import SCALES
 from mossformer_jax.separation.mixture import Mixture
-from mossformer_jax.separation.network import Network, activation_bytes, device_memory
+from mossformer_jax.separation.network import LADDER_GROWTH, Network, activation_bytes, device_memory
 from mossformer_jax.separation.recording import Boundary, Recording, plan_windows
 from mossformer_jax.weights import LoadedModel, load_model
 
@@ -79,13 +80,15 @@ class Separator:
             elsewhere, but never less than a window needs.
         window_seconds: length of the windows, which overlap by half.
         batch_size: most windows in one call of the network; None takes 1 on a CPU, where more gain nothing, else 8.
+        ladder_growth: ratio of neighbouring lengths that the network is compiled for; larger means fewer programs and
+            more padding, which costs time and changes nothing.
 
     Attributes:
         config: the model's sizes and options.
         network: the compiled network.
 
     Raises:
-        ValueError: memory, window or batch size are out of their ranges.
+        ValueError: memory, window, batch size or growth are out of their ranges.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Separator:
         memory: float | None = None,
         window_seconds: float = WINDOW_SECONDS,
         batch_size: int | None = None,
+        ladder_growth: float = LADDER_GROWTH,
     ):
         _require(memory is None or memory > 0, f"memory={memory} is not allowed: must be a number of bytes above 0")
         _require(
@@ -108,30 +112,21 @@ class Separator:
             memory = device_memory(model.device)
             needed = activation_bytes(self.config, 1, self._window)
             memory = None if memory is None else max(memory, needed)
-        self.network = Network(model, memory, batch_size)
+        self.network = Network(model, memory, batch_size, ladder_growth)
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str | os.PathLike[str] = "default",
-        *,
-        memory: float | None = None,
-        window_seconds: float = WINDOW_SECONDS,
-        batch_size: int | None = None,
-    ) -> Separator:
+    def from_pretrained(cls, path: str | os.PathLike[str] = "default", **options: Any) -> Separator:
         """Loads a stored model.
 
         Args:
             path: "default", the model that is shipped; a folder that `save_model` or the converter wrote; or the id of
                 a Hugging Face repository that holds such a folder, "owner/name" (needs the extra `hub`).
-            memory: see the class, as the others.
-            window_seconds: see the class.
-            batch_size: see the class.
+            **options: memory, window_seconds, batch_size and ladder_growth, see the class.
 
         Raises:
             FileNotFoundError, ValueError: there is no model, or it cannot be used; the message says why.
         """
-        return cls(load_model(path), memory=memory, window_seconds=window_seconds, batch_size=batch_size)
+        return cls(load_model(path), **options)
 
     def __call__(
         self,

@@ -41,6 +41,8 @@ def test_a_thousand_lengths_compile_no_more_than_the_rungs(tiny_config, rng):
         (sources,), _ = network([np.ones(length)], network.padded_length(length))
         assert sources.shape == (2, length)
     rungs = {network.padded_length(length) for length in range(16, 20 * 8000, 100)}
+    coarse = Network(counting, ladder_growth=2.0)
+    assert 2 * len({coarse.padded_length(length) for length in range(16, 20 * 8000, 100)}) < len(rungs)
     assert len(counting.shapes) == len(set(counting.shapes)) <= len(rungs) <= 32
 
 

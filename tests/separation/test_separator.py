@@ -194,6 +194,7 @@ def test_an_unknown_option_is_named(separator, mixture, options, message):
         ({"memory": 0}, "memory=0 is not allowed"),
         ({"window_seconds": 0.1}, "window_seconds=0.1 is not allowed: must be 0.5 or more"),
         ({"batch_size": 0}, "batch_size=0 is not allowed"),
+        ({"ladder_growth": 1.0}, "growth=1.0 is not allowed: must be above 1"),
     ],
 )
 def test_an_impossible_separator_is_named(model, options, message):

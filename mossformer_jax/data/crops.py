@@ -11,8 +11,10 @@ from mossformer_jax.data.mixing import check_speeds
 from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.data.resampling import resample, resampled_length
 
-# What is left of a mixture without its sources and noise may hold this share of its power (rounding to 16 bits).
-_UNEXPLAINED = 1e-3
+# What is left of a mixture without its sources and noise may have this share of its power, and on top of it the power
+# of a step of 16 bits, to which each of them may have been rounded.
+_UNEXPLAINED_SHARE = 1e-3
+_ROUNDING_POWER = 2.0**-30
 
 
 class CroppedMixtures:
@@ -66,7 +68,7 @@ def perturb_speed(mixture: Mixture, speeds: Sequence[int]) -> Mixture:
     """
     if mixture.mixture is not None:
         rest = mixture.mixture - replace(mixture, mixture=None).mixed()
-        if np.square(rest).mean() > _UNEXPLAINED * np.square(mixture.mixture).mean():
+        if np.square(rest).mean() > _UNEXPLAINED_SHARE * np.square(mixture.mixture).mean() + _ROUNDING_POWER:
             raise ValueError(
                 f"{mixture.id}: its mixture is not the sum of its sources and its noise, so that it cannot be mixed "
                 "anew at other speeds; set speeds=(100,)"

@@ -118,18 +118,15 @@ class DynamicMixing:
             silent = self.speech.name(utterances[int(levels.argmin())])
             raise ValueError(f"{silent}: silent, as other utterances before it; check the level of the speech files")
         sources_ct *= 10 ** ((self._draw_levels(rng) - levels) / 20)[:, None].astype(np.float32)
-        mixture = sources_ct.sum(axis=0)
-        if noise is not None:
-            mixture += noise
-        peak = max(np.abs(mixture).max(), np.abs(sources_ct).max())
+        mixture = sources_ct.sum(axis=0) if noise is None else sources_ct.sum(axis=0) + noise
+        peak = max(mixture.max(), -mixture.min(), sources_ct.max(), -sources_ct.min())
         if peak > PEAK:
-            scale = np.float32(PEAK / peak)
-            sources_ct, mixture, noise = scale * sources_ct, scale * mixture, None if noise is None else scale * noise
+            sources_ct *= np.float32(PEAK / peak)
+            noise = None if noise is None else noise * np.float32(PEAK / peak)
         return Mixture(
             id="_".join(self.speech.name(i) for i in utterances),
             sources=sources_ct,
             sample_rate=self.sample_rate,
-            mixture=mixture,
             noise=noise,
             speakers=tuple(self.speech.speaker_names[self.speech.speakers[i]] for i in utterances),
         )

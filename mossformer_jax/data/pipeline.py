@@ -6,7 +6,6 @@ restarts there were. Its rows are dealt out to the processes in order, so that p
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,9 +67,8 @@ def train_batches(
         raise ValueError(f"max_failed_share={max_failed_share} is not allowed: must be from 0 to 1")
     rows = _local_rows(batch_size, process_index, process_count, num_workers)
     order = grain.MapDataset.range(len(mixtures)).seed(seed).shuffle().repeat()
-    batches = order.random_map(_DrawRow(mixtures, num_samples)).batch(
-        rows, batch_fn=functools.partial(_stack_rows, num_samples=num_samples, shared=num_workers > 0)
-    )
+    stack = _StackRows(mixtures.num_sources, num_samples, shared=num_workers > 0)
+    batches = order.random_map(_DrawRow(mixtures, num_samples)).batch(rows, batch_fn=stack)
     return TrainingBatches(
         batches[process_index::process_count],
         {"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)},
@@ -103,12 +101,10 @@ class TrainingBatches(Iterator[Batch]):
             # Every batch is a function of its number: beginning at another one is all that restoring takes.
             self._iterator = _iterate(self._batches[self._step :], self._num_workers)
         batch, failures = next(self._iterator)
-        if self._num_workers:
-            batch = _own(batch)
         self._step += 1
         for failure in failures:
             self._note(failure)
-        return batch
+        return _complete(batch)
 
     def get_state(self) -> dict[str, int]:
         """Where the iterator is, for a checkpoint: plain numbers, the same in every process."""
@@ -207,8 +203,8 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[Batch]:
         iterator = _iterate(self._batches, self._num_workers)
         try:
-            for batch in iterator:
-                yield _own(batch) if self._num_workers else batch
+            for batch, _ in iterator:
+                yield _complete(batch)
         finally:
             iterator.close()
 
@@ -240,48 +236,56 @@ class _DrawRow:
 
 @dataclass(frozen=True)
 class _ReadBatch:
+    """What becomes of a length and the mixtures of a batch, -1 standing for none."""
+
     mixtures: MixtureSource
     shared: bool
 
-    def __call__(self, planned: tuple[int, list[int]]) -> Batch:
-        length, indices = planned
-        batch = _empty_batch(len(indices), self.mixtures.num_sources, length, self.shared)
-        batch["mask"] = np.array(indices) >= 0
-        for row, index in enumerate(indices):
-            if index >= 0:
-                _fill_row(batch, row, index, self.mixtures.read(index))
-        return batch
+    def __call__(self, planned: tuple[int, list[int]]) -> tuple[Batch, list[str]]:
+        num_samples, indices = planned
+        # The rows that fill up come last.
+        rows = [_Row(index, self.mixtures.read(index), []) for index in indices if index >= 0]
+        batch = _stack_rows(rows, len(indices), self.mixtures.num_sources, num_samples, self.shared)
+        batch["mask"] = batch["index"] >= 0
+        return batch, []
 
 
-def _stack_rows(rows: Sequence[_Row], num_samples: int, shared: bool) -> tuple[Batch, list[str]]:
-    batch = _empty_batch(len(rows), len(rows[0].mixture.sources), num_samples, shared)
-    for number, row in enumerate(rows):
-        _fill_row(batch, number, row.index, row.mixture)
-    return batch, [failure for row in rows for failure in row.failures]
+@dataclass(frozen=True)
+class _StackRows:
+    num_sources: int
+    num_samples: int
+    shared: bool
+
+    def __call__(self, rows: Sequence[_Row]) -> tuple[Batch, list[str]]:
+        batch = _stack_rows(rows, len(rows), self.num_sources, self.num_samples, self.shared)
+        return batch, [failure for row in rows for failure in row.failures]
 
 
-def _empty_batch(rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
-    """Zeros; in a worker, in memory that it shares with the process that reads them, which saves a copy."""
+def _stack_rows(rows: Sequence[_Row], num_rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
+    """Rows padded with zeros, without the mixtures where all of them are just the sum of the sources."""
+    # Memory that a worker shares with the process that reads it is what a batch costs beside decoding.
     zeros = SharedMemoryArray if shared else np.zeros
-    return {
-        "mixture": zeros((rows, num_samples), np.float32),
-        "sources": zeros((rows, num_sources, num_samples), np.float32),
-        "lengths": np.full(rows, num_samples, np.int32),
-        "index": np.full(rows, -1, np.int32),
+    batch = {
+        "sources": zeros((num_rows, num_sources, num_samples), np.float32),
+        "lengths": np.full(num_rows, num_samples, np.int32),
+        "index": np.full(num_rows, -1, np.int32),
     }
+    if any(row.mixture.mixture is not None or row.mixture.noise is not None for row in rows):
+        batch["mixture"] = zeros((num_rows, num_samples), np.float32)
+    for number, row in enumerate(rows):
+        length = row.mixture.sources.shape[1]
+        batch["sources"][number, :, :length] = row.mixture.sources
+        if "mixture" in batch:
+            batch["mixture"][number, :length] = row.mixture.mixed()
+        batch["lengths"][number] = length
+        batch["index"][number] = row.index
+    return batch
 
 
-def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
-    length = mixture.sources.shape[1]
-    batch["mixture"][row, :length] = mixture.mixed()
-    batch["sources"][row, :, :length] = mixture.sources
-    batch["lengths"][row] = length
-    batch["index"][row] = index
-
-
-def _own(batch: Batch) -> Batch:
-    """A copy of what a worker left in shared memory, which can then go: JAX may hold on to what it is given."""
-    return {name: np.array(array) for name, array in batch.items()}
+def _complete(batch: Batch) -> Batch:
+    """The batch with its mixtures, copied where it lies in shared memory: JAX may hold on to what it is given."""
+    batch = {name: np.array(array) if isinstance(array, SharedMemoryArray) else array for name, array in batch.items()}
+    return batch if "mixture" in batch else {"mixture": batch["sources"].sum(axis=1), **batch}
 
 
 def _local_rows(batch_size: int, process_index: int, process_count: int, num_workers: int) -> int:
@@ -300,7 +304,7 @@ def _local_rows(batch_size: int, process_index: int, process_count: int, num_wor
 
 def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:
     # A few batches ahead: they are large, and Grain's own default is 500 of them. In a worker threads only cost time.
-    reading = grain.ReadOptions(num_threads=0 if num_workers else 2, prefetch_buffer_size=4)
+    reading = grain.ReadOptions(num_threads=0 if num_workers else 4, prefetch_buffer_size=4)
     # Small arrays are sent as they are.
     sending = grain.experimental.DatasetOptions(min_shm_size=2**16)
     dataset = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(reading), sending)

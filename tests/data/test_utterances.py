@@ -1,0 +1,171 @@
+"""Speech files by speaker."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+
+from mossformer_jax.data.resampling import resample
+from mossformer_jax.data.training_mixtures import open_utterances
+from mossformer_jax.data.utterances import Utterances
+
+RATE = 8000
+
+
+def write(path, num_samples=800, rate=RATE, channels=1, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * np.random.default_rng(seed).standard_normal((num_samples, channels))
+    soundfile.write(path, samples, rate)
+    return soundfile.read(path, dtype="float32")[0]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """LibriSpeech in small: two speakers of one split, one of another."""
+    for count, name in enumerate(
+        ("a/19/198/19-198-0001", "a/19/227/19-227-0000", "a/26/495/26-495-0000", "b/8/1/8-1-0")
+    ):
+        write(tmp_path / f"{name}.flac", 800 + 10 * count, seed=count)
+    return tmp_path
+
+
+def test_a_level_of_the_path_names_the_speaker(tree):
+    last = Utterances.from_folder(tree, sample_rate=RATE, speaker_level=-3)
+    assert last.speaker_names == ("19", "26", "8")
+    assert [last.speaker_names[number] for number in last.speakers] == ["19", "19", "26", "8"]
+    assert Utterances.from_folder(tree, sample_rate=RATE, speaker_level=0).speaker_names == ("a", "b")
+    assert Utterances.from_folder(tree, sample_rate=RATE).speaker_names == ("1", "198", "227", "495")
+
+
+def test_librispeech_is_found_by_split(tree):
+    assert Utterances.from_librispeech(tree, sample_rate=RATE, splits=["a"]).speaker_names == ("19", "26")
+    both = Utterances.from_librispeech(tree, sample_rate=RATE, splits=("a", "b"))
+    assert (len(both), both.speaker_names) == (4, ("19", "26", "8"))
+    with pytest.raises(FileNotFoundError, match=r"train-clean-100: no such folder; download train-clean-100\.tar\.gz"):
+        Utterances.from_librispeech(tree, sample_rate=RATE)
+
+
+def test_nothing_is_opened_before_it_is_needed(tree, monkeypatch):
+    opened = []
+    monkeypatch.setattr(soundfile, "SoundFile", lambda path: opened.append(path) or pytest.fail("opened a file"))
+    Utterances.from_folder(tree, sample_rate=RATE)
+    assert not opened
+
+
+def test_a_crop_is_a_cut_of_the_whole(tmp_path):
+    whole = write(tmp_path / "s/u.flac", 5000)
+    speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
+    assert speech.num_samples(0) == 5000
+    np.testing.assert_array_equal(speech.read(0), whole)
+    np.testing.assert_array_equal(speech.read(0, 1234, 800), whole[1234:2034])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(speech)).read(0, 4999, 1), whole[4999:])
+
+
+def test_other_rates_are_resampled_and_channels_averaged(tmp_path):
+    whole = write(tmp_path / "s/u.wav", 44100, rate=44100, channels=2)
+    speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
+    expected = resample(whole.mean(axis=1), 44100, RATE)
+    assert speech.num_samples(0) == len(expected) == RATE
+    np.testing.assert_array_equal(speech.read(0), expected)
+    # Sample 2000 is sample 11025 of the file exactly; but the filter has nothing from beyond the crop's ends.
+    crop = speech.read(0, 2000, 1000)
+    assert crop.shape == (1000,)
+    error = (crop - expected[2000:3000])[100:-100]
+    assert np.linalg.norm(error) < 1e-3 * np.linalg.norm(expected[2000:3000])
+    assert speech.read(0, RATE - 10, 10).shape == (10,)
+
+
+def test_a_manifest_that_was_written_is_read_back_without_opening_files(tree, tmp_path, monkeypatch):
+    speech = Utterances.from_folder(tree, sample_rate=RATE, speaker_level=-3)
+    speech.write_manifest(tmp_path / "all.csv")
+    again = Utterances.from_manifest(tmp_path / "all.csv", sample_rate=RATE)
+    monkeypatch.setattr(soundfile, "SoundFile", lambda path: pytest.fail("opened a file"))
+    assert [again.num_samples(index) for index in range(4)] == [800, 810, 820, 830]
+    assert again.speaker_names == speech.speaker_names
+    assert Utterances.from_manifest(tmp_path / "all.csv", sample_rate=4000).num_samples(1) == 405
+
+
+def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp_path):
+    rows = (
+        "path,speaker,speaker_known,split",
+        "1.flac,anna,1,train",
+        "2.flac,x,0,train",
+        "3.flac,y,0,train",
+        "4.flac,z,1,dev",
+    )
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    speech = Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE, split="train")
+    assert (len(speech), speech.speaker_names) == (3, ("anna", "unknown"))
+    assert speech.paths[0] == str(tmp_path / "1.flac")
+    with pytest.raises(ValueError, match=r"m\.csv: has no row with split 'test'"):
+        Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE, split="test")
+    (tmp_path / "n.csv").write_text("file,who\n1.flac,anna\n")
+    with pytest.raises(ValueError, match=r"n\.csv: has no column path, speaker; it has file, who"):
+        Utterances.from_manifest(tmp_path / "n.csv", sample_rate=RATE)
+    (tmp_path / "k.csv").write_text("path,speaker,num_samples\n1.flac,anna,long\n")
+    with pytest.raises(ValueError, match=r"k\.csv: the columns num_samples and sample_rate must hold whole numbers"):
+        Utterances.from_manifest(tmp_path / "k.csv", sample_rate=RATE)
+
+
+def test_a_folder_without_speech_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        Utterances.from_folder(tmp_path / "nowhere", sample_rate=RATE)
+    with pytest.raises(ValueError, match=r"holds no file that ends in \.flac or \.wav"):
+        Utterances.from_folder(tmp_path, sample_rate=RATE)
+    write(tmp_path / "u.wav")
+    with pytest.raises(ValueError, match=r"u\.wav: its path below .* has 1 part\(s\), none at speaker_level=-2"):
+        Utterances.from_folder(tmp_path, sample_rate=RATE)
+
+
+def test_what_is_wrong_with_a_file_names_it(tmp_path):
+    whole = tmp_path / "s" / "whole.flac"
+    write(whole, 80000)
+    (tmp_path / "s" / "cut.flac").write_bytes(whole.read_bytes()[:40000])
+    (tmp_path / "s" / "text.flac").write_text("no audio")
+    soundfile.write(tmp_path / "s" / "nan.wav", np.array([0.0, np.nan]), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "s" / "none.wav", np.zeros(0), RATE)
+    speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
+    index = {speech.name(number): number for number in range(len(speech))}
+    with pytest.raises(ValueError, match=r"cut\.flac: is damaged or cut short"):
+        speech.read(index["cut"], 70000, 10000)
+    with pytest.raises(ValueError, match=r"text\.flac: cannot be read as audio"):
+        speech.num_samples(index["text"])
+    with pytest.raises(ValueError, match=r"nan\.wav: holds NaN or infinity"):
+        speech.read(index["nan"])
+    with pytest.raises(ValueError, match=r"none\.wav: holds no audio"):
+        speech.num_samples(index["none"])
+    whole.unlink()
+    with pytest.raises(FileNotFoundError, match=r"whole\.flac: no such file"):
+        speech.read(index["whole"])
+
+
+def test_a_manifest_that_promises_too_much_is_named(tmp_path):
+    write(tmp_path / "1.wav", 800)
+    (tmp_path / "m.csv").write_text("path,speaker,num_samples\n1.wav,anna,900\n")
+    speech = Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE)
+    with pytest.raises(ValueError, match=r"1\.wav: is damaged or cut short, ends at sample 800 instead of 900"):
+        speech.read(0, 700, 200)
+
+
+def test_a_corpus_is_opened_by_name(tree):
+    speech = open_utterances("librispeech", root=tree, splits=("a",), sample_rate=RATE)
+    assert len(speech) == 3
+    with pytest.raises(ValueError, match=r"corpus 'librispech' is unknown; did you mean 'librispeech'"):
+        open_utterances("librispech", root=tree)
+    with pytest.raises(ValueError, match=r"corpus 'folder' has no option 'speaker_lvl'; did you mean 'speaker_level'"):
+        open_utterances("folder", root=tree, sample_rate=RATE, speaker_lvl=1)
+    with pytest.raises(ValueError, match=r"corpus 'folder' needs the option 'sample_rate'"):
+        open_utterances("folder", root=tree)
+
+
+def test_real_speech_is_read(libri2mix_samples):
+    manifest = libri2mix_samples.parent / "speech8k" / "manifest.csv"
+    if not manifest.is_file():
+        pytest.skip(f"no {manifest}")
+    speech = Utterances.from_manifest(manifest, sample_rate=RATE, split="dev")
+    assert len(speech.speaker_names) == 27
+    for index in range(0, len(speech), 20):
+        assert len(speech.read(index)) == speech.num_samples(index)

@@ -7,7 +7,7 @@ restarts there were. Its rows are dealt out to the processes in order, so that p
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ Batch = dict[str, np.ndarray]
 the data set a row is; for evaluation also mask (b,) bool, false in rows that only fill up the batch."""
 
 _ATTEMPTS = 10
+# Rows of a training; Grain can count to 2**63, but not to batches of a single row of that many.
+_ENDLESS = 2**40
 _STATE = ("seed", "batch_size", "epoch_size")
 
 logger = logging.getLogger(__name__)
@@ -66,9 +68,8 @@ def train_batches(
     if not 0 <= max_failed_share <= 1:
         raise ValueError(f"max_failed_share={max_failed_share} is not allowed: must be from 0 to 1")
     rows = _local_rows(batch_size, process_index, process_count, num_workers)
-    order = grain.MapDataset.range(len(mixtures)).seed(seed).shuffle().repeat()
-    stack = _StackRows(mixtures.num_sources, num_samples, shared=num_workers > 0)
-    batches = order.random_map(_DrawRow(mixtures, num_samples)).batch(rows, batch_fn=stack)
+    order = grain.MapDataset.range(len(mixtures)).seed(seed).shuffle().repeat(_ENDLESS // len(mixtures) + 1)
+    batches = order.batch(rows).map_with_index(_DrawBatch(mixtures, num_samples, seed, shared=num_workers > 0))
     return TrainingBatches(
         batches[process_index::process_count],
         {"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)},
@@ -210,24 +211,27 @@ class EvaluationBatches:
 
 
 @dataclass(frozen=True)
-class _Row:
-    index: int
-    mixture: Mixture
-    failures: list[str]
-
-
-@dataclass(frozen=True)
-class _DrawRow:
-    """What becomes of a place in the order: a crop, or one from another place if that cannot be read."""
+class _DrawBatch:
+    """What becomes of a batch's number and the mixtures whose turn it is: crops of them, or of others instead."""
 
     mixtures: TrainingMixtures
     num_samples: int
+    seed: int
+    shared: bool
 
-    def __call__(self, index: int, rng: np.random.Generator) -> _Row:
+    def __call__(self, number: int, indices: np.ndarray) -> tuple[Batch, list[str]]:
+        batch = _empty_batch(len(indices), self.mixtures.num_sources, self.num_samples, self.shared)
         failures: list[str] = []
+        for row, index in enumerate(indices):
+            # The row's number in all of the training, however many processes share it.
+            rng = np.random.default_rng((self.seed, number * len(indices) + row))
+            _fill_row(batch, row, *self._draw(int(index), rng, failures))
+        return batch, failures
+
+    def _draw(self, index: int, rng: np.random.Generator, failures: list[str]) -> tuple[int, Mixture]:
         for _ in range(_ATTEMPTS):
             try:
-                return _Row(index, self.mixtures.draw(index, self.num_samples, rng), failures)
+                return index, self.mixtures.draw(index, self.num_samples, rng)
             except (OSError, ValueError) as error:
                 failures.append(str(error))
                 index = int(rng.integers(len(self.mixtures)))
@@ -243,43 +247,34 @@ class _ReadBatch:
 
     def __call__(self, planned: tuple[int, list[int]]) -> tuple[Batch, list[str]]:
         num_samples, indices = planned
-        # The rows that fill up come last.
-        rows = [_Row(index, self.mixtures.read(index), []) for index in indices if index >= 0]
-        batch = _stack_rows(rows, len(indices), self.mixtures.num_sources, num_samples, self.shared)
+        batch = _empty_batch(len(indices), self.mixtures.num_sources, num_samples, self.shared)
+        for row, index in enumerate(indices):
+            if index >= 0:
+                _fill_row(batch, row, index, self.mixtures.read(index))
         batch["mask"] = batch["index"] >= 0
         return batch, []
 
 
-@dataclass(frozen=True)
-class _StackRows:
-    num_sources: int
-    num_samples: int
-    shared: bool
-
-    def __call__(self, rows: Sequence[_Row]) -> tuple[Batch, list[str]]:
-        batch = _stack_rows(rows, len(rows), self.num_sources, self.num_samples, self.shared)
-        return batch, [failure for row in rows for failure in row.failures]
-
-
-def _stack_rows(rows: Sequence[_Row], num_rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
-    """Rows padded with zeros, without the mixtures where all of them are just the sum of the sources."""
-    # Memory that a worker shares with the process that reads it is what a batch costs beside decoding.
+def _empty_batch(num_rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
+    # Memory that a worker shares with the process that reads it saves a copy.
     zeros = SharedMemoryArray if shared else np.zeros
-    batch = {
+    return {
         "sources": zeros((num_rows, num_sources, num_samples), np.float32),
         "lengths": np.full(num_rows, num_samples, np.int32),
         "index": np.full(num_rows, -1, np.int32),
     }
-    if any(row.mixture.mixture is not None or row.mixture.noise is not None for row in rows):
-        batch["mixture"] = zeros((num_rows, num_samples), np.float32)
-    for number, row in enumerate(rows):
-        length = row.mixture.sources.shape[1]
-        batch["sources"][number, :, :length] = row.mixture.sources
-        if "mixture" in batch:
-            batch["mixture"][number, :length] = row.mixture.mixed()
-        batch["lengths"][number] = length
-        batch["index"][number] = row.index
-    return batch
+
+
+def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
+    """Writes a row; mixtures only from the first one on that is not just the sum of its sources: they cost memory."""
+    length = mixture.sources.shape[1]
+    batch["sources"][row, :, :length] = mixture.sources
+    batch["lengths"][row] = length
+    batch["index"][row] = index
+    if "mixture" not in batch and (mixture.mixture is not None or mixture.noise is not None):
+        batch["mixture"] = batch["sources"].sum(axis=1)
+    if "mixture" in batch:
+        batch["mixture"][row, :length] = mixture.mixed()
 
 
 def _complete(batch: Batch) -> Batch:

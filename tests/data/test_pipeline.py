@@ -1,0 +1,249 @@
+"""Batches by Grain."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from mossformer_jax.data import write_audio
+from mossformer_jax.data.crops import CroppedMixtures
+from mossformer_jax.data.demo import DemoUtterances
+from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
+from mossformer_jax.data.pipeline import evaluation_batches, train_batches
+from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.utterances import Utterances
+
+RATE = 8000
+
+
+class NumberedMixtures:
+    """Mixture i is the number i + 1 all over, so that one sees where a row is from."""
+
+    num_sources, sample_rate = 2, RATE
+
+    def __init__(self, lengths, broken=()):
+        self.lengths, self.broken = lengths, broken
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def mixture_id(self, index):
+        return f"mixture{index}"
+
+    def num_samples(self, index):
+        return self.lengths[index]
+
+    def read(self, index, start=0, num_samples=None):
+        if index in self.broken:
+            raise ValueError(f"mixture{index}.wav: is damaged")
+        length = min(self.lengths[index] - start, num_samples or self.lengths[index])
+        sources = np.full((2, length), index + 1, np.float32)
+        return Mixture(f"mixture{index}", sources, RATE, mixture=2 * sources[0])
+
+
+@pytest.fixture(scope="module")
+def dynamic() -> DynamicMixing:
+    """It can be sent to worker processes, which classes of this file cannot."""
+    return DynamicMixing(DemoUtterances(num_speakers=2, utterances_per_speaker=2), speeds=(95, 100, 105), epoch_size=10)
+
+
+def assert_equal(batch, other):
+    assert batch.keys() == other.keys()
+    for name in batch:
+        assert batch[name].dtype == other[name].dtype
+        assert batch[name].tobytes() == other[name].tobytes(), name
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def test_a_batch_has_mixtures_sources_and_lengths(dynamic):
+    batch = next(train_batches(dynamic, batch_size=3, num_samples=4000))
+    assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
+        "mixture": ((3, 4000), "float32"),
+        "sources": ((3, 2, 4000), "float32"),
+        "lengths": ((3,), "int32"),
+        "index": ((3,), "int32"),
+    }
+    np.testing.assert_allclose(batch["mixture"], batch["sources"].sum(1), atol=1e-6)
+
+
+def test_short_mixtures_are_padded_and_keep_their_length():
+    mixtures = CroppedMixtures(NumberedMixtures([30, 500]), speeds=(100,))
+    for batch in take(train_batches(mixtures, batch_size=2, num_samples=100), 3):
+        for row, index in enumerate(batch["index"]):
+            length = (30, 100)[index]
+            assert batch["lengths"][row] == length
+            assert (batch["sources"][row, :, :length] == index + 1).all()
+            assert (batch["mixture"][row, :length] == 2 * (index + 1)).all()
+            assert not batch["sources"][row, :, length:].any()
+            assert not batch["mixture"][row, length:].any()
+
+
+def test_an_epoch_has_every_mixture_once_and_the_next_another_order():
+    mixtures = CroppedMixtures(NumberedMixtures([50] * 12), speeds=(100,))
+    batches = train_batches(mixtures, batch_size=4, num_samples=50)
+    first, second = (np.concatenate([batch["index"] for batch in take(batches, 3)]) for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert list(first) != list(second)
+
+
+def test_batches_depend_on_the_seed_and_differ_between_steps(dynamic):
+    one, other = take(train_batches(dynamic, batch_size=2, num_samples=800), 2)
+    assert one["mixture"].tobytes() != other["mixture"].tobytes()
+    assert_equal(one, next(train_batches(dynamic, batch_size=2, num_samples=800)))
+    reseeded = next(train_batches(dynamic, batch_size=2, num_samples=800, seed=1))
+    assert one["mixture"].tobytes() != reseeded["mixture"].tobytes()
+
+
+def test_the_same_place_in_the_order_is_another_crop_in_every_epoch(dynamic):
+    batches = take(train_batches(dynamic, batch_size=1, num_samples=800), 20)
+    assert len({batch["mixture"].tobytes() for batch in batches}) == 20
+
+
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_processes_hold_the_rows_of_one_batch_in_order(dynamic, process_count):
+    options = {"batch_size": 4, "num_samples": 800, "process_count": process_count}
+    whole = take(train_batches(dynamic, batch_size=4, num_samples=800), 3)
+    parts = [take(train_batches(dynamic, process_index=index, **options), 3) for index in range(process_count)]
+    for step, batch in enumerate(whole):
+        assert_equal(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
+
+
+def test_batches_after_a_restore_are_those_of_the_uninterrupted_run(dynamic):
+    options = {"batch_size": 4, "num_samples": 800, "seed": 3}
+    batches = train_batches(dynamic, **options)
+    take(batches, 3)
+    state = json.loads(json.dumps(batches.get_state()))
+    rest = take(batches, 9)
+    again = train_batches(dynamic, **options)
+    next(again)
+    again.set_state(state)
+    for batch, expected in zip(take(again, 9), rest, strict=True):
+        assert_equal(batch, expected)
+    assert again.get_state() == batches.get_state()
+
+
+def test_workers_restore_the_same_batches(dynamic, recwarn):
+    options = {"batch_size": 4, "num_samples": 800, "seed": 3}
+    expected = take(train_batches(dynamic, **options), 7)
+    batches = train_batches(dynamic, num_workers=2, **options)
+    batches.set_state({"step": 3, "seed": 3, "batch_size": 4, "epoch_size": 10})
+    for batch, other in zip(take(batches, 4), expected[3:], strict=True):
+        assert_equal(batch, other)
+    assert batches.get_state()["step"] == 7
+    batches.close()
+
+
+def test_a_state_of_other_batches_is_refused(dynamic):
+    batches = train_batches(dynamic, batch_size=4, num_samples=800, seed=3)
+    with pytest.raises(ValueError, match="the saved state has seed=4, the configuration 3"):
+        batches.set_state({**batches.get_state(), "seed": 4})
+    with pytest.raises(ValueError, match="the saved state has epoch_size=11, the configuration 10"):
+        batches.set_state({**batches.get_state(), "epoch_size": 11})
+
+
+def test_a_broken_mixture_is_named_and_replaced_by_always_the_same(caplog):
+    mixtures = CroppedMixtures(NumberedMixtures([50] * 10, broken=(3,)), speeds=(100,))
+    options = {"batch_size": 5, "num_samples": 50, "max_failed_share": 0.1}
+    batches = train_batches(mixtures, **options)
+    with caplog.at_level(logging.WARNING):
+        taken = take(batches, 6)
+    assert batches.failures == ["mixture3.wav: is damaged"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "replaced by another mixture (1 of 1 allowed): mixture3.wav: is damaged"
+    ]
+    for batch, other in zip(taken, take(train_batches(mixtures, **options), 6), strict=True):
+        assert 3 not in batch["index"]
+        assert_equal(batch, other)
+        np.testing.assert_array_equal(batch["sources"][:, 0, 0], batch["index"] + 1)
+
+
+def test_more_broken_mixtures_than_allowed_end_the_training():
+    mixtures = CroppedMixtures(NumberedMixtures([50] * 20, broken=(3, 7, 9)), speeds=(100,))
+    with pytest.raises(
+        ValueError, match=r"3 different mixtures could not be read, 2 are allowed, the last one: mixture"
+    ):
+        take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.1), 4)
+    broken = CroppedMixtures(NumberedMixtures([50] * 20, broken=range(20)), speeds=(100,))
+    with pytest.raises(ValueError, match="10 mixtures in a row could not be read, the last one: mixture"):
+        next(train_batches(broken, batch_size=5, num_samples=50, max_failed_share=1.0))
+
+
+def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng):
+    for name in ("anna", "ben", "cleo"):
+        (tmp_path / name).mkdir()
+        write_audio(tmp_path / name / "u.wav", 0.1 * rng.standard_normal(1000).clip(-3, 3), RATE)
+    speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
+    (tmp_path / "ben" / "u.wav").unlink()
+    batches = train_batches(DynamicMixing(speech, epoch_size=10), batch_size=4, num_samples=400, max_failed_share=0.1)
+    assert all(batch["mixture"].any(axis=1).all() for batch in take(batches, 3))
+    assert len(batches.failures) == 1
+    assert "ben" in batches.failures[0]
+    assert "no such file" in batches.failures[0]
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_an_evaluation_loses_and_repeats_no_mixture(process_count):
+    lengths = [100, 3000, 110, 90, 2500, 120, 700, 105, 3000]
+    mixtures = NumberedMixtures(lengths)
+    options = {"batch_size": 4, "ladder": Ladder(step=128), "process_count": process_count}
+    hosts = [evaluation_batches(mixtures, process_index=index, **options) for index in range(process_count)]
+    assert len({len(host) for host in hosts}) == 1
+    seen = []
+    for batches in zip(*hosts, strict=True):
+        assert len({batch["mixture"].shape for batch in batches}) == 1
+        assert batches[0]["mixture"].shape in hosts[0].shapes
+        assert any(batch["mask"].any() for batch in batches)
+        for batch in batches:
+            for row in np.flatnonzero(batch["mask"]):
+                index, length = batch["index"][row], batch["lengths"][row]
+                assert length == lengths[index]
+                assert (batch["mixture"][row, :length] == 2 * (index + 1)).all()
+                assert (batch["sources"][row, :, :length] == index + 1).all()
+                assert not batch["mixture"][row, length:].any()
+                assert batch["mixture"].shape[1] == Ladder(step=128).rung(length)
+                seen.append(int(index))
+            filling = ~batch["mask"]
+            assert not batch["mixture"][filling].any()
+            assert (batch["lengths"][filling] == batch["mixture"].shape[1]).all()
+            assert (batch["index"][filling] == -1).all()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_an_evaluation_can_be_repeated_and_its_workers_change_nothing(dynamic):
+    mixtures = DrawnMixtures(dynamic, count=5, max_samples=800)
+    batches = evaluation_batches(mixtures, batch_size=2)
+    first = list(batches)
+    assert len(first) == len(batches) == 3
+    for batch, other in zip(first, batches, strict=True):
+        assert_equal(batch, other)
+    for batch, other in zip(first, evaluation_batches(mixtures, batch_size=2, num_workers=1), strict=True):
+        assert_equal(batch, other)
+
+
+def test_a_broken_mixture_ends_an_evaluation():
+    with pytest.raises(ValueError, match=r"mixture3\.wav: is damaged"):
+        list(evaluation_batches(NumberedMixtures([50] * 5, broken=(3,)), batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 3, "process_count": 2}, r"batch_size=3 is not allowed: must be a multiple of the 2 process"),
+        ({"process_index": 1}, "process_index=1 is not allowed"),
+        ({"num_workers": -1}, "num_workers=-1 is not allowed"),
+        ({"num_samples": 0}, "num_samples=0 is not allowed"),
+        ({"seed": -1}, "seed=-1 is not allowed"),
+        ({"max_failed_share": 2.0}, r"max_failed_share=2\.0 is not allowed"),
+    ],
+)
+def test_options_out_of_range_are_refused(dynamic, options, message):
+    with pytest.raises(ValueError, match=message):
+        train_batches(dynamic, **{"batch_size": 2, "num_samples": 100, **options})

@@ -1,8 +1,8 @@
 """How many mixtures a second does dynamic mixing give, beside PyTorch's DataLoader and beside bare decoding?
 
-Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches, made by worker processes. All three ways read the
-same files and draw from them alike: ours; a plain PyTorch DataLoader (soundfile and numpy) doing the same job; the
-decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the rounds, so
+Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches. All ways read the
+same files and draw from them alike: ours, in worker processes and in threads; a plain PyTorch DataLoader (soundfile and
+numpy) doing the same job; the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the rounds, so
 that what else the machine does falls on all of them.
 
     python benchmarks/data.py
@@ -51,7 +51,9 @@ def main() -> None:
 
 def compare(speech: Utterances, options: argparse.Namespace) -> None:
     num_batches, batch, workers = options.batches, options.batch, options.workers
-    ours = train_batches(DynamicMixing(speech, epoch_size=100_000), batch_size=batch, num_samples=CROP, num_workers=workers)
+    mixing = DynamicMixing(speech, epoch_size=100_000)
+    ours = train_batches(mixing, batch_size=batch, num_samples=CROP, num_workers=workers)
+    threads = train_batches(mixing, batch_size=batch, num_samples=CROP)
     loader = iter(DataLoader(PlainMixing(speech), batch_size=batch, num_workers=workers))
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
 
@@ -61,6 +63,7 @@ def compare(speech: Utterances, options: argparse.Namespace) -> None:
 
         ways: dict[str, Callable[[int], object]] = {
             "ours": lambda count: [next(ours) for _ in range(count)],
+            "ours, threads": lambda count: [next(threads) for _ in range(count)],
             "DataLoader": lambda count: [next(loader) for _ in range(count)],
             "bare decoding": decode,
         }
@@ -73,10 +76,13 @@ def compare(speech: Utterances, options: argparse.Namespace) -> None:
                 make(num_batches)
                 rates[way].append(num_batches * batch / (time.perf_counter() - began))
     ours.close()
-    print(f"{'way':<15}{'mixtures/s':>11}{'ours / it':>11}")
+    print(f"{'way':<15}{'mixtures/s':>11}{'/ DataLoader':>14}{'/ bare decoding':>17}")
     for way, each in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(rates["ours"], each, strict=True))
-        print(f"{way:<15}{statistics.median(each):>11.0f}{ratio:>11.2f}")
+        ratios = [
+            statistics.median(a / b for a, b in zip(each, rates[peer], strict=True))
+            for peer in ("DataLoader", "bare decoding")
+        ]
+        print(f"{way:<15}{statistics.median(each):>11.0f}{ratios[0]:>14.2f}{ratios[1]:>17.2f}")
 
 
 class PlainMixing(Dataset):

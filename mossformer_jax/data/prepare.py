@@ -55,7 +55,7 @@ def _prepare(options: argparse.Namespace) -> None:
     origin = {name: getattr(options, name) for name in ("librimix", "librispeech", "metadata", "noise", "splits")}
     mixtures = open_splits(configs[config], builder_class.NUM_SPEAKERS, **origin)
     builder = builder_class(config=config, data_dir=options.data_dir, mixtures=mixtures)
-    if builder.is_prepared() and not options.overwrite:
+    if builder.data_path.exists() and not options.overwrite:
         raise FileExistsError(f"{builder.data_path}: is there already; give --overwrite to prepare it again")
     mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS if options.overwrite else tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(download_mode=mode))

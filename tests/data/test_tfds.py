@@ -166,18 +166,20 @@ def test_the_command_prepares_from_librispeech_and_from_a_tree_alike(librispeech
     assert copy.speakers == mixture.speakers
     np.testing.assert_array_equal(copy.mixture, mixture.mixture)
     np.testing.assert_array_equal(copy.sources, mixture.sources)
+    record = _data_source(manual_dir=tmp_path, data_dir=tmp_path / "c")[0]
+    np.testing.assert_array_equal(record["sources"] * STEP, mixture.sources)
+
+
+def _data_source(manual_dir: Path, data_dir: Path):
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    kwargs = {"download_and_prepare_kwargs": {"download_config": config}}
+    return tfds.data_source("libri2mix/8k_min_clean", split="dev", data_dir=data_dir, **kwargs)
 
 
 def test_the_manual_folder_is_prepared_by_name(librispeech, tmp_path):
-    config = tfds.download.DownloadConfig(manual_dir=librispeech)
-    records = tfds.data_source(
-        "libri2mix/8k_min_clean",
-        split="dev",
-        data_dir=tmp_path,
-        download_and_prepare_kwargs={"download_config": config},
-    )
-    assert records[0]["id"] == b"84-121123-0000_174-50561-0000"
-    assert records[0]["sources"].shape == (2, 4001)
+    record = _data_source(manual_dir=librispeech, data_dir=tmp_path)[0]
+    assert record["id"] == b"84-121123-0000_174-50561-0000"
+    assert record["sources"].shape == (2, 4001)
 
 
 def test_the_command_says_what_is_wrong(librispeech, data_dir, tmp_path, capsys):
@@ -204,5 +206,6 @@ def test_what_is_prepared_is_replaced_only_when_asked(librispeech, tmp_path, cap
     assert "is there already; give --overwrite" in capsys.readouterr().err
     assert _command("libri2mix/8k_min_clean", tmp_path, *speech, "--overwrite") == 0
     assert len(TfdsMixtures("libri2mix/8k_min_clean", "dev", tmp_path)) == 1
+    assert set(tfds.builder("libri2mix/8k_min_clean", data_dir=tmp_path).info.metadata) == {"dev"}
     with pytest.raises(ValueError, match="split='test' is not allowed: must be 'dev'"):
         TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)

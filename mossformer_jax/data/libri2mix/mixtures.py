@@ -37,7 +37,7 @@ class TfdsMixtures:
         except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
             reason = " ".join(str(error).split("\n")[0].split())
             raise ValueError(f"name={name!r} is not allowed: {reason}; must be as libri2mix/8k_min_clean") from None
-        if not builder.is_prepared():
+        if not builder.data_path.exists():
             raise FileNotFoundError(
                 f"{builder.data_path}: not prepared; run python -m mossformer_jax.data.prepare {name}, or set data_dir"
             )

@@ -1,8 +1,8 @@
 """How many mixtures a second does dynamic mixing give, beside PyTorch's DataLoader and beside bare decoding?
 
-Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches. All ways read the
-same files and draw from them alike: ours, in worker processes and in threads; a plain PyTorch DataLoader (soundfile and
-numpy) doing the same job; the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the rounds, so
+Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches. All ways read the same files and draw from them
+alike: ours, in worker processes and in threads; a plain PyTorch DataLoader (soundfile and numpy) doing the same job;
+the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the rounds, so
 that what else the machine does falls on all of them.
 
     python benchmarks/data.py

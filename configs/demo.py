@@ -1,6 +1,6 @@
 """Two synthetic voices, 8 kHz: trains on any machine in minutes, without a download.
 
-Mixtures are drawn anew for every step from four voices that a small synthesiser makes in seconds; validation and test
+Mixtures are drawn anew for every step from two voices that a small synthesiser makes in seconds; validation and test
 are fixed mixtures of other utterances of the same voices.
 """
 
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             "corpus": "demo",
             "split": "train",
             "sample_rate": 8000,
-            "num_speakers": 4,
+            "num_speakers": 2,
             "num_sources": 2,
             "speeds": (95, 100, 105),
             "epoch_size": 800,

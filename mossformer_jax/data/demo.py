@@ -56,7 +56,7 @@ class DemoUtterances:
         *,
         split: str = "train",
         sample_rate: int = 8000,
-        num_speakers: int = 4,
+        num_speakers: int = 2,
         utterances_per_speaker: int = 40,
         seed: int = 0,
     ):
@@ -116,7 +116,7 @@ class DemoMixtures(DrawnMixtures):
         num_mixtures: int = 32,
         num_sources: int = 2,
         sample_rate: int = 8000,
-        num_speakers: int = 4,
+        num_speakers: int = 2,
         seconds: float = 4.0,
         seed: int = 0,
     ):

@@ -190,7 +190,6 @@ class _LibriMix(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: i
         mixtures = self._mixtures or self._open_manual_folder(Path(dl_manager.manual_dir))
         progress = tqdm(total=sum(map(len, mixtures.values())), desc=self.info.full_name, unit=" mixtures")
         shards: dict[str, list] = {}
-        self.info.metadata.clear()
         for split, source in mixtures.items():
             self.info.metadata[split] = {"ids": [], "num_samples": []}
             shards[split] = [

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.signal import resample_poly
 
 from mossformer_jax.data.layouts.options import check_choice
-from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.streams import AudioReader
 
 TASKS = ("mix_clean", "mix_both", "mix_single")
@@ -140,8 +140,7 @@ class LibriSpeechMixtures:
             files = self._open_sources(recipe, stack)
             longest = max(file.frames for file in files)
             length = self._length([file.frames for file in files])
-            if not 0 <= start < length or (num_samples is not None and num_samples < 1):
-                raise ValueError(f"{recipe.id}: has no {num_samples} samples from {start}: it has {length} in all")
+            check_crop(recipe.id, length, start, num_samples)
             stop = length if num_samples is None else min(length, start + num_samples)
             parts = list(zip(recipe.sources, files, strict=True))[: self.num_sources]
             sources_ct = np.stack([self._source(file, part.gain, start, stop) for part, file in parts])

@@ -63,3 +63,13 @@ class MixtureSource(Protocol):
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
         """
+
+
+def check_crop(name: str, length: int, start: int, num_samples: int | None) -> None:
+    """Checks that a mixture or file of `length` samples can be read from `start`.
+
+    Raises:
+        ValueError: it has no such samples; the message names it.
+    """
+    if not 0 <= start < length or (num_samples is not None and num_samples < 1):
+        raise ValueError(f"{name}: has no {num_samples} samples from {start}: it has {length} in all")

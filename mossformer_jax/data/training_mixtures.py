@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import open_mixtures
-from mossformer_jax.data.layouts.options import nearest
+from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
@@ -63,18 +62,3 @@ def open_utterances(corpus: str, **options: Any) -> Speech:
             f"corpus {corpus!r} is unknown; did you mean {nearest(corpus, corpora)!r}? All: {', '.join(corpora)}"
         )
     return call_with_options(corpora[corpus], f"corpus {corpus!r}", options)
-
-
-def call_with_options(build: Callable[..., Any], what: str, options: dict[str, Any]) -> Any:
-    """Calls `build` with options of a config; one that it does not know or lacks is a ValueError that says so."""
-    parameters = inspect.signature(build).parameters
-    for option in options:
-        if option not in parameters:
-            raise ValueError(
-                f"{what} has no option {option!r}; did you mean {nearest(option, parameters)!r}? "
-                f"All: {', '.join(parameters)}"
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options:
-            raise ValueError(f"{what} needs the option {name!r}; add it to the config")
-    return build(**options)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import pkgutil
 from typing import Any
 
 from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
-from mossformer_jax.data.layouts.options import nearest
+from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.records import MixtureSource
 
 __all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "open_mixtures"]
@@ -42,15 +41,4 @@ def open_mixtures(layout: str, **options: Any) -> MixtureSource:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
-    opener = pkgutil.resolve_name(LAYOUTS[layout])
-    parameters = inspect.signature(opener).parameters
-    for option in options:
-        if option not in parameters:
-            raise ValueError(
-                f"layout {layout!r} has no option {option!r}; did you mean {nearest(option, parameters)!r}? "
-                f"All: {', '.join(parameters)}"
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options:
-            raise ValueError(f"layout {layout!r} needs the option {name!r}; set it beside the layout")
-    return opener(**options)
+    return call_with_options(pkgutil.resolve_name(LAYOUTS[layout]), f"layout {layout!r}", options)

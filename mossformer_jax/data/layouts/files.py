@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.streams import AudioReader
 
 _FRAMES_NOT_KNOWN = 2**63 - 1
@@ -94,8 +94,7 @@ class FileMixtures:
                         f"{path}: has {file.frames} samples, but {first} has {length}; a mixture and its sources must "
                         "be equally long: generate or copy them again"
                     )
-                if not 0 <= start < length or (num_samples is not None and num_samples < 1):
-                    raise ValueError(f"{path}: has no {num_samples} samples from {start}: it has {length} in all")
+                check_crop(path, length, start, num_samples)
                 waveforms.append(_read(file, path, start, num_samples))
         return Mixture(
             id=files.id,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -19,3 +21,18 @@ def check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
     """
     if value not in allowed:
         raise ValueError(f"{option}={value!r} is not allowed: must be {' or '.join(map(repr, allowed))}")
+
+
+def call_with_options(build: Callable[..., Any], what: str, options: dict[str, Any]) -> Any:
+    """Calls `build` with options of a config; one that it does not know or lacks is a ValueError that says so."""
+    parameters = inspect.signature(build).parameters
+    for option in options:
+        if option not in parameters:
+            raise ValueError(
+                f"{what} has no option {option!r}; did you mean {nearest(option, parameters)!r}? "
+                f"All: {', '.join(parameters)}"
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise ValueError(f"{what} needs the option {name!r}; add it to the config")
+    return build(**options)

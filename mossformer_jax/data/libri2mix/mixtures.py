@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.libri2mix import builder as _builder  # noqa: F401  # registers libri2mix and libri3mix
-from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.records import Mixture, check_crop
 
 
 class TfdsMixtures:
@@ -70,10 +70,7 @@ class TfdsMixtures:
         Raises:
             ValueError: the mixture has no such samples.
         """
-        length = self.num_samples(index)
-        if not 0 <= start < length or (num_samples is not None and num_samples < 1):
-            name = self.mixture_id(index)
-            raise ValueError(f"{name}: has no {num_samples} samples from {start}: it has {length} in all")
+        check_crop(self.mixture_id(index), self.num_samples(index), start, num_samples)
         record = self._records[index]
         crop = slice(start, None if num_samples is None else start + num_samples)
         return Mixture(

@@ -35,5 +35,5 @@ def test_the_option_meant_is_named():
 
 
 def test_the_option_that_is_lacking_is_named():
-    with pytest.raises(ValueError, match="layout 'librimix' needs the option 'split'; set it beside the layout"):
+    with pytest.raises(ValueError, match="layout 'librimix' needs the option 'split'; add it to the config"):
         open_mixtures("librimix", root="anywhere")

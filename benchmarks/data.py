@@ -2,8 +2,8 @@
 
 Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches. All ways read the same files and draw from them
 alike: ours, in worker processes and in threads; a plain PyTorch DataLoader (soundfile and numpy) doing the same job;
-the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the rounds, so
-that what else the machine does falls on all of them.
+the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the
+rounds, so that what else the machine does falls on all of them.
 
     python benchmarks/data.py
     python benchmarks/data.py --manifest speech/manifest.csv --workers 4 --rounds 10

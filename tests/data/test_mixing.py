@@ -169,6 +169,8 @@ def test_perturbed_sources_are_mixed_anew_with_the_stored_noise(rng):
     assert [pitch(source) for source in perturbed.sources] == pytest.approx([475, 1050], abs=0.5)
     np.testing.assert_array_equal(perturbed.noise, noise[:length])
     np.testing.assert_array_equal(perturbed.mixed(), perturbed.sources.sum(0) + noise[:length])
+    # Sources that got longer end where the noise does.
+    assert perturb_speed(Mixture("m", sources, RATE, noise=noise), (95, 95)).sources.shape == (2, 8000)
 
 
 def test_a_mixture_with_more_in_it_than_is_known_is_not_perturbed(rng):

@@ -78,6 +78,14 @@ def test_other_rates_are_resampled_and_channels_averaged(tmp_path):
     assert speech.read(0, RATE - 10, 10).shape == (10,)
 
 
+def test_a_length_that_is_rounded_up_does_not_reach_past_the_end(tmp_path):
+    whole = write(tmp_path / "s/u.wav", 1001, rate=16000)
+    speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
+    assert speech.num_samples(0) == 501
+    np.testing.assert_array_equal(speech.read(0), resample(whole, 16000, RATE))
+    assert speech.read(0, 401, 100).shape == (100,)
+
+
 def test_a_manifest_that_was_written_is_read_back_without_opening_files(tree, tmp_path, monkeypatch):
     speech = Utterances.from_folder(tree, sample_rate=RATE, speaker_level=-3)
     speech.write_manifest(tmp_path / "all.csv")

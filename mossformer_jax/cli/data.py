@@ -80,7 +80,7 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
     speech = getattr(mixtures, "speech", None)
     if speech is not None:
         rows += [("utterances", f"{len(speech):,}"), ("speakers", f"{len(speech.speaker_names):,}")]
-    num_samples = round(config.crop_seconds * mixtures.sample_rate)
+    num_samples = round(config.seconds * mixtures.sample_rate)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(mixtures))
     return rows, (mixtures.draw(int(index), num_samples, rng) for index in order)

@@ -21,6 +21,7 @@ LAYOUTS = {
     "csv": "mossformer_jax.data.layouts.lists:csv_table",
     "librispeech_mix": "mossformer_jax.data.librispeech_mix:LibriSpeechMixtures",
     "tfds": "mossformer_jax.data.libri2mix:TfdsMixtures",
+    "demo": "mossformer_jax.data.demo:DemoMixtures",
 }
 
 

@@ -126,7 +126,12 @@ def long_utterances(manifest: Path) -> Utterances:
     """Those that every way can cut 4 s from."""
     speech = Utterances.from_manifest(manifest, sample_rate=RATE)
     keep = [index for index in range(len(speech)) if speech.num_samples(index) >= CROP]
-    return Utterances([speech.paths[i] for i in keep], [speech.speaker_names[speech.speakers[i]] for i in keep], RATE)
+    return Utterances(
+        [speech.paths[index] for index in keep],
+        [speech.speaker_names[speech.speakers[index]] for index in keep],
+        RATE,
+        [speech.num_samples(index) for index in keep],
+    )
 
 
 def write_speech(folder: Path) -> Path:

@@ -7,6 +7,7 @@ restarts there were. Its rows are dealt out to the processes in order, so that p
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,9 @@ class TrainingBatches(Iterator[Batch]):
         self._batches, self._identity = batches, identity
         self._num_workers, self._max_failures = num_workers, max_failures
         self._step = 0
-        self._iterator: Any = None
+        self._running: list[Any] = []  # the iterator, where one has begun
+        # At the interpreter's end, too, workers must be ended before the modules that they need are gone.
+        weakref.finalize(self, _close, self._running)
         self.failures: list[str] = []
 
     def __next__(self) -> Batch:
@@ -98,10 +101,10 @@ class TrainingBatches(Iterator[Batch]):
         Raises:
             ValueError: more mixtures than allowed could not be read.
         """
-        if self._iterator is None:
+        if not self._running:
             # Every batch is a function of its number: beginning at another one is all that restoring takes.
-            self._iterator = _iterate(self._batches[self._step :], self._num_workers)
-        batch, failures = next(self._iterator)
+            self._running.append(_iterate(self._batches[self._step :], self._num_workers))
+        batch, failures = next(self._running[0])
         self._step += 1
         for failure in failures:
             self._note(failure)
@@ -128,9 +131,7 @@ class TrainingBatches(Iterator[Batch]):
 
     def close(self) -> None:
         """Ends the workers; the next batch starts them again."""
-        if self._iterator is not None:
-            self._iterator.close()
-            self._iterator = None
+        _close(self._running)
 
     def _note(self, failure: str) -> None:
         if failure in self.failures:
@@ -295,6 +296,11 @@ def _local_rows(batch_size: int, process_index: int, process_count: int, num_wor
     if num_workers < 0:
         raise ValueError(f"num_workers={num_workers} is not allowed: must be 0 or more")
     return batch_size // process_count
+
+
+def _close(running: list[Any]) -> None:
+    while running:
+        running.pop().close()
 
 
 def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:

@@ -130,7 +130,7 @@ def test_batches_after_a_restore_are_those_of_the_uninterrupted_run(dynamic):
     assert again.get_state() == batches.get_state()
 
 
-def test_workers_restore_the_same_batches(dynamic, recwarn):
+def test_workers_restore_the_same_batches(dynamic):
     options = {"batch_size": 4, "num_samples": 800, "seed": 3}
     expected = take(train_batches(dynamic, **options), 7)
     batches = train_batches(dynamic, num_workers=2, **options)

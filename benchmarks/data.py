@@ -16,7 +16,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +62,9 @@ def compare(speech: Utterances, options: argparse.Namespace) -> None:
             pool.starmap(decode_crops, [(speech.paths, share, seed) for seed in range(workers)], chunksize=1)
 
         ways: dict[str, Callable[[int], object]] = {
-            "ours": lambda count: [next(ours) for _ in range(count)],
-            "ours, threads": lambda count: [next(threads) for _ in range(count)],
-            "DataLoader": lambda count: [next(loader) for _ in range(count)],
+            "ours": lambda count: take(ours, count),
+            "ours, threads": lambda count: take(threads, count),
+            "DataLoader": lambda count: take(loader, count),
             "bare decoding": decode,
         }
         rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -83,6 +83,12 @@ def compare(speech: Utterances, options: argparse.Namespace) -> None:
             for peer in ("DataLoader", "bare decoding")
         ]
         print(f"{way:<15}{statistics.median(each):>11.0f}{ratios[0]:>14.2f}{ratios[1]:>17.2f}")
+
+
+def take(batches: Iterator[object], count: int) -> None:
+    """Takes batches and lets them go, as training does."""
+    for _ in range(count):
+        next(batches)
 
 
 class PlainMixing(Dataset):

@@ -38,9 +38,14 @@ def main() -> None:
     if options.measure:
         measure(options.model, *options.measure)
         return
-    print(
-        f"{'minutes':>7}  {'way':<10}{'windows':>8}  {'peak memory (MB)':>16}  {'compile (s)':>11}  {'run (s)':>8}  {'RTF':>6}"
+    columns = (
+        ("minutes", ">7"),
+        ("  way", "<12"),
+        ("windows", ">8"),
+        ("peak memory (MB)", ">18"),
+        ("compile (s)", ">13"),
     )
+    print("".join(format(*column) for column in (*columns, ("run (s)", ">10"), ("RTF", ">8"))))
     with tempfile.TemporaryDirectory() as folder:
         for minutes in options.minutes:
             path = Path(folder) / f"{minutes:g}.wav"

@@ -59,7 +59,7 @@ class AudioReader:
             self._file = soundfile.SoundFile(self.path)
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
             raise ValueError(
-                f"{self.path}: cannot be read as audio ({_reason(error)}); convert it to WAV or FLAC"
+                f"{self.path}: cannot be read as audio ({libsndfile_reason(error)}); convert it to WAV or FLAC"
             ) from error
         self.sample_rate: int = self._file.samplerate
         self.num_channels: int = self._file.channels
@@ -118,7 +118,7 @@ class AudioReader:
         except soundfile.LibsndfileError as error:
             raise ValueError(
                 f"{self.path}: is damaged or cut short, cannot be read beyond sample {start} of {self.num_samples} "
-                f"({_reason(error)}); copy or convert it again"
+                f"({libsndfile_reason(error)}); copy or convert it again"
             ) from error
 
     def _no_audio(self) -> str:
@@ -145,7 +145,7 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
-def _reason(error: Exception) -> str:
+def libsndfile_reason(error: Exception) -> str:
     """What libsndfile says, without its own prefix and full stop."""
     return getattr(error, "error_string", str(error)).strip().rstrip(".")
 
@@ -263,7 +263,7 @@ class AudioWriter:
             yield
         # AssertionError: soundfile's answer to a FLAC block that did not fit on the disk.
         except (soundfile.LibsndfileError, AssertionError) as error:
-            reason = _reason(error) or "incomplete write"
+            reason = libsndfile_reason(error) or "incomplete write"
             raise ValueError(
                 f"{self.path}: cannot be written ({reason}); check the folder's permissions and free space"
             ) from error

@@ -13,6 +13,7 @@ import soundfile
 from jaxtyping import Float, Int
 
 from mossformer_jax.data.resampling import check_sample_rate, fit_length, resample, resampled_length
+from mossformer_jax.data.streams import libsndfile_reason
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 _UNKNOWN_SPEAKER = "unknown"
@@ -253,7 +254,7 @@ class Utterances:
             except (soundfile.LibsndfileError, ValueError) as error:
                 raise ValueError(
                     f"{path}: is damaged or cut short, cannot be read from sample {first} to {last} of {file.frames} "
-                    f"({_reason(error)}); copy or convert it again"
+                    f"({libsndfile_reason(error)}); copy or convert it again"
                 ) from error
         waveform = frames if frames.ndim == 1 else frames.mean(axis=1)
         wanted = resampled_length(num_samples, self.sample_rate, rate)
@@ -293,10 +294,5 @@ def _open(path: str) -> soundfile.SoundFile:
         if not os.path.exists(path):
             raise FileNotFoundError(f"{path}: no such file; check the path, or copy it again") from None
         raise ValueError(
-            f"{path}: cannot be read as audio ({_reason(error)}); copy it again, or convert it to WAV or FLAC"
+            f"{path}: cannot be read as audio ({libsndfile_reason(error)}); copy it again, or convert it to WAV or FLAC"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What libsndfile says, without its own prefix and full stop."""
-    return getattr(error, "error_string", str(error)).strip().rstrip(".")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mossformer_jax.cli.terminal import print_table
 
 if TYPE_CHECKING:
-    from mossformer_jax.data.records import Mixture
+    from mossformer_jax.data.records import Mixture, MixtureSource
+    from mossformer_jax.data.utterances import Speech
 
 SPLITS = ("train", "validation", "test")
+MAX_LENGTHS = 2000
 
 
 def add_parser(commands: Any) -> None:
@@ -69,6 +71,8 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
     """What training draws from, and crops as it draws them."""
     import numpy as np
 
+    from mossformer_jax.data.crops import CroppedMixtures
+    from mossformer_jax.data.mixing import DynamicMixing
     from mossformer_jax.data.training_mixtures import open_training_mixtures
 
     mixtures = open_training_mixtures(**config.train.to_dict())
@@ -77,9 +81,14 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
         ("sources", str(mixtures.num_sources)),
         ("sample rate", f"{mixtures.sample_rate} Hz"),
     ]
-    speech = getattr(mixtures, "speech", None)
-    if speech is not None:
-        rows += [("utterances", f"{len(speech):,}"), ("speakers", f"{len(speech.speaker_names):,}")]
+    if isinstance(mixtures, DynamicMixing):
+        speech = mixtures.speech
+        rows += [
+            ("speech", f"{len(speech):,} utterances, {_hours(speech)}"),
+            ("speakers", f"{len(speech.speaker_names):,}"),
+        ]
+    elif isinstance(mixtures, CroppedMixtures):
+        rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
     num_samples = round(config.seconds * mixtures.sample_rate)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(mixtures))
@@ -94,12 +103,23 @@ def _whole(fields: dict[str, Any]) -> tuple[list[tuple[str, str]], Iterator[Mixt
 
     mixtures = open_mixtures(**fields)
     rows = [
-        ("mixtures", f"{len(mixtures):,}"),
+        ("mixtures", f"{len(mixtures):,}, {_hours(mixtures)}"),
         ("sources", str(mixtures.num_sources)),
         ("sample rate", f"{mixtures.sample_rate} Hz"),
     ]
     order = np.random.default_rng(0).permutation(len(mixtures))
     return rows, (mixtures.read(int(index)) for index in order)
+
+
+def _hours(recordings: MixtureSource | Speech) -> str:
+    """How long all of it is; of a large set, judged by a part, since every length may cost a look into a file."""
+    import numpy as np
+
+    count = len(recordings)
+    looked_at = np.random.default_rng(0).permutation(count)[:MAX_LENGTHS]
+    mean = np.mean([recordings.num_samples(int(index)) for index in looked_at])
+    hours = mean * count / recordings.sample_rate / 3600
+    return f"{'' if len(looked_at) == count else 'about '}{hours:.2f} h"
 
 
 def _write_samples(mixtures: list[Mixture], folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mossformer_jax.data.crops import CroppedMixtures
+from mossformer_jax.data.crops import CroppedMixtures, perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import open_mixtures
 from mossformer_jax.data.layouts.options import call_with_options, nearest
@@ -31,13 +31,26 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
         )
     if "layout" in options:
         own = {name: options.pop(name) for name in ("speeds",) if name in options}
-        return CroppedMixtures(open_mixtures(**options), **own)
+        mixtures = CroppedMixtures(open_mixtures(**options), **own)
+        _check_remixing(mixtures)
+        return mixtures
     own = {name: options.pop(name) for name in ("num_sources", "speeds", "epoch_size") if name in options}
     noise_root = options.pop("noise_root", None)
     speech = open_utterances(**options)
     if noise_root is not None:
         own["noise"] = open_utterances("folder", root=noise_root, sample_rate=speech.sample_rate, speaker_level=-1)
     return call_with_options(DynamicMixing, "dynamic mixing", {"speech": speech, **own})
+
+
+def _check_remixing(mixtures: CroppedMixtures) -> None:
+    """Says before training starts that a data set cannot be mixed anew at other speeds, going by its first mixture."""
+    if set(mixtures.speeds) == {100}:
+        return
+    try:
+        first = mixtures.mixtures.read(0)
+    except (OSError, ValueError):
+        return  # one unreadable file is counted when its turn comes
+    perturb_speed(first, [100] * mixtures.num_sources)
 
 
 def open_utterances(corpus: str, **options: Any) -> Speech:

@@ -28,7 +28,7 @@ def test_inspect_describes_what_training_draws_and_writes_samples(tmp_path, caps
 
 def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
     assert main(["data", "inspect", "--config", DEMO, "--split", "validation", "--measure", "4"]) == 0
-    assert capsys.readouterr().out.startswith("mixtures           32\n")
+    assert capsys.readouterr().out.startswith("mixtures           32, 0.04 h\n")
 
 
 @pytest.mark.parametrize(

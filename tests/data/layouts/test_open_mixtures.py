@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mossformer_jax.data.layouts import LAYOUTS, open_mixtures
+from mossformer_jax.data.training_mixtures import open_training_mixtures
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -37,3 +38,12 @@ def test_the_option_meant_is_named():
 def test_the_option_that_is_lacking_is_named():
     with pytest.raises(ValueError, match="layout 'librimix' needs the option 'split'; add it to the config"):
         open_mixtures("librimix", root="anywhere")
+
+
+def test_mixtures_that_cannot_be_mixed_anew_are_refused_before_training(tmp_path, write_audio_files):
+    signals = ["mix_both_reverb", "s1_anechoic", "s2_anechoic", "noise"]
+    write_audio_files(tmp_path / "wav8k" / "min" / "tr", signals, ["a", "b"])
+    options = {"layout": "whamr", "root": str(tmp_path), "split": "tr"}
+    with pytest.raises(ValueError, match=r"cannot be mixed anew at other speeds; set speeds=\(100,\)"):
+        open_training_mixtures(**options)
+    assert len(open_training_mixtures(**options, speeds=(100,))) == 2

@@ -21,7 +21,7 @@ help:  ## list the targets
 setup: $(TEST_READY)  ## make .venv with everything that the tests need
 
 demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
-	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo
+	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo --overwrite
 	$(BIN)/mossformer-jax score --mixture examples/mixture.wav \
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
 

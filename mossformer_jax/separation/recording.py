@@ -139,6 +139,8 @@ class Recording:
         sources_ckt = align_channels(np.stack(self._channels, axis=1), self.mixture.model_rate)
         self._channels = []
         number, starts = len(self._powers_wc), self.plan.starts
+        if not self.mixture.read(starts[number], starts[number] + self.plan.window).any():
+            sources_ckt = np.zeros_like(sources_ckt)  # a network that decodes directly hears something in silence
         if len(starts) > 1:
             self._ties.add(sources_ckt, starts[number])
         self._powers_wc.append(np.square(sources_ckt, dtype=np.float64).sum(axis=(1, 2)))

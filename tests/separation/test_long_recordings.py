@@ -114,6 +114,20 @@ def test_a_long_silence_is_silent_and_asks_the_network_nothing(tiny_config):
     assert (model.shapes, separation.boundaries, separation.warnings) == ([], (), ())
 
 
+def test_silent_windows_stay_silent_whatever_the_network_makes_of_them(tiny_config):
+    """A network that decodes its masks directly answers silence with something."""
+
+    class HearingThings(KnowingModel):
+        def _separate(self, mixture_bt, lengths_b):
+            return np.full((len(mixture_bt), 2, mixture_bt.shape[1]), 0.1, np.float32)
+
+    mixture = np.zeros(6 * WINDOW, np.float32)
+    mixture[:HOP] = 0.1
+    separation = separator_of(HearingThings(tiny_config, mixture, np.zeros((2, 1))))(mixture, RATE)
+    assert np.abs(separation.sources[:, : WINDOW // 2]).min() > 0.0
+    np.testing.assert_array_equal(separation.sources[:, WINDOW + 1 :], 0.0)
+
+
 def test_what_nothing_decides_is_said(tiny_config):
     """One and the same voice for both talkers, and a pause in which no window hears it on both sides."""
     first = conversation([(5, (0,)), (5, ()), (5, (0,))])[0]

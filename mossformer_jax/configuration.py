@@ -29,7 +29,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except ImportError as error:
         raise ValueError("configs need ml_collections; run: pip install 'mossformer-jax[train]'") from error
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such config file; configs/ has one for each data set")
+        raise FileNotFoundError(f"{path}: no such config file; see the files in configs/")
     names = runpy.run_path(path)
     if "get_config" not in names:
         raise ValueError(f"{path}: has no function get_config(); see the files in configs/")
@@ -40,7 +40,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
         _, *unknown = values(arguments)
     except (flags.Error, config_flags.UnsupportedOperationError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: an override does not fit its fields: {reason}") from error
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no override; write them as --config.data.train.root=/speech")
     return config

@@ -28,10 +28,19 @@ def add_parser(commands: Any) -> None:
     )
     inspect.add_argument("--config", required=True, metavar="FILE", help="config file, as for train.py")
     inspect.add_argument("--split", choices=SPLITS, default="train", help="default: %(default)s")
-    inspect.add_argument("--measure", type=int, default=200, metavar="N", help="mixtures to measure (default: 200)")
+    inspect.add_argument("--measure", type=_count, default=200, metavar="N", help="mixtures to measure (default: 200)")
     inspect.add_argument("-o", "--output", metavar="DIR", help="folder for samples to listen to (default: none)")
-    inspect.add_argument("--samples", type=int, default=2, metavar="N", help="how many of them (default: %(default)s)")
+    inspect.add_argument(
+        "--samples", type=_count, default=2, metavar="N", help="how many of them (default: %(default)s)"
+    )
     inspect.set_defaults(run=_inspect, takes_overrides=True)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -42,7 +51,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from mossformer_jax.configuration import load_config
     from mossformer_jax.data.statistics import mixture_statistics
 
-    config = load_config(options.config, options.overrides).data
+    config = load_config(options.config, options.overrides).get("data", {})
     if options.split not in config or not config[options.split]:
         known = [split for split in SPLITS if config.get(split)]
         raise ValueError(f"{options.config}: has no data.{options.split}; it has {', '.join(known) or 'none'}")
@@ -89,7 +98,9 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
         ]
     elif isinstance(mixtures, CroppedMixtures):
         rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
-    num_samples = round(config.seconds * mixtures.sample_rate)
+    num_samples = round(config.get("seconds", 0) * mixtures.sample_rate)
+    if num_samples < 1:
+        raise ValueError("data.seconds, the length of a crop, must be above 0; set it in the config")
     rng = np.random.default_rng(0)
     order = rng.permutation(len(mixtures))
     return rows, (mixtures.draw(int(index), num_samples, rng) for index in order)

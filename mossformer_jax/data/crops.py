@@ -12,9 +12,9 @@ from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.data.resampling import resample, resampled_length
 
 # What is left of a mixture without its sources and noise may have this share of its power, and on top of it the power
-# of a step of 16 bits, to which each of them may have been rounded.
+# of two steps of 16 bits: each of them may have been rounded, and all of them down.
 _UNEXPLAINED_SHARE = 1e-3
-_ROUNDING_POWER = 2.0**-30
+_ROUNDING_POWER = 2.0**-28
 
 
 class CroppedMixtures:

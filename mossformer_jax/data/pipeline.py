@@ -56,8 +56,8 @@ def train_batches(
         process_index: which of the processes this is.
         process_count: how many processes share the batches.
         num_workers: processes that make batches; with 0, threads of this one do.
-        max_failed_share: how many different failures may be logged, as a share of the mixtures of an epoch, before a
-            further one stops the training. Each process counts its own.
+        max_failed_share: how many different files or mixtures may be unreadable, as a share of the mixtures of an
+            epoch but at least one, before a further one stops the training; 0 allows none. Each process counts its own.
 
     Raises:
         ValueError: an argument is out of its range, or the processes cannot share the batch evenly.
@@ -75,7 +75,7 @@ def train_batches(
         batches[process_index::process_count],
         {"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)},
         num_workers,
-        max_failures=int(max_failed_share * len(mixtures)),
+        max_failures=max(int(max_failed_share * len(mixtures)), int(max_failed_share > 0)),
     )
 
 
@@ -83,7 +83,7 @@ class TrainingBatches(Iterator[Batch]):
     """Iterator over batches for training; made by `train_batches`.
 
     Attributes:
-        failures: every different failure so far, in the words that were logged.
+        failures: one message, as it was logged, for each file or mixture that could not be read so far.
     """
 
     def __init__(self, batches: grain.MapDataset, identity: dict[str, int], num_workers: int, max_failures: int):
@@ -134,7 +134,8 @@ class TrainingBatches(Iterator[Batch]):
         _close(self._running)
 
     def _note(self, failure: str) -> None:
-        if failure in self.failures:
+        # A message begins with what could not be read.
+        if failure.partition(": ")[0] in {known.partition(": ")[0] for known in self.failures}:
             return
         self.failures.append(failure)
         logger.warning(
@@ -142,7 +143,7 @@ class TrainingBatches(Iterator[Batch]):
         )
         if len(self.failures) > self._max_failures:
             raise ValueError(
-                f"{len(self.failures)} different mixtures could not be read, {self._max_failures} are allowed, the "
+                f"{len(self.failures)} files or mixtures could not be read, {self._max_failures} are allowed, the "
                 f"last one: {failure}. Mend the data, or raise max_failed_share"
             )
 

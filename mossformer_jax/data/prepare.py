@@ -9,8 +9,11 @@ From LibriSpeech and LibriMix's metadata, or from its generated tree:
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,13 +38,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--noise", metavar="DIR", help="wham_noise, for both and single")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="train-360, train-100, dev, test (default: all)")
     parser.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder (default: ~/tensorflow_datasets)")
-    parser.add_argument("--overwrite", action="store_true", help="if it is there, remove it and prepare it again")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="if it is there, prepare it again and then replace it, with all its splits",
+    )
     return parser
 
 
 def _prepare(options: argparse.Namespace) -> None:
     # Here, so that --help needs no TFDS.
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ValueError("needs tensorflow_datasets; run: pip install 'mossformer-jax[train]'") from error
 
     from mossformer_jax.data.layouts.options import check_choice
     from mossformer_jax.data.libri2mix import Libri2Mix, Libri3Mix, open_splits
@@ -54,14 +64,38 @@ def _prepare(options: argparse.Namespace) -> None:
     check_choice("config", config, tuple(configs))
     origin = {name: getattr(options, name) for name in ("librimix", "librispeech", "metadata", "noise", "splits")}
     mixtures = open_splits(configs[config], builder_class.NUM_SPEAKERS, **origin)
-    builder = builder_class(config=config, data_dir=options.data_dir, mixtures=mixtures)
-    if builder.data_path.exists() and not options.overwrite:
-        raise FileExistsError(f"{builder.data_path}: is there already; give --overwrite to prepare it again")
-    mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS if options.overwrite else tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(download_mode=mode))
+
+    def build() -> tfds.core.DatasetBuilder:
+        return builder_class(config=config, data_dir=options.data_dir, mixtures=mixtures)
+
+    folder = Path(build().data_path)
+    if folder.exists() and not options.overwrite:
+        raise FileExistsError(f"{folder}: is there already; give --overwrite to prepare it again")
+    with _out_of_the_way(folder):
+        # Built anew: the first one may have read the old data set's description.
+        builder = build()
+        builder.download_and_prepare()
     for split, source in mixtures.items():
         hours = sum(builder.info.metadata[split]["num_samples"]) / source.sample_rate / 3600
         print(f"{split}: {len(source):,} mixtures, {hours:.1f} h")
+
+
+@contextmanager
+def _out_of_the_way(folder: Path) -> Iterator[None]:
+    """Keeps what is in a folder beside it until the block has made it anew, and puts it back where it fails."""
+    if not folder.exists():
+        yield
+        return
+    aside = folder.with_name(f"{folder.name}.replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
         )
     if "layout" in options:
         own = {name: options.pop(name) for name in ("speeds",) if name in options}
-        mixtures = CroppedMixtures(open_mixtures(**options), **own)
+        mixtures = call_with_options(CroppedMixtures, "a layout", {"mixtures": open_mixtures(**options), **own})
         _check_remixing(mixtures)
         return mixtures
     own = {name: options.pop(name) for name in ("num_sources", "speeds", "epoch_size") if name in options}

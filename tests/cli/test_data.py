@@ -37,6 +37,7 @@ def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
         (["--config", "none.py"], "none.py: no such config file"),
         (["--config", DEMO, "--config.data.trian.seed=1"], 'Did you mean "train" instead of "trian"'),
         (["--config", DEMO, "--config.data.train.corpus=demmo"], "corpus 'demmo' is unknown; did you mean 'demo'"),
+        (["--config", DEMO, "--config.data.seconds=0"], "data.seconds, the length of a crop, must be above 0"),
     ],
 )
 def test_what_is_wrong_with_a_config_is_one_line(arguments, message, error_of):

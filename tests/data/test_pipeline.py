@@ -168,12 +168,28 @@ def test_a_broken_mixture_is_named_and_replaced_by_always_the_same(caplog):
 def test_more_broken_mixtures_than_allowed_end_the_training():
     mixtures = CroppedMixtures(NumberedMixtures([50] * 20, broken=(3, 7, 9)), speeds=(100,))
     with pytest.raises(
-        ValueError, match=r"3 different mixtures could not be read, 2 are allowed, the last one: mixture"
+        ValueError, match=r"3 files or mixtures could not be read, 2 are allowed, the last one: mixture"
     ):
         take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.1), 4)
     broken = CroppedMixtures(NumberedMixtures([50] * 20, broken=range(20)), speeds=(100,))
     with pytest.raises(ValueError, match="10 mixtures in a row could not be read, the last one: mixture"):
         next(train_batches(broken, batch_size=5, num_samples=50, max_failed_share=1.0))
+
+
+def test_a_broken_file_counts_once_whatever_is_said_of_it():
+    class Moody(NumberedMixtures):
+        def read(self, index, start=0, num_samples=None):
+            if index in self.broken:
+                raise ValueError(f"mixture{index}.wav: cannot be read from sample {start}")
+            return super().read(index, start, num_samples)
+
+    mixtures = CroppedMixtures(Moody([500] * 4, broken=(3,)), speeds=(100,))
+    # A share of so few mixtures is less than one; one is allowed all the same.
+    batches = train_batches(mixtures, batch_size=5, num_samples=50)
+    take(batches, 10)
+    assert len(batches.failures) == 1
+    with pytest.raises(ValueError, match="1 files or mixtures could not be read, 0 are allowed"):
+        take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.0), 10)
 
 
 def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng):

@@ -209,3 +209,28 @@ def test_what_is_prepared_is_replaced_only_when_asked(librispeech, tmp_path, cap
     assert set(tfds.builder("libri2mix/8k_min_clean", data_dir=tmp_path).info.metadata) == {"dev"}
     with pytest.raises(ValueError, match="split='test' is not allowed: must be 'dev'"):
         TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)
+
+
+def test_replacing_that_fails_keeps_what_was_there(librispeech, tmp_path, capsys, monkeypatch):
+    Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
+    folders = sorted(path.name for path in (tmp_path / "libri2mix" / "8k_min_clean").iterdir())
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Libri2Mix, "download_and_prepare", fail)
+    speech = ["--librispeech", librispeech, "--metadata", librispeech / "metadata" / "Libri2Mix"]
+    assert _command("libri2mix/8k_min_clean", tmp_path, *speech, "--overwrite") == 1
+    assert "disk full" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "libri2mix" / "8k_min_clean").iterdir()) == folders
+    assert len(TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)) == 2
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
+    mixtures = TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)
+    (shard,) = tmp_path.glob("**/*.array_record*")
+    with shard.open("rb+") as file:
+        file.truncate(5000)
+    with pytest.raises(ValueError, match=r"cannot be read .*; prepare the data set again with --overwrite"):
+        mixtures.read(1)

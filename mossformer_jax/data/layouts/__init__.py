@@ -42,4 +42,8 @@ def open_mixtures(layout: str, **options: Any) -> MixtureSource:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
-    return call_with_options(pkgutil.resolve_name(LAYOUTS[layout]), f"layout {layout!r}", options)
+    try:
+        build = pkgutil.resolve_name(LAYOUTS[layout])
+    except ImportError as error:
+        raise ValueError(f"layout {layout!r} needs {error.name}; run: pip install 'mossformer-jax[train]'") from error
+    return call_with_options(build, f"layout {layout!r}", options)

@@ -35,4 +35,8 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise ValueError(f"{what} needs the option {name!r}; add it to the config")
-    return build(**options)
+    try:
+        return build(**options)
+    except TypeError as error:  # a value of another type than the option takes
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise ValueError(f"{what} cannot take {given} ({error}); mend the types in the config") from error

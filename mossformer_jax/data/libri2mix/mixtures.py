@@ -68,10 +68,16 @@ class TfdsMixtures:
             num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
 
         Raises:
-            ValueError: the mixture has no such samples.
+            ValueError: the mixture has no such samples, or its file is damaged.
         """
         check_crop(self.mixture_id(index), self.num_samples(index), start, num_samples)
-        record = self._records[index]
+        try:
+            record = self._records[index]
+        except (RuntimeError, IndexError) as error:  # what array_record raises for a damaged file
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.mixture_id(index)}: cannot be read ({reason}); prepare the data set again with --overwrite"
+            ) from error
         crop = slice(start, None if num_samples is None else start + num_samples)
         return Mixture(
             id=record["id"].decode(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,6 +18,8 @@ from scipy.signal import resample_poly
 from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.data.text_tables import read_csv
+from mossformer_jax.data.utterances import damage
 
 TASKS = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")
@@ -204,38 +206,32 @@ class LibriSpeechMixtures:
 
 
 def _read_metadata(path: Path, with_noise: bool) -> list[_Recipe]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; name one of the CSVs in LibriMix's metadata folder, as libri2mix_dev-clean.csv"
+    columns, rows = read_csv(path, "name one of the CSVs in LibriMix's metadata folder, as libri2mix_dev-clean.csv")
+    num_sources = 0
+    while {f"source_{num_sources + 1}_path", f"source_{num_sources + 1}_gain"} <= set(columns):
+        num_sources += 1
+    needed = ["mixture_ID", *(["noise_path", "noise_gain"] if with_noise else [])]
+    missing = [column for column in needed if column not in columns]
+    if num_sources == 0 or missing:
+        raise ValueError(
+            f"{path}: has the columns {', '.join(columns) or '(none)'}; LibriMix's generation metadata (not its "
+            f"_info.csv files) have {', '.join([*needed, 'source_1_path', 'source_1_gain', '...'])}"
         )
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        num_sources = 0
-        while {f"source_{num_sources + 1}_path", f"source_{num_sources + 1}_gain"} <= set(columns):
-            num_sources += 1
-        needed = ["mixture_ID", *(["noise_path", "noise_gain"] if with_noise else [])]
-        missing = [column for column in needed if column not in columns]
-        if num_sources == 0 or missing:
-            raise ValueError(
-                f"{path}: has the columns {', '.join(columns) or '(none)'}; LibriMix's generation metadata (not its "
-                f"_info.csv files) have {', '.join([*needed, 'source_1_path', 'source_1_gain', '...'])}"
-            )
-        recipes = [_recipe(row, num_sources, with_noise, f"{path}, line {rows.line_num}") for row in rows]
-    if not recipes:
+    if not rows:
         raise ValueError(f"{path}: has no row below its header; copy it again from LibriMix's metadata folder")
-    return recipes
+    return [_recipe(row, num_sources, with_noise, f"{path}, line {line}") for line, row in rows]
 
 
 def _recipe(row: dict[str, str], num_sources: int, with_noise: bool, place: str) -> _Recipe:
     def part(name: str) -> _Part:
         path, gain = row[f"{name}_path"], row[f"{name}_gain"]
         try:
-            return _Part(str(PurePosixPath(path)), float(gain))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{place}: {name}_path={path!r} with {name}_gain={gain!r}; must be a path and a number"
-            ) from None
+            number = float(gain)
+        except ValueError:
+            number = math.nan
+        if not PurePosixPath(path).parts or not math.isfinite(number):
+            raise ValueError(f"{place}: {name}_path={path!r} with {name}_gain={gain!r}; must be a path and a number")
+        return _Part(str(PurePosixPath(path)), number)
 
     sources = tuple(part(f"source_{number + 1}") for number in range(num_sources))
     return _Recipe(row["mixture_ID"], sources, part("noise") if with_noise else None)
@@ -284,11 +280,9 @@ def _read(file: soundfile.SoundFile, first: int, last: int) -> Float[np.ndarray,
         file.seek(first)
         frames = file.read(last - first, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{file.name}: is damaged ({error.error_string.rstrip('.')}); copy it again") from error
+        raise ValueError(damage(file.name)) from error
     if len(frames) < last - first:
-        raise ValueError(
-            f"{file.name}: is cut short, {first + len(frames)} of {file.frames} samples can be read; copy it again"
-        )
+        raise ValueError(damage(file.name))
     return frames[:, 0]
 
 

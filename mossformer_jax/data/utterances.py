@@ -13,10 +13,12 @@ import soundfile
 from jaxtyping import Float, Int
 
 from mossformer_jax.data.resampling import check_sample_rate, fit_length, resample, resampled_length
-from mossformer_jax.data.streams import libsndfile_reason
+from mossformer_jax.data.streams import AudioReader, libsndfile_reason
+from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 _UNKNOWN_SPEAKER = "unknown"
+_DAMAGE_BLOCK = 2**16
 
 
 class Speech(Protocol):
@@ -97,7 +99,7 @@ class Utterances:
         *,
         sample_rate: int,
         speaker_level: int = -2,
-        suffixes: Sequence[str] = AUDIO_SUFFIXES,
+        suffixes: str | Sequence[str] = AUDIO_SUFFIXES,
     ) -> Utterances:
         """Finds every audio file below a folder.
 
@@ -106,7 +108,7 @@ class Utterances:
             sample_rate: the wanted sample rate in Hz.
             speaker_level: which part of a file's path, seen from the root, names its speaker: 0 is the first folder
                 (`root/SPEAKER/...`), -2 the folder that the file is in, -1 the file itself.
-            suffixes: endings of the files to take.
+            suffixes: endings of the files to take, or one; capitals count as small letters.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -115,7 +117,8 @@ class Utterances:
         root = Path(root)
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; check the path of the speech files")
-        paths = sorted(_audio_files(root, tuple(suffixes)))
+        suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+        paths = sorted(_audio_files(root, tuple(suffix.lower() for suffix in suffixes)))
         if not paths:
             raise ValueError(f"{root}: holds no file that ends in {' or '.join(suffixes)}; name the right folder")
         speakers = []
@@ -179,42 +182,60 @@ class Utterances:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: a column is missing, a number is none, or no row is of that split.
+            ValueError: it is no CSV in UTF-8, a column or a cell of path or speaker is missing, a length or a rate is
+                no number of samples or Hz, or no row is of that split.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; name the CSV file with the columns path and speaker")
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
+        columns, rows = read_csv(path, "name the CSV file with the columns path and speaker")
         missing = {"path", "speaker", *(["split"] if split else [])} - set(columns)
         if missing:
-            raise ValueError(f"{path}: has no column {', '.join(sorted(missing))}; it has {', '.join(columns)}")
-        rows = [row for row in rows if split is None or row["split"] == split]
+            raise ValueError(
+                f"{path}: has no column {', '.join(sorted(missing))}; it has {', '.join(columns) or 'none'}"
+            )
+        rows = [(line, row) for line, row in rows if split is None or row["split"] == split]
         if not rows:
             raise ValueError(f"{path}: has no row{f' with split {split!r}' if split else ''}; check the file")
         root = path.parent if root is None else Path(root)
-        lengths = None
-        for column in {"num_samples", "n_samples"} & set(columns):
-            try:
-                lengths = [
-                    resampled_length(int(row[column]), int(row.get("sample_rate") or sample_rate), sample_rate)
-                    for row in rows
-                ]
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}: the columns {column} and sample_rate must hold whole numbers") from None
-        speakers = [row["speaker"] if row.get("speaker_known") != "0" else _UNKNOWN_SPEAKER for row in rows]
-        return cls([root / row["path"] for row in rows], speakers, sample_rate, lengths)
+        paths, speakers, lengths = [], [], []
+        length_column = next((column for column in ("num_samples", "n_samples") if column in columns), None)
+        for line, row in rows:
+            speaker = row["speaker"] if row.get("speaker_known") != "0" else _UNKNOWN_SPEAKER
+            if not row["path"] or not speaker:
+                raise ValueError(
+                    f"{path}, line {line}: has path {row['path']!r} and speaker {speaker!r}; both must be filled, or "
+                    "speaker_known be 0"
+                )
+            paths.append(root / row["path"])
+            speakers.append(speaker)
+            if length_column is not None:
+                length = _whole_number(path, line, row, length_column, smallest=0)
+                rate = _whole_number(path, line, row, "sample_rate", 1) if row.get("sample_rate") else sample_rate
+                lengths.append(resampled_length(length, rate, sample_rate))
+        return cls(paths, speakers, sample_rate, lengths if length_column is not None else None)
 
     def write_manifest(self, path: str | os.PathLike[str]) -> None:
-        """Writes what `from_manifest` reads, with the length of every file: each one's header is read for it."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "speaker", "num_samples", "sample_rate"))
-            for index, audio in enumerate(self.paths):
-                speaker = self.speaker_names[self.speakers[index]]
-                writer.writerow((os.path.abspath(audio), speaker, self.num_samples(index), self.sample_rate))
+        """Writes what `from_manifest` reads, with the length of every file: each one's header is read for it.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or is no audio; then nothing is written.
+        """
+        rows = [
+            (
+                os.path.abspath(audio),
+                self.speaker_names[self.speakers[index]],
+                self.num_samples(index),
+                self.sample_rate,
+            )
+            for index, audio in enumerate(self.paths)
+        ]
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with unfinished.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("path", "speaker", "num_samples", "sample_rate"), *rows])
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -248,26 +269,38 @@ class Utterances:
             first = start * rate // self.sample_rate
             # A length that was rounded up to a whole sample may reach past the end by less than one.
             last = min(-(-(start + num_samples) * rate // self.sample_rate), file.frames)
+            if last - first < resampled_length(num_samples, self.sample_rate, rate) - 1:
+                raise ValueError(
+                    f"{path}: has {file.frames} samples at {rate} Hz, fewer than it should; copy it again, or correct "
+                    "the length in the manifest"
+                )
             try:
                 file.seek(first)
                 frames = file.read(last - first, dtype="float32")
             except (soundfile.LibsndfileError, ValueError) as error:
-                raise ValueError(
-                    f"{path}: is damaged or cut short, cannot be read from sample {first} to {last} of {file.frames} "
-                    f"({libsndfile_reason(error)}); copy or convert it again"
-                ) from error
+                raise ValueError(damage(path)) from error
         waveform = frames if frames.ndim == 1 else frames.mean(axis=1)
-        wanted = resampled_length(num_samples, self.sample_rate, rate)
-        if len(waveform) < max(last - first, wanted - 1):
-            raise ValueError(
-                f"{path}: is damaged or cut short, ends at sample {first + len(waveform)} instead of {first + wanted}; "
-                "copy it again, or correct the length in the manifest"
-            )
+        if len(waveform) < last - first:
+            raise ValueError(damage(path))
         if not np.isfinite(waveform).all():
             raise ValueError(f"{path}: holds NaN or infinity; write it again from a clean source")
         if rate == self.sample_rate:
             return waveform
         return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
+
+
+def damage(path: str | os.PathLike[str]) -> str:
+    """What is wrong with a file of which a stretch could not be read.
+
+    It is read from its start for that: libsndfile's words depend on the stretch, and one bad file is to be one failure.
+    """
+    try:
+        with AudioReader(path) as reader:
+            for _ in reader.blocks(_DAMAGE_BLOCK):
+                pass
+    except ValueError as error:
+        return str(error)
+    return f"{path}: is damaged or cut short, not all the samples of its header can be read; copy or convert it again"
 
 
 def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[str]:
@@ -276,6 +309,16 @@ def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[str]:
 
     for parent, _, files in os.walk(folder, followlinks=True):
         yield from (os.path.join(parent, name) for name in files if is_audio(name))
+
+
+def _whole_number(path: Path, line: int, row: dict[str, str], column: str, smallest: int) -> int:
+    try:
+        number = int(row[column])
+    except ValueError:
+        number = smallest - 1
+    if number < smallest:
+        raise ValueError(f"{path}, line {line}: {column} is {row[column]!r}; must be a whole number from {smallest} on")
+    return number
 
 
 class _ReadOnce(soundfile.SoundFile):

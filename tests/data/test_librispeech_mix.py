@@ -207,6 +207,9 @@ def test_what_is_missing_is_named_at_the_start(corpora, tmp_path):
             "mixture_ID,source_1_path,source_1_gain\na,b/c.flac,loud\n",
             r"line 2: source_1_path='b/c.flac' with .*'loud'",
         ),
+        ("mixture_ID,source_1_path,source_1_gain\na,,1\n", r"metadata\.csv, line 2: source_1_path='' with .*'1'"),
+        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,nan\n", r"line 2: source_1_path='b/c.flac' with .*'nan'"),
+        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,inf\n", r"line 2: source_1_path='b/c.flac' with .*'inf'"),
     ],
 )
 def test_metadata_that_are_not_librimix_are_named(corpora, tmp_path, text, message):

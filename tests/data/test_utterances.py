@@ -114,8 +114,50 @@ def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp
     with pytest.raises(ValueError, match=r"n\.csv: has no column path, speaker; it has file, who"):
         Utterances.from_manifest(tmp_path / "n.csv", sample_rate=RATE)
     (tmp_path / "k.csv").write_text("path,speaker,num_samples\n1.flac,anna,long\n")
-    with pytest.raises(ValueError, match=r"k\.csv: the columns num_samples and sample_rate must hold whole numbers"):
+    with pytest.raises(ValueError, match=r"k\.csv, line 2: num_samples is 'long'; must be a whole number from 0 on"):
         Utterances.from_manifest(tmp_path / "k.csv", sample_rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,speaker\n1.wav,ann\nbob\n", ", line 3: must have one cell a column, 2, but has 1: 'bob'"),
+        ("path,speaker\n\n1.wav,\n", ", line 3: has path '1.wav' and speaker ''; both must be filled"),
+        ("path,speaker\n,ann\n", ", line 2: has path '' and speaker 'ann'; both must be filled"),
+        ("path,speaker,num_samples,sample_rate\n1.wav,ann,9,0\n", ", line 2: sample_rate is '0'; must be a whole"),
+        ("path,speaker,n_samples\n1.wav,ann,-9\n", ", line 2: n_samples is '-9'; must be a whole number from 0 on"),
+        ("path,speaker\n1.wav,jos\xe9\n", ": is not text in UTF-8 (invalid continuation byte at byte 22); convert it"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said_in_one_line(tmp_path, text, message):
+    path = tmp_path / "m.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as caught:
+        Utterances.from_manifest(path, sample_rate=RATE)
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_a_manifest_of_a_table_program_is_read(tmp_path):
+    (tmp_path / "m.csv").write_text("path,speaker\r\n1.wav,jos\xe9\r\n", encoding="utf-8-sig", newline="")
+    assert Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE).speaker_names == ("jos\xe9",)
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_older_one(tree, tmp_path):
+    (tmp_path / "b/8/1/8-1-1.flac").write_text("no audio")
+    (tmp_path / "m.csv").write_text("older")
+    with pytest.raises(ValueError, match=r"8-1-1\.flac: cannot be read as audio"):
+        Utterances.from_folder(tree, sample_rate=RATE).write_manifest(tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text() == "older"
+    assert not list(tmp_path.glob(".m.csv*"))
+
+
+def test_one_suffix_is_enough_and_capitals_do_not_matter(tmp_path):
+    for name in ("s/a.wav", "s/b.FLAC", "s/c.mp3", "s/d.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for suffixes in (".flac", ".FLAC", [".Flac"]):
+        speech = Utterances.from_folder(tmp_path, sample_rate=RATE, suffixes=suffixes)
+        assert [speech.name(index) for index in range(len(speech))] == ["b", "d"]
 
 
 def test_a_folder_without_speech_is_named(tmp_path):
@@ -154,8 +196,25 @@ def test_a_manifest_that_promises_too_much_is_named(tmp_path):
     write(tmp_path / "1.wav", 800)
     (tmp_path / "m.csv").write_text("path,speaker,num_samples\n1.wav,anna,900\n")
     speech = Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE)
-    with pytest.raises(ValueError, match=r"1\.wav: is damaged or cut short, ends at sample 800 instead of 900"):
-        speech.read(0, 700, 200)
+    for crop in ((700, 200), (600, 250), (850, 10)):
+        with pytest.raises(
+            ValueError, match=r"1\.wav: has 800 samples at 8000 Hz, fewer than it should; copy it again"
+        ):
+            speech.read(0, *crop)
+
+
+def test_one_damaged_file_always_gives_one_message(tmp_path):
+    path = tmp_path / "s" / "u.flac"
+    write(path, 80000)
+    content = path.read_bytes()
+    for damaged in (content[:40000], content[:40000] + bytes(len(content) - 40000)):
+        path.write_bytes(damaged)
+        messages = set()
+        for start in (45000, 60000, 70000):
+            with pytest.raises(ValueError, match=f"^{path}: is damaged or cut short") as caught:
+                Utterances.from_folder(tmp_path, sample_rate=RATE).read(0, start, 1000 + start // 10)
+            messages.add(str(caught.value))
+        assert len(messages) == 1
 
 
 def test_a_corpus_is_opened_by_name(tree):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.data.utterances import damage
 
 _FRAMES_NOT_KNOWN = 2**63 - 1
 
@@ -132,19 +133,8 @@ def _read(file: soundfile.SoundFile, path: str, start: int, num_samples: int | N
         file.seek(start)
         waveform = file.read(expected, dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise ValueError(_damaged(path, start, expected, error.error_string.rstrip("."))) from error
-    if len(waveform) < expected:
-        raise ValueError(_damaged(path, start, expected, f"only {len(waveform)} are there"))
-    if not np.isfinite(waveform).all():
-        raise ValueError(
-            f"{path}: holds NaN or infinity, first at sample {start + np.isfinite(waveform).argmin()}; "
-            "write it again from a clean source"
-        )
+        raise ValueError(damage(path)) from error
+    # Of NaN, too, the first in the file is named, whichever samples were asked for.
+    if len(waveform) < expected or not np.isfinite(waveform).all():
+        raise ValueError(damage(path))
     return waveform
-
-
-def _damaged(path: str, start: int, expected: int, reason: str) -> str:
-    return (
-        f"{path}: is damaged or cut short, cannot give {expected} samples from {start} ({reason}); "
-        "copy or generate it again"
-    )

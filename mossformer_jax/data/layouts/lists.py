@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
 from mossformer_jax.data.layouts.options import nearest
+from mossformer_jax.data.text_tables import read_csv, read_text
+
+_SET_PATH = "set path to the list of mixtures"
 
 
 def scp_list(
@@ -37,10 +37,13 @@ def scp_list(
 
     Raises:
         FileNotFoundError: the list, or a file of its first line, is missing.
-        ValueError: a line does not have that form, two lines have the same mixture, or there is no line.
+        ValueError: num_sources is less than 1, a line does not have that form, two lines have the same mixture, or
+            there is no line.
     """
+    if num_sources < 1:
+        raise ValueError(f"num_sources={num_sources!r} is not allowed: must be 1 or more")
     lines, found = [], []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, _SET_PATH).splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -76,20 +79,17 @@ def csv_table(
 
     Raises:
         FileNotFoundError: the CSV, or a file of its first row, is missing.
-        ValueError: a column is unknown or missing, a cell of a source is empty, ids repeat, or there is no row.
+        ValueError: a column is unknown, missing or there twice, a cell of a source is empty, a quote is not closed, ids
+            repeat, or there is no row.
     """
-    table = csv.DictReader(io.StringIO(_text(path), newline=""), skipinitialspace=True)
-    sources, speakers = _check_columns(path, table.fieldnames or [])
-    lines, found = [], []
-    for row in table:
-        lines.append(table.line_num)
-        # DictReader keeps cells beyond the last column under None, and fills missing ones with None.
-        if None in row or not all(row[source] for source in sources):
-            raise ValueError(
-                f"{path}, line {table.line_num}: must have one cell a column, and every source's filled; "
-                "put paths with a comma in double quotes"
-            )
-        who = tuple(row[speaker] or "" for speaker in speakers)
+    columns, rows = read_csv(path, _SET_PATH)
+    sources, speakers = _check_columns(path, columns)
+    found = []
+    for line, row in rows:
+        empty = [source for source in sources if not row[source]]
+        if empty:
+            raise ValueError(f"{path}, line {line}: has an empty {empty[0]}; every source's cell must be filled")
+        who = tuple(row[speaker] for speaker in speakers)
         found.append(
             MixtureFiles(
                 id=row.get("id") or "",
@@ -99,16 +99,7 @@ def csv_table(
                 speakers=who if all(who) else (),
             )
         )
-    return FileMixtures(_checked(path, root, lines, found), len(sources), sample_rate)
-
-
-def _text(path: str | os.PathLike[str]) -> str:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; set path to the list of mixtures")
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")  # A table program puts a mark before the first column.
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
+    return FileMixtures(_checked(path, root, [line for line, _ in rows], found), len(sources), sample_rate)
 
 
 def _check_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[list[str], list[str]]:

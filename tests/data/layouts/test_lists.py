@@ -134,9 +134,12 @@ def test_one_source_and_three(write_list):
         ("source_1,source_3\n", "has an unknown column 'source_3'; did you mean 'source_2'?"),
         ("source_1,source_2,speaker_3\n", "has an unknown column 'speaker_3'"),
         ("source_1,source_2\n", "lists no mixture; write one a line"),
-        ("source_1,source_2\na\n", "line 2: must have one cell a column, and every source's filled"),
-        ("source_1,source_2\na,b\na,\n", "line 3: must have one cell a column"),
-        ("source_1,source_2\na,b,c\n", "line 2: must have one cell a column"),
+        ("source_1,source_2\na\n", "line 2: must have one cell a column, 2, but has 1: 'a'; put what"),
+        ("source_1,source_2\na,b\na,\n", "line 3: has an empty source_2; every source's cell must be filled"),
+        ("source_1,source_2\na,b,c\n", "line 2: must have one cell a column, 2, but has 3: 'a', 'b', 'c'"),
+        ("source_1,source_1\na,b\n", "has the column source_1 more than once"),
+        ("mixture,mixture,source_1\na,b,c\n", "has the column mixture more than once"),
+        ('source_1\na\n"b\nc\n', "line 3: cannot be read as CSV .unexpected end of data.; check its double quotes"),
         ("id,source_1\nx,a\ny,b\nx,c\n", "line 4: is the mixture 'x' of line 2 again"),
         ("source_1\na.wav\na.wav\n", "line 3: is the mixture 'a' of line 2 again"),
     ],
@@ -159,6 +162,25 @@ def test_a_list_that_is_missing_or_no_text(tmp_path, layout):
 def test_an_empty_scp(write_list):
     with pytest.raises(ValueError, match="lists no mixture"):
         open_mixtures("scp", path=write_list("tr.scp", "\n\n"))
+
+
+def test_an_scp_without_sources_is_refused(write_list):
+    with pytest.raises(ValueError, match="num_sources=0 is not allowed: must be 1 or more"):
+        open_mixtures("scp", path=write_list("tr.scp", "audio/mix/first.wav\n"), num_sources=0)
+
+
+def test_one_damaged_file_always_gives_one_message(tmp_path, write_audio_files):
+    write_audio_files(tmp_path, ["s1"], ["a"], num_samples=20_000, suffix=".flac")
+    path = tmp_path / "s1" / "a.flac"
+    path.write_bytes(path.read_bytes()[:15_000])
+    (tmp_path / "list.csv").write_text("source_1\ns1/a.flac\n")
+    mixtures = open_mixtures("csv", path=tmp_path / "list.csv")
+    messages = set()
+    for crop in ((0, None), (16_000, 500), (19_000, 900)):
+        with pytest.raises(ValueError, match=f"^{path}: is damaged or cut short") as caught:
+            mixtures.read(0, *crop)
+        messages.add(str(caught.value))
+    assert len(messages) == 1
 
 
 def test_the_sample_rate_of_a_list_is_checked_when_a_file_is_read(write_list):

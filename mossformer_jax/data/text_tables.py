@@ -1,0 +1,64 @@
+"""Text files that list audio: what is wrong with one is told with its path, the line and what was found there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+
+def read_text(path: str | os.PathLike[str], advice: str) -> str:
+    """Reads a text file in UTF-8.
+
+    Args:
+        path: the file.
+        advice: what to do where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; {advice}")
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")  # A table program puts a mark before the first column.
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
+
+
+def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Reads a CSV file in UTF-8, separated by commas, whose first line names the columns.
+
+    Args:
+        path: the file.
+        advice: what to do where there is none.
+
+    Returns:
+        The columns, and of every row the line that it starts at (from 1) and its cells by column.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8, a quote is not closed, a column repeats, or a row has more or fewer cells than
+            there are columns.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, advice), newline=""), skipinitialspace=True, strict=True)
+    found, line = [], 1
+    try:
+        for cells in reader:
+            if cells:
+                found.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: cannot be read as CSV ({error}); check its double quotes") from error
+    columns = found.pop(0)[1] if found else []
+    repeated = sorted({column for column in columns if column and columns.count(column) > 1})
+    if repeated:
+        raise ValueError(f"{path}: has the column {', '.join(repeated)} more than once; give every column its own name")
+    for line, cells in found:
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
+            raise ValueError(
+                f"{path}, line {line}: must have one cell a column, {len(columns)}, but has {len(cells)}: "
+                f"{', '.join(map(repr, cells[:8]))}; put what has a comma in it in double quotes"
+            )
+    return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in found]

@@ -18,7 +18,7 @@ from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 _UNKNOWN_SPEAKER = "unknown"
-_DAMAGE_BLOCK = 2**16
+_DAMAGE_BLOCK = 2**12
 
 
 class Speech(Protocol):

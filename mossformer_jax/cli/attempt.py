@@ -90,11 +90,13 @@ def _is_disk_full(error: Exception, job: Job) -> bool:
     """Whether the sources cannot have found room; libsndfile does not say."""
     if getattr(error, "errno", None) in DISK_FULL:
         return True
+    if "cannot be written" not in str(error):
+        return False
     needed = MIN_FREE_BYTES
     try:
         audio = soundfile.info(job.input)
         needed = max(needed, audio.frames * audio.channels * len(job.outputs) * 4)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
         pass
     folder = next(folder for folder in job.outputs[0].absolute().parents if folder.exists())
     return shutil.disk_usage(folder).free < needed

@@ -81,5 +81,5 @@ def _duration(path: str) -> float:
     """Seconds of audio, as the header declares them; 0 where there is none that can be read."""
     try:
         return soundfile.info(path).duration
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
         return 0.0

@@ -17,7 +17,7 @@ from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 if TYPE_CHECKING:
     from mossformer_jax.separation.jobs import Job, Recording
 
-UNITS = {"": 1e9, "mb": 1e6, "gb": 1e9, "mib": 2**20, "gib": 2**30}
+UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
 
 def add_parser(commands: Any) -> None:
@@ -199,7 +199,10 @@ def _conclude(results: Sequence[Result], planned: int, options: argparse.Namespa
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
     return number

@@ -238,6 +238,21 @@ class AudioWriter:
         with self._named_errors():
             self._file.write(samples.T)
 
+    def close(self) -> None:
+        """Completes the file on the disk, still under its hidden name. Leaving the `with` block does it too.
+
+        Who writes several files that belong together closes all of them first.
+
+        Raises:
+            ValueError: the disk is full.
+        """
+        if self._file.closed:
+            return
+        with self._named_errors():
+            self._file.close()
+        with self._unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -246,10 +261,7 @@ class AudioWriter:
                 with suppress(soundfile.LibsndfileError):
                     self._file.close()
                 return
-            with self._named_errors():
-                self._file.close()
-            with self._unfinished.open("rb+") as file:
-                os.fsync(file.fileno())
+            self.close()
             os.replace(self._unfinished, self.path)
         finally:
             self._unfinished.unlink(missing_ok=True)

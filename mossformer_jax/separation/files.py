@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from mossformer_jax.data.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
-from mossformer_jax.separation.mixture import BLOCK
-from mossformer_jax.separation.recording import Boundary, Recording
+from mossformer_jax.separation.mixture import BLOCK, Mixture
+from mossformer_jax.separation.recording import Boundary
 from mossformer_jax.separation.separator import Separator, Timings
 
 
@@ -93,9 +93,15 @@ def separate_file(
             # The reader's own errors name the file.
             raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from error
         warnings = [] if reader.warning is None else [reader.warning.removeprefix(f"{path}: ")]
-    ((recording, compile_seconds),) = separator.separate([recording], progress)
-    gain = SAFE_PEAK / recording.peak if subtype in PCM_BITS and recording.peak > 1.0 else 1.0
-    _write(recording, paths, subtype, gain)
+    # The files are opened before the work, so that what stands in their way shows at once.
+    with _opened(paths, recording.mixture, subtype) as writers:
+        ((recording, compile_seconds),) = separator.separate([recording], progress)
+        gain = SAFE_PEAK / recording.peak if subtype in PCM_BITS and recording.peak > 1.0 else 1.0
+        for sources_cku in recording.sources():
+            for writer, source_ku in zip(writers, sources_cku * np.float32(gain), strict=True):
+                writer.write(source_ku)
+        for writer in writers:
+            writer.close()
     return SeparatedFile(
         paths,
         recording.mixture.sample_rate,
@@ -107,18 +113,22 @@ def separate_file(
     )
 
 
-def _write(recording: Recording, paths: Sequence[Path], subtype: str, gain: float) -> None:
-    """Writes all of the sources, or none."""
-    mixture = recording.mixture
-    for output in paths:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                AudioWriter(output, mixture.sample_rate, subtype, mixture.num_channels, mixture.duration_samples)
-            )
-            for output in paths
-        ]
-        for sources_cku in recording.sources():
-            for writer, source_ku in zip(writers, sources_cku * np.float32(gain), strict=True):
-                writer.write(source_ku)
+@contextmanager
+def _opened(paths: Sequence[Path], mixture: Mixture, subtype: str) -> Iterator[list[AudioWriter]]:
+    """One writer a source; their files get their names at the end, or none of them does."""
+    made = [folder for output in paths for folder in (output.parent, *output.parents) if not folder.exists()]
+    try:
+        with ExitStack() as stack:
+            for output in paths:
+                output.parent.mkdir(parents=True, exist_ok=True)
+            yield [
+                stack.enter_context(
+                    AudioWriter(output, mixture.sample_rate, subtype, mixture.num_channels, mixture.duration_samples)
+                )
+                for output in paths
+            ]
+    except BaseException:
+        for folder in sorted(set(made), key=lambda folder: -len(folder.parts)):
+            with suppress(OSError):
+                folder.rmdir()  # only what was made here, and is empty
+        raise

@@ -77,7 +77,7 @@ class SourceStatistics:
         """What a listener should know: sources that are nearly silent, or nearly copies of each other."""
         near_silent, rms = self.near_silent, self.rms
         if not rms.any():
-            return
+            return  # the recording is silent, which is said of it
         for source in np.flatnonzero(near_silent):
             below = f"{20 * np.log10(rms.max() / rms[source]):.0f} dB below the loudest" if rms[source] else "silent"
             yield f"source {source + 1} is {below}: fewer speakers than sources?"

@@ -30,6 +30,7 @@ class Mixture:
         model_rate: the rate that it is kept at, in Hz.
         length: length at the model's rate.
         num_channels: 1 where they were mixed down.
+        heard: whether any channel holds any sound.
         rms: root of the mean power.
         loudness: RMS of its loud parts (see `levels.loudness`); 0 for silence.
     """
@@ -37,6 +38,7 @@ class Mixture:
     def __init__(self, blocks: Iterable[Float[np.ndarray, "k t"]], sample_rate: int, model_rate: int, *, mix: bool):
         self.sample_rate, self.model_rate = sample_rate, model_rate
         self.duration_samples = 0
+        self.heard = False
         self.num_channels = 1
         spool: Spool | None = None
         energy = 0.0
@@ -63,6 +65,7 @@ class Mixture:
     def _counted(self, blocks: Iterable[np.ndarray], mix: bool) -> Iterator[np.ndarray]:
         for block in blocks:
             self.duration_samples += block.shape[1]
+            self.heard = self.heard or bool(block.any())
             yield block.mean(axis=0, keepdims=True) if mix else block
 
     def _blocks(self) -> Iterator[np.ndarray]:

@@ -179,6 +179,10 @@ class Recording:
         """What a listener should know about the separation, one line each."""
         undecided = [boundary.time for boundary in self.boundaries if boundary.evidence == "none"]
         warnings = list(self.statistics.warnings())
+        if not self.mixture.heard:
+            warnings.append("the recording is silent")
+        elif self.mixture.loudness == 0.0:
+            warnings.append("the recording's channels cancel each other when they are mixed down; separate each")
         if undecided:
             warnings.append(
                 f"{len(undecided)} of {len(self.boundaries)} window boundaries are undecided, the first at "

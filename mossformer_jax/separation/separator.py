@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -171,14 +172,20 @@ class Separator:
     ) -> list[Separation]:
         """Separates several recordings of any lengths, up to `batch_size` of similar length at a time.
 
-        Each gets the separation that it would get alone. Arguments, result and errors are those of a single one.
+        Each gets the separation that it would get alone. Arguments, result and errors are those of a single one; an error
+        names the waveform, counted from 0, and ends the batch.
         """
         start = time.perf_counter()
         check_sample_rate(sample_rate)
-        recordings = (
-            self.recording([as_channels(waveform)], sample_rate, scale, mixture_consistency, channels)
-            for waveform in waveforms
-        )
+
+        def take_in(number: int, waveform: np.ndarray) -> Recording:
+            try:
+                blocks = [as_channels(waveform)]
+                return self.recording(blocks, sample_rate, scale, mixture_consistency, channels)
+            except ValueError as error:
+                raise error if len(waveforms) == 1 else ValueError(f"waveform {number}: {error}") from error
+
+        recordings = itertools.starmap(take_in, enumerate(waveforms))
         compile_seconds, separated = 0.0, []
         for recording, seconds in self.separate(recordings):
             compile_seconds += seconds

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mossformer_jax.data import read_audio, write_audio
+from mossformer_jax.data.streams import AudioWriter
 from mossformer_jax.separation import Separator, separate_file
 from tests.separation.stand_ins import RATE, KnowingModel
 
@@ -100,6 +101,34 @@ def test_what_stands_in_the_way_of_the_outputs_is_named_before_the_work(mixture_
         separate_file(separator, mixture_path, outputs_in(tmp_path / "file"))
     with pytest.raises(ValueError, match=r"1 output files are named, but the model gives 2 sources"):
         separate_file(separator, mixture_path, [tmp_path / "s1.wav"])
+
+
+def test_outputs_that_cannot_be_written_show_before_the_work(mixture_path, tmp_path, tiny_config):
+    class Model(KnowingModel):
+        def compile(self, batch, num_samples):
+            raise AssertionError("separated for nothing")
+
+    separator = Separator(Model(tiny_config, np.zeros(1), np.zeros((2, 1))))
+    with pytest.raises(ValueError, match=r"1\.flac: cannot hold FLOAT"):
+        separate_file(separator, mixture_path, outputs_in(tmp_path / "new" / "folder", "flac"), subtype="FLOAT")
+    assert list(tmp_path.iterdir()) == [mixture_path]  # nor is a folder left behind
+
+
+def test_no_source_gets_its_name_before_all_are_complete(separating_into, tmp_path, monkeypatch):
+    separator, path = separating_into(np.zeros((2, 800)) + 0.1)
+    (tmp_path / "1.wav").write_text("an older source")
+    close = AudioWriter.close
+
+    def close_first_only(writer):
+        if writer.path.name == "2.wav":
+            raise ValueError("disk full")
+        close(writer)
+
+    monkeypatch.setattr(AudioWriter, "close", close_first_only)
+    with pytest.raises(ValueError, match="disk full"):
+        separate_file(separator, path, outputs_in(tmp_path))
+    assert (tmp_path / "1.wav").read_text() == "an older source"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["1.wav", "mixture.wav"]
 
 
 def test_a_failure_while_writing_leaves_no_file(separating_into, tmp_path):

@@ -126,6 +126,21 @@ def test_a_batch_gives_each_what_it_would_get_alone(separator, tiny_model_folder
     assert separator.batch([], RATE) == []
 
 
+def test_an_error_in_a_batch_names_the_waveform(separator, mixture):
+    with pytest.raises(ValueError, match=r"waveform 1: waveform holds NaN"):
+        separator.batch([mixture, _with_nan(LENGTH - 3)], RATE)
+
+
+def test_channels_that_cancel_are_told(separator, mixture):
+    stereo = np.stack([mixture, -mixture])
+    separation = separator(stereo, RATE)
+    np.testing.assert_array_equal(separation.sources, 0.0)
+    assert separation.warnings == (
+        "the recording's channels cancel each other when they are mixed down; separate each",
+    )
+    assert separator(stereo, RATE, channels="each").sources.any()
+
+
 def test_threads_can_share_a_separator(separator, rng):
     waveforms = [0.1 * rng.standard_normal(900 + number) for number in range(8)]
     expected = [separator(waveform, RATE).sources for waveform in waveforms]

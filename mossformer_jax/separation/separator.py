@@ -172,8 +172,8 @@ class Separator:
     ) -> list[Separation]:
         """Separates several recordings of any lengths, up to `batch_size` of similar length at a time.
 
-        Each gets the separation that it would get alone. Arguments, result and errors are those of a single one; an error
-        names the waveform, counted from 0, and ends the batch.
+        Each gets the separation that it would get alone. Arguments, result and errors are those of a single one; an
+        error names the waveform, counted from 0, and ends the batch.
         """
         start = time.perf_counter()
         check_sample_rate(sample_rate)

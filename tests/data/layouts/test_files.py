@@ -123,10 +123,11 @@ def test_a_damaged_flac_is_named(tmp_path, write_audio_files, damage):
     content = path.read_bytes()
     path.write_bytes(content[:15_000] + (bytes(len(content) - 15_000) if damage == "zeros" else b""))
     mixtures = open_mixtures("librimix", root=tmp_path, split="test")
-    with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, cannot give \d+ samples from"):
+    with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, ") as whole:
         mixtures.read(0)
-    with pytest.raises(ValueError, match=rf"s1/{NAME}\.flac: is damaged or cut short, cannot give 500 samples from"):
+    with pytest.raises(ValueError, match=r"is damaged") as crop:
         mixtures.read(0, 19_000, 500)
+    assert str(crop.value) == str(whole.value)  # so that one file is counted once
 
 
 def test_an_mp3_that_ends_before_its_declared_length_is_named(tmp_path, write_audio_files):
@@ -136,5 +137,5 @@ def test_an_mp3_that_ends_before_its_declared_length_is_named(tmp_path, write_au
     (tmp_path / "list.csv").write_text("source_1\ns1/a.mp3\n")
     mixtures = open_mixtures("csv", path=tmp_path / "list.csv")
     assert mixtures.num_samples(0) == 20_000
-    with pytest.raises(ValueError, match=r"a\.mp3: is damaged or cut short, cannot give 20000 samples from 0 \(only"):
+    with pytest.raises(ValueError, match=r"a\.mp3: is damaged or cut short, not all the samples of its header"):
         mixtures.read(0)

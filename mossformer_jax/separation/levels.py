@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 SCALES = ("mixture", "peak", "rms", "none")
-# Leaves room for the overshoot of a converter; the official scripts use it as well.
+# Leaves room for rounding to integers and for the overshoot of a converter.
 SAFE_PEAK = 0.99
 NEAR_SILENT_DB = -40.0
 DUPLICATE_CORRELATION = 0.95

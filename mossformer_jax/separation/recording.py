@@ -89,7 +89,7 @@ def plan_windows(mixture: Mixture, window: int, network: Network) -> Plan:
 class Recording:
     """A recording and what the network made of it. Memory holds windows, never the whole.
 
-    Use: `put` the sources of every channel of every window, in order, then `finish`; then `sources` can be read.
+    Use: take `windows`, `put` the sources of each, in order, then `finish`; then `sources` can be read.
 
     Args:
         mixture: the recording.
@@ -115,6 +115,7 @@ class Recording:
         self._input_gain = 1.0 if silent else input_gain(mixture.loudness, network.config.input_level_db)
         self._pending = 0 if silent else len(plan.starts)
         self._channels: list[np.ndarray] = []
+        self._silent_windows: list[bool] = []
         self._outputs = Spool((self._num_sources, mixture.num_channels))
         self._powers_wc: list[np.ndarray] = []
         self._ties = SpeakerTies(self._num_sources, mixture.model_rate, mixture.loudness * self._input_gain)
@@ -129,7 +130,9 @@ class Recording:
         if self.complete:
             return
         for start in self.plan.starts:
-            yield from self.mixture.read(start, start + self.plan.window) * np.float32(self._input_gain)
+            mixture_kt = self.mixture.read(start, start + self.plan.window)
+            self._silent_windows.append(not mixture_kt.any())
+            yield from mixture_kt * np.float32(self._input_gain)
 
     def put(self, sources_ct: Float[np.ndarray, "c t"]) -> float:
         """Takes the sources of the next channel; returns by how many seconds the recording has come on."""
@@ -139,7 +142,7 @@ class Recording:
         sources_ckt = align_channels(np.stack(self._channels, axis=1), self.mixture.model_rate)
         self._channels = []
         number, starts = len(self._powers_wc), self.plan.starts
-        if not self.mixture.read(starts[number], starts[number] + self.plan.window).any():
+        if self._silent_windows[number]:
             sources_ckt = np.zeros_like(sources_ckt)  # a network that decodes directly hears something in silence
         if len(starts) > 1:
             self._ties.add(sources_ckt, starts[number])

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
+import types
+import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+
+def section(options: Any) -> ConfigDict:
+    """A frozen dataclass of options (`ModelConfig`, `Recipe`) as a part of a config, so that each can be overridden.
+
+    A field that may be None is one that takes a value of its other type, too.
+    """
+    from ml_collections import ConfigDict, config_dict
+
+    declared = typing.get_type_hints(type(options))
+    part = ConfigDict()
+    for field in dataclasses.fields(options):
+        value, kinds = getattr(options, field.name), declared[field.name]
+        if isinstance(kinds, types.UnionType):
+            (kind,) = (kind for kind in typing.get_args(kinds) if kind is not type(None))
+            part[field.name] = config_dict.placeholder(kind)
+        if value is not None:
+            part[field.name] = value
+    return part
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:

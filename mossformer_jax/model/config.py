@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from typing import Any
 
 import jax.numpy as jnp
 
+from mossformer_jax.fields import check_types, from_fields, require
+
 DTYPES = ("float32", "bfloat16", "float64")
+_WHAT = "model config"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +58,16 @@ class ModelConfig:
     input_level_db: float | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), _FIELD_TYPES[field.name])
+        check_types(self, _WHAT)
         for name in _POSITIVE:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+            require(getattr(self, name) >= 1, _WHAT, name, getattr(self, name), "1 or more")
         for name in _EVEN:
             value = getattr(self, name)
-            _require(value is None or (value >= 2 and value % 2 == 0), name, value, "an even number, 2 or more")
-        _require(
-            self.kernel_size % self.stride == 0, "kernel_size", self.kernel_size, f"a multiple of stride={self.stride}"
-        )
-        _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "at least 0 and below 1")
-        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+            require(value is None or (value >= 2 and value % 2 == 0), _WHAT, name, value, "an even number, 2 or more")
+        multiple = f"a multiple of stride={self.stride}"
+        require(self.kernel_size % self.stride == 0, _WHAT, "kernel_size", self.kernel_size, multiple)
+        require(0.0 <= self.dropout < 1.0, _WHAT, "dropout", self.dropout, "at least 0 and below 1")
+        require(self.dtype in DTYPES, _WHAT, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -117,30 +115,11 @@ class ModelConfig:
         Raises:
             ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
         """
-        for name in fields:
-            if name not in _FIELD_TYPES:
-                near = difflib.get_close_matches(name, _FIELD_TYPES, n=1, cutoff=0.0)
-                raise ValueError(f"unknown model config field {name!r}; did you mean {near[0]!r}?")
-        return cls(**fields)
+        return from_fields(cls, fields, _WHAT)
 
 
-_FIELD_TYPES = typing.get_type_hints(ModelConfig)
 _POSITIVE = ("num_sources", "sample_rate", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
 _EVEN = ("model_channels", "query_key_channels", "fsmn_channels")
-
-
-def _require(condition: bool, name: str, value: Any, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"model config field {name}={value!r} is not allowed: must be {allowed}")
-
-
-def _check_type(name: str, value: Any, declared: Any) -> None:
-    allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
-    accepted = (*allowed, int) if float in allowed else allowed
-    # bool is an int to Python, but num_blocks=True is a mistake.
-    mistaken_bool = isinstance(value, bool) and bool not in allowed
-    names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
-    _require(isinstance(value, accepted) and not mistaken_bool, name, value, f"of type {names}")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -1,0 +1,1 @@
+"""Training: from a config to weights, on whatever devices there are."""

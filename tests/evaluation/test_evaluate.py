@@ -1,0 +1,103 @@
+"""Scores of batches: true lengths, permutations, silent references, every utterance once."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from mossformer_jax.data.pipeline import evaluation_batches
+from mossformer_jax.data.records import Mixture
+from mossformer_jax.evaluation.evaluate import evaluate, mean_si_sdri_db, score_separation, utterance_scores
+from mossformer_jax.scoring import si_sdr
+
+LENGTHS = (500, 90, 1000, 333, 999, 210, 501)
+
+
+class ShortMixtures:
+    """A `MixtureSource` of noise, each mixture of another length."""
+
+    num_sources, sample_rate = 2, 100
+
+    def __len__(self):
+        return len(LENGTHS)
+
+    def mixture_id(self, index):
+        return f"mixture{index}"
+
+    def num_samples(self, index):
+        return LENGTHS[index]
+
+    def read(self, index, start=0, num_samples=None):
+        sources = np.random.default_rng(index).normal(size=(2, LENGTHS[index])).astype(np.float32)
+        return Mixture(self.mixture_id(index), sources, self.sample_rate)
+
+
+def swapped_and_noisy(sources_bct):
+    """A stand-in for the network's work, better at the second source; garbage on what may be padding."""
+    return sources_bct[:, ::-1] + np.array([0.1, 0.5])[:, None] * np.cos(np.arange(sources_bct.shape[-1]))
+
+
+@jax.jit
+def score_batch(batch):
+    estimates_bct = swapped_and_noisy(batch["sources"])
+    return score_separation(estimates_bct, batch["sources"], batch["mixture"], batch["lengths"]), batch["index"]
+
+
+def test_every_utterance_is_scored_once_and_as_if_it_were_alone():
+    told = []
+    rows = evaluate(score_batch, evaluation_batches(ShortMixtures(), batch_size=2), on_batch=told.extend)
+    assert [row.index for row in rows] == list(range(len(LENGTHS)))
+    assert sorted(told, key=lambda row: row.index) == rows
+    for row in rows:
+        mixture = ShortMixtures().read(row.index)
+        estimates = swapped_and_noisy(mixture.sources[None])[0][::-1]
+        expected = np.asarray(si_sdr(estimates, mixture.sources))
+        improvements = expected - np.asarray(si_sdr(mixture.mixed(), mixture.sources))
+        assert row.permutation == (1, 0)
+        # Rounding of float32 sums.
+        np.testing.assert_allclose(row.source_si_sdr_db, expected, atol=1e-3)
+        np.testing.assert_allclose(row.source_si_sdri_db, improvements, atol=1e-3)
+        assert row.si_sdr_db == pytest.approx(expected.mean(), abs=1e-3)
+        assert row.si_sdri_db == pytest.approx(improvements.mean(), abs=1e-3)
+    assert mean_si_sdri_db(rows) == pytest.approx(np.mean([row.si_sdri_db for row in rows]))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_a_silent_or_constant_reference_is_not_averaged(rng, level):
+    sources = rng.normal(size=(3, 2, 400)).astype(np.float32)
+    sources[1, 0, :300] = level
+    sources[1, 0, 300:] = 7.0  # beyond the mixture's end
+    lengths = np.array([400, 300, 350], np.int32)
+    mixture = sources.sum(axis=1)
+    estimates = sources[:, ::-1] + 0.1 * rng.normal(size=sources.shape).astype(np.float32)
+    scores = jax.jit(score_separation)(estimates, sources, mixture, lengths)
+    rows = utterance_scores(scores, np.array([4, 2, -1]))
+    assert [row.index for row in rows] == [4, 2]
+    assert math.isnan(rows[1].si_sdr_db)
+    assert math.isnan(rows[1].si_sdri_db)
+    assert math.isnan(rows[1].source_si_sdr_db[0])
+    assert rows[1].silent == (True, False)
+    # The other source of that mixture keeps its figure and its estimate.
+    assert rows[1].permutation == (1, 0)
+    assert rows[1].source_si_sdr_db[1] > 15
+    assert mean_si_sdri_db(rows) == rows[0].si_sdri_db
+    assert math.isnan(mean_si_sdri_db(rows[1:]))
+
+
+def test_a_network_that_gives_nan_has_no_mean(rng):
+    sources = rng.normal(size=(2, 2, 100)).astype(np.float32)
+    estimates = sources.copy()
+    estimates[1] = np.nan
+    rows = utterance_scores(score_separation(estimates, sources, sources.sum(1), np.array([100, 100])), np.arange(2))
+    assert math.isnan(mean_si_sdri_db(rows))
+    assert mean_si_sdri_db(rows[:1]) > 50
+
+
+def test_no_figure_is_nan_on_the_device():
+    silence = np.zeros((1, 2, 50), np.float32)
+    scores = score_separation(silence, silence, silence[:, 0], np.array([50]))
+    # Or a program that stops at the first NaN (jax_debug_nans) would stop at rows that only fill up a batch.
+    assert all(np.isfinite(figures).all() for figures in scores)

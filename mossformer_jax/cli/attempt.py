@@ -14,9 +14,9 @@ from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.data.download import download, is_url, without_password
+from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import SeparatedFile, Separator, separate_file
 from mossformer_jax.separation.jobs import Job
-from mossformer_jax.separation.spectrograms import plot_separation
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Less than this is full, whatever the recording.

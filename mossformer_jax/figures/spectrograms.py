@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.data.audio import to_mono
 from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.figures.files import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WINDOW_SECONDS = 0.032
 MAX_COLUMNS = 2000
@@ -55,22 +59,19 @@ def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) ->
         FileNotFoundError, ValueError: the file cannot be read; the message says why.
     """
     with AudioReader(path) as reader:
-        size = 2 ** round(np.log2(max(WINDOW_SECONDS * reader.sample_rate, 16)))
-        hop = size // 4
-        if reader.num_samples > hop * max_columns:
-            # Averaging smooths enough: windows that overlap by half will do.
-            hop = size // 2
-        pooled = max(-(-reader.num_samples // (hop * max_columns)), 1)
-        column = pooled * hop
-        window = np.hanning(size + 1)[:-1].astype(np.float32)
-        blocks = (to_mono(block) for block in reader.blocks(column * max(BLOCK_SAMPLES // column, 1)))
-        power_fl = np.concatenate(
-            [_power(signal, window, hop, pooled) for signal in _with_context(blocks, size - hop)], axis=1
+        return _measure(
+            lambda size: (to_mono(block) for block in reader.blocks(size)),
+            reader.num_samples,
+            reader.sample_rate,
+            max_columns,
         )
-        full_scale = np.square(window.sum() / 2)
-        levels_db = 10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10)))
-        rate = reader.sample_rate
-        return Spectrogram(levels_db, rate, column / rate, reader.num_samples / rate)
+
+
+def signal_spectrogram(
+    signal_t: Float[np.ndarray, " t"], sample_rate: int, max_columns: int = MAX_COLUMNS
+) -> Spectrogram:
+    """Measures a signal in memory, as `spectrogram` does a file."""
+    return _measure(lambda _: [signal_t], len(signal_t), sample_rate, max_columns)
 
 
 def plot_separation(
@@ -89,15 +90,32 @@ def plot_separation(
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError, ValueError: an audio file cannot be read; the message says why.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
-
     titles = [f"Mixture: {Path(mixture_path).name}"]
     titles += [f"Source {number}: {Path(source).name}" for number, source in enumerate(source_paths, 1)]
     panels = [spectrogram(audio_path) for audio_path in (mixture_path, *source_paths)]
+    save_figure(spectrogram_figure(titles, panels), path)
+
+
+def spectrogram_figure(titles: Sequence[str], panels: Sequence[Spectrogram], dpi: int = 120) -> Figure:
+    """Draws spectrograms one below the other, on the same axes and colour scale.
+
+    Args:
+        titles: one a panel; they are cut where they are long.
+        panels: at least one; the first one's duration is that of the time axis.
+        dpi: pixels an inch; the figure is 10 inches wide.
+
+    Returns:
+        The figure, which pyplot knows nothing of.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
     loudest = max(panel.levels_db.max() for panel in panels)
     loudest = max(5 * np.ceil(loudest / 5), FLOOR_DB + RANGE_DB)
-    figure = Figure(figsize=(10, 0.6 + 1.9 * len(panels)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 0.6 + 1.9 * len(panels)), dpi=dpi, layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(len(panels), sharex=True, sharey=True))
     for axes, panel, title in zip(all_axes, panels, titles, strict=True):
         image = axes.imshow(
@@ -121,7 +139,26 @@ def plot_separation(
         all_axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _minutes(seconds)))
     all_axes[-1].set_xlabel("Time (min:s)" if in_minutes else "Time (s)")
     figure.colorbar(image, ax=all_axes, label="Level (dB re full-scale sine)", pad=0.01)
-    _save(figure, Path(path))
+    return figure
+
+
+def _measure(
+    blocks: Callable[[int], Iterable[Float[np.ndarray, " u"]]], num_samples: int, sample_rate: int, max_columns: int
+) -> Spectrogram:
+    """The spectrogram of a signal that `blocks` cuts into pieces of about the size that it is asked for."""
+    size = 2 ** round(np.log2(max(WINDOW_SECONDS * sample_rate, 16)))
+    hop = size // 4
+    if num_samples > hop * max_columns:
+        # Averaging smooths enough: windows that overlap by half will do.
+        hop = size // 2
+    pooled = max(-(-num_samples // (hop * max_columns)), 1)
+    column = pooled * hop
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    pieces = _with_context(blocks(column * max(BLOCK_SAMPLES // column, 1)), size - hop)
+    power_fl = np.concatenate([_power(signal, window, hop, pooled) for signal in pieces], axis=1)
+    full_scale = np.square(window.sum() / 2)
+    levels_db = 10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10)))
+    return Spectrogram(levels_db, sample_rate, column / sample_rate, num_samples / sample_rate)
 
 
 def _with_context(blocks: Iterable[Float[np.ndarray, " t"]], num_samples: int) -> Iterable[Float[np.ndarray, " u"]]:
@@ -151,15 +188,3 @@ def _shortened(title: str, length: int = 100) -> str:
 def _minutes(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
-
-
-def _save(figure, path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with warnings.catch_warnings():
-            # A title in a script that the font lacks is drawn with boxes; that is no reason to speak up.
-            warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-            figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

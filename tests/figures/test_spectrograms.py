@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mossformer_jax.data import write_audio
-from mossformer_jax.separation import spectrograms
-from mossformer_jax.separation.spectrograms import plot_separation, spectrogram
+from mossformer_jax.figures import spectrograms
+from mossformer_jax.figures.spectrograms import plot_separation, signal_spectrogram, spectrogram
 
 
 @pytest.fixture
@@ -41,6 +41,15 @@ def test_blocks_leave_no_seams(tmp_path, rng, monkeypatch):
     np.testing.assert_array_equal(spectrogram(tmp_path / "noise.wav").levels_db, whole)
 
 
+def test_a_signal_in_memory_is_measured_as_its_file(tmp_path, rng):
+    noise_t = (0.1 * rng.standard_normal(30_000)).astype(np.float32)
+    write_audio(tmp_path / "noise.wav", noise_t, 8000, "FLOAT")
+    expected = spectrogram(tmp_path / "noise.wav")
+    measured = signal_spectrogram(noise_t, 8000)
+    np.testing.assert_array_equal(measured.levels_db, expected.levels_db)
+    assert (measured.column_seconds, measured.duration) == (expected.column_seconds, expected.duration)
+
+
 def test_a_recording_shorter_than_a_window_is_drawn(tmp_path):
     write_audio(tmp_path / "click.wav", np.full(9, 0.1), 8000)
     plot_separation(tmp_path / "click.png", tmp_path / "click.wav", [tmp_path / "click.wav"])
@@ -62,8 +71,8 @@ def test_the_picture_is_whole_or_not_there(tone, tmp_path, monkeypatch):
 def test_panels_share_their_axes_and_colours_and_any_name_is_a_title(tone, tmp_path, monkeypatch):
     """A name with dollar signs is no formula, and one in a script that the font lacks no warning."""
     figures = []
-    save = spectrograms._save
-    monkeypatch.setattr(spectrograms, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    save = spectrograms.save_figure
+    monkeypatch.setattr(spectrograms, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
     odd, quiet = tmp_path / "cash $x^$ \u65e5\u672c.wav", tmp_path / "quiet.wav"
     odd.write_bytes(tone.read_bytes())
     write_audio(quiet, np.zeros(24_000), 8000)

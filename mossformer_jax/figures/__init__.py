@@ -1,0 +1,1 @@
+"""Pictures: of recordings, and of how a training went."""

@@ -1,21 +1,42 @@
-"""Two synthetic voices, 8 kHz: trains on any machine in minutes, without a download.
+"""Two synthetic voices, 8 kHz: trains a small network from nothing on any machine in minutes, without a download.
+
+    python train.py --config configs/demo.py --workdir runs/demo
 
 Mixtures are drawn anew for every step from two voices that a small synthesiser makes in seconds; validation and test
-are fixed mixtures of other utterances of the same voices.
+are fixed mixtures of other utterances of the same voices. A test of the whole way, not of the model: nobody publishes
+figures on these voices. Expect a validation SI-SDRi above 5 dB within 10 minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
 
+from mossformer_jax.configuration import section
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.recipe import Recipe
+
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.model = section(
+        ModelConfig(
+            encoder_channels=128,
+            model_channels=128,
+            num_blocks=2,
+            kernel_size=32,
+            stride=16,
+            group_size=128,
+            query_key_channels=64,
+            fsmn_channels=128,
+            dropout=0.0,
+        )
+    )
 
     config.data = ConfigDict()
-    config.data.batch_size = 8
-    config.data.seconds = 2.0
+    config.data.batch_size = 4
+    config.data.seconds = 1.5
     config.data.seed = 0
     # Threads make these batches: nothing has to be decoded.
     config.data.num_workers = 0
+    config.data.max_failed_share = 0.0
     # Everything to open_training_mixtures(**config.data.train).
     config.data.train = ConfigDict(
         {
@@ -31,4 +52,16 @@ def get_config() -> ConfigDict:
     # Everything to open_mixtures(**config.data.validation), and so on.
     config.data.validation = ConfigDict({"layout": "demo", "split": "dev", "num_mixtures": 32})
     config.data.test = ConfigDict({"layout": "demo", "split": "test", "num_mixtures": 64})
+
+    config.train = section(
+        Recipe(
+            steps=1000,
+            lr=1e-3,
+            warmup_steps=50,
+            constant_epochs=100,
+            decay_steps=300,
+            validate_every=200,
+            log_every=20,
+        )
+    )
     return config

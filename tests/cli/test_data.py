@@ -35,7 +35,7 @@ def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
     ("arguments", "message"),
     [
         (["--config", "none.py"], "none.py: no such config file"),
-        (["--config", DEMO, "--config.data.trian.seed=1"], 'Did you mean "train" instead of "trian"'),
+        (["--config", DEMO, "--config.data.trian.split=1"], "did you mean --config.data.train.split"),
         (["--config", DEMO, "--config.data.train.corpus=demmo"], "corpus 'demmo' is unknown; did you mean 'demo'"),
         (["--config", DEMO, "--config.data.seconds=0"], "data.seconds, the length of a crop, must be above 0"),
     ],

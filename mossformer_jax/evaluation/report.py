@@ -1,0 +1,188 @@
+"""What an evaluation leaves behind: `metrics.csv`, a row an utterance, and `summary.json`, a section a metric.
+
+A row is a dict: `id`, `seconds`, `speakers`, `genders`, `silent`, then every metric under its name (the mean over the
+sources) and, with the reference's number appended, of each source (`si_sdr_1`). What is not known or not defined is
+None, an empty cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.text_tables import read_csv
+from mossformer_jax.weights.store import write_atomically
+
+Row = dict[str, str | float | None]
+
+METRICS_FILE = "metrics.csv"
+SUMMARY_FILE = "summary.json"
+# Every metric that there may be, and how it is called in tables and on axes.
+METRICS = {
+    "si_sdr": "SI-SDR (dB)",
+    "si_sdri": "SI-SDRi (dB)",
+    "sdr": "SDR (dB)",
+    "sdri": "SDRi (dB)",
+    "stoi": "STOI",
+    "estoi": "ESTOI",
+    "pesq": "PESQ",
+}
+NUM_WORST = 10
+# Resamplings of the bootstrap; the interval's ends are then good to about a fiftieth of its width.
+NUM_RESAMPLINGS = 2000
+_TEXTS = ("id", "speakers", "genders", "silent")
+# Differences below that are rounding of float32.
+_DECIMALS = 4
+
+
+def utterance_row(
+    id: str,
+    seconds: float,
+    figures: Mapping[str, Sequence[float]],
+    *,
+    speakers: Sequence[str] = (),
+    genders: Sequence[str] = (),
+    silent: Sequence[bool] = (),
+) -> Row:
+    """The row of an utterance.
+
+    Args:
+        id: its name.
+        seconds: its length.
+        figures: by metric, of every source in the order of the references; NaN where it is not defined.
+        speakers: who talks in each source, where that is known.
+        genders: F or M for each of them, where all are known.
+        silent: whether each reference is silent.
+    """
+    row: Row = {
+        "id": id,
+        "seconds": round(seconds, _DECIMALS),
+        "speakers": " ".join(speakers),
+        "genders": "".join(sorted(genders)),
+        "silent": " ".join(str(number) for number, is_silent in enumerate(silent, 1) if is_silent),
+    }
+    for name, values in figures.items():
+        row[name] = _rounded(float(np.mean(values)))
+    for number in range(max(map(len, figures.values()), default=0)):
+        for name, values in figures.items():
+            row[f"{name}_{number + 1}"] = _rounded(values[number])
+    return row
+
+
+def format_rows(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> str:
+    """Lines of CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_metrics(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Writes rows, all with the same columns, as CSV; the file appears whole or not at all."""
+    write_atomically(Path(path), format_rows(rows, list(rows[0]), header=True).encode())
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
+    """Reads the rows that `write_metrics` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not such a file; the message names the line.
+    """
+    columns, lines = read_csv(path, "name the metrics.csv that eval.py or mossformer-jax score wrote")
+    if "id" not in columns or not metrics_in(columns):
+        raise ValueError(f"{path}: has the columns {', '.join(columns) or '(none)'}; needs id and one of {_metrics()}")
+    rows, known = [], set()
+    for line, cells in lines:
+        try:
+            row: Row = {name: cell if name in _TEXTS else float(cell) if cell else None for name, cell in cells.items()}
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}; every cell but {', '.join(_TEXTS)} is a number") from None
+        if row["id"] in known:
+            raise ValueError(f"{path}, line {line}: the id {row['id']!r} is there twice; ids must be unique")
+        known.add(row["id"])
+        rows.append(row)
+    return rows
+
+
+def metrics_in(columns: Iterable[str]) -> list[str]:
+    """The metrics among the columns, in the order of `METRICS`."""
+    present = set(columns)
+    return [name for name in METRICS if name in present]
+
+
+def defined(rows: Sequence[Row], metric: str) -> dict[str, float]:
+    """A metric by id, of the utterances for which it is defined."""
+    return {str(row["id"]): value for row in rows if isinstance(value := row[metric], float)}
+
+
+def summarize(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
+    """What `summary.json` holds: counts, the given facts, and a section a metric.
+
+    A section has count (the utterances for which the metric is defined), mean, median, std, interval_95 (of the mean),
+    worst (the ids of the ten lowest, the lowest first) and, in dB, share_below_0_db. Where genders are known, there is
+    `si_sdri_by_genders` as well.
+    """
+    silent = [row["id"] for row in rows if row["silent"]]
+    summary: dict[str, Any] = {
+        "count": len(rows),
+        "seconds": sum(row["seconds"] for row in rows if isinstance(row["seconds"], float)),
+        "silent_references": {"count": len(silent), "ids": silent},
+        **facts,
+    }
+    for metric in metrics_in(rows[0]):
+        summary[metric] = _section(defined(rows, metric), in_db="dB" in METRICS[metric])
+    pairs = {str(row["genders"]) for row in rows} - {""}
+    if pairs and "si_sdri" in summary:
+        summary["si_sdri_by_genders"] = {
+            pair: _section(defined([row for row in rows if row["genders"] == pair], "si_sdri"), in_db=True)
+            for pair in sorted(pairs)
+        }
+    return summary
+
+
+def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:
+    """Writes a summary as JSON; the file appears whole or not at all."""
+    write_atomically(Path(path), (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+
+
+def bootstrap_interval(values: Float[np.ndarray, " n"], *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean, the same for the same values."""
+    rng, values = np.random.default_rng(seed), np.asarray(values, np.float64)
+    means = [rng.choice(values, len(values)).mean() for _ in range(NUM_RESAMPLINGS)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _section(by_id: Mapping[str, float], in_db: bool) -> dict[str, Any]:
+    if not by_id:
+        return {"count": 0}
+    values = np.array(list(by_id.values()))
+    section = {
+        "count": len(values),
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "std": float(values.std()),
+        "interval_95": list(bootstrap_interval(values)),
+        "worst": sorted(by_id, key=by_id.__getitem__)[:NUM_WORST],
+    }
+    return section | ({"share_below_0_db": float(np.mean(values < 0))} if in_db else {})
+
+
+def _rounded(figure: float) -> float | None:
+    return None if math.isnan(figure) else round(float(figure), _DECIMALS)
+
+
+def _metrics() -> str:
+    return ", ".join(METRICS)

@@ -111,9 +111,9 @@ def _apply(config: ConfigDict, override: str) -> None:
 
 def _nearest(name: str, known: Collection[str]) -> list[str]:
     """Up to three fields that may have been meant: those of this name in other sections, then those that look alike."""
-    elsewhere = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-    return list(dict.fromkeys([*elsewhere, *alike]))[:3]
+    leaf = name.rpartition(".")[2]
+    likeness = {field: difflib.SequenceMatcher(None, name, field).ratio() for field in known}
+    return sorted(known, key=lambda field: (field.rpartition(".")[2] != leaf, -likeness[field]))[:3]
 
 
 def _parse(text: str, kind: type, now: Any) -> Any:

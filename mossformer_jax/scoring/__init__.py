@@ -1,5 +1,6 @@
 """Figures of separation quality, one of which is also the training loss."""
 
-from mossformer_jax.scoring.si_sdr import pairwise_si_sdr, pit_si_sdr, pit_si_sdr_loss, si_sdr
+from mossformer_jax.scoring.bss_eval import sdr
+from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB, pairwise_si_sdr, pit_si_sdr, pit_si_sdr_loss, si_sdr
 
-__all__ = ["pairwise_si_sdr", "pit_si_sdr", "pit_si_sdr_loss", "si_sdr"]
+__all__ = ["MAX_DB", "MIN_DB", "pairwise_si_sdr", "pit_si_sdr", "pit_si_sdr_loss", "sdr", "si_sdr"]

@@ -68,6 +68,11 @@ def build_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFor
     problems = parameter_problems(config, parameters)
     if problems:
         raise ValueError(f"these are not the parameters of the config: {'; '.join(problems)}")
+    return assemble_network(config, parameters)
+
+
+def assemble_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFormer2:
+    """`build_network` without its checks, which a program that is being compiled cannot make."""
     graphdef, state = nnx.split(skeleton(config))
     filled = [
         (path, variable.replace(jnp.asarray(parameters[_dotted(path)], variable.dtype)))

@@ -1,0 +1,126 @@
+"""All that a training carries from step to step, and that a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, UInt32
+
+from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.sharding import by_shape, place
+from mossformer_jax.training.optimizer import make_optimizer
+from mossformer_jax.training.recipe import Recipe
+from mossformer_jax.weights import flatten, load_parameters
+from mossformer_jax.weights.parameters import Parameters, buffer_names, parameter_problems
+
+Arrays = dict[str, Array]
+"""Parameters by dotted name, as a stored model has them."""
+
+
+class TrainState(NamedTuple):
+    """The state after some steps; every field is an array or a dict of them.
+
+    Attributes:
+        step: steps so far, skipped ones included.
+        parameters: what is trained.
+        buffers: the frequency tables, which are stored with the parameters and never change.
+        optimizer: Adam's moments.
+        average: running average of the parameters; None without `ema_decay`.
+        plateau_factor: what the learning rate is multiplied by.
+        skipped: steps that changed nothing, since their loss or gradient was not finite.
+        skipped_in_a_row: how many of those were the last ones.
+        key: data of the random key of dropout; a step's own key is made of it and the step.
+    """
+
+    step: Int[Array, ""]
+    parameters: Arrays
+    buffers: Arrays
+    optimizer: optax.OptState
+    average: Arrays | None
+    plateau_factor: Float[Array, ""]
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
+    key: UInt32[Array, " 2"]
+
+    @property
+    def weights(self) -> Arrays:
+        """What is validated and written: parameters (their average, where there is one) and frequency tables."""
+        return {**(self.parameters if self.average is None else self.average), **self.buffers}
+
+
+def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
+    """Freshly drawn weights, or those that the recipe begins from.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: those cannot be read, or are not of this model.
+    """
+    if recipe.initial_weights is None:
+        return flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(recipe.seed))))
+    stored_config, weights = load_parameters(recipe.initial_weights)
+    problems = parameter_problems(config, weights)
+    if problems:
+        ours, theirs = config.to_dict(), stored_config.to_dict()
+        overrides = [f"--config.model.{name}={theirs[name]}" for name in ours if ours[name] != theirs[name]]
+        raise ValueError(
+            f"{recipe.initial_weights}: its weights are not of the model in the config ({problems[0]}"
+            f"{f' and {len(problems) - 1} more' if len(problems) > 1 else ''}); they fit {' '.join(overrides)}"
+        )
+    return weights
+
+
+def begin(config: ModelConfig, recipe: Recipe, weights: Parameters, mesh: Mesh) -> TrainState:
+    """The state before the first step, on the mesh."""
+    frozen = buffer_names(config)
+    host = {name: np.asarray(array, config.param_dtype) for name, array in weights.items()}
+    placed = {name: place(array, by_shape(mesh, array.shape)) for name, array in host.items()}
+    parameters = {name: array for name, array in placed.items() if name not in frozen}
+    buffers = {name: array for name, array in placed.items() if name in frozen}
+
+    def build(parameters: Arrays, buffers: Arrays) -> TrainState:
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            parameters=parameters,
+            buffers=buffers,
+            optimizer=make_optimizer(recipe).init(parameters),
+            average=None if recipe.ema_decay is None else jax.tree.map(jnp.copy, parameters),
+            plateau_factor=jnp.ones((), jnp.float32),
+            skipped=jnp.zeros((), jnp.int32),
+            skipped_in_a_row=jnp.zeros((), jnp.int32),
+            key=jax.random.key_data(jax.random.key(recipe.seed)),
+        )
+
+    abstract = jax.eval_shape(build, parameters, buffers)
+    return jax.jit(build, out_shardings=shardings(abstract, mesh))(parameters, buffers)
+
+
+def shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Where each array of a state lies: optimizer state and average as the parameters that they belong to."""
+    return jax.tree.map(lambda array: by_shape(mesh, array.shape), state)
+
+
+def to_arrays(state: TrainState) -> Arrays:
+    """The state as one flat dict, as checkpoints hold it."""
+    return {_name(path): array for path, array in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def from_arrays(like: TrainState, arrays: Arrays) -> TrainState:
+    """Undoes `to_arrays`, for a state of the same structure."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: arrays[_name(path)], like)
+
+
+def abstract_arrays(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of `to_arrays`, to restore a checkpoint into."""
+    return {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+        for name, array in to_arrays(state).items()
+    }
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

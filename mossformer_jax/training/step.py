@@ -1,0 +1,147 @@
+"""One step of training, as one compiled program over the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.scoring import pit_si_sdr
+from mossformer_jax.sharding import by_rows, replicated
+from mossformer_jax.training.optimizer import learning_rate, make_optimizer
+from mossformer_jax.training.recipe import Recipe
+from mossformer_jax.training.state import Arrays, TrainState, shardings
+from mossformer_jax.weights.parameters import assemble_network
+
+Batch = dict[str, Array]
+
+
+class Metrics(NamedTuple):
+    """What a step reports, as one array so that it is fetched at once; the order is that of the array.
+
+    Attributes:
+        loss: in dB, before the step.
+        gradient_norm: before clipping.
+        learning_rate: of the step.
+        skipped: steps so far that changed nothing.
+        skipped_in_a_row: how many of those were the last ones.
+    """
+
+    loss: Any
+    gradient_norm: Any
+    learning_rate: Any
+    skipped: Any
+    skipped_in_a_row: Any
+
+
+class _Sums(NamedTuple):
+    """Over the mixtures of a batch that count: the negative SI-SDR in dB, its gradient, and how many they are."""
+
+    loss: Float[Array, ""]
+    gradients: Arrays
+    num_mixtures: Float[Array, ""]
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metrics"]]]
+
+
+def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, state: TrainState, mesh: Mesh):
+    """The jitted step `(state, batch) -> (state, metrics)`; the state that it is given is used up.
+
+    Forward and backward pass of the PIT SI-SDR loss, gradient clipping, Adam, and the running average. Where the loss
+    or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the counters.
+
+    Args:
+        config: the model.
+        recipe: the options.
+        total_steps: length of the training.
+        state: one of the right structure; only its shapes are looked at.
+        mesh: what the step runs on.
+    """
+    optimizer = make_optimizer(recipe)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, " metrics"]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        sums = _accumulate(config, recipe, state, batch, key)
+        count = jnp.maximum(sums.num_mixtures, 1.0)
+        loss = sums.loss / count
+        gradients = jax.tree.map(lambda gradient: gradient / count, sums.gradients)
+        norm = optax.tree.norm(gradients)
+        accepted = jnp.isfinite(loss) & jnp.isfinite(norm) & (loss <= recipe.max_loss)
+
+        rate = learning_rate(recipe, total_steps, state.step, state.plateau_factor)
+        updates, moments = optimizer.update(gradients, state.optimizer)
+        parameters = jax.tree.map(lambda value, update: value - rate * update, state.parameters, updates)
+        average = state.average
+        if average is not None and recipe.ema_decay is not None:
+            # Near the beginning the average of few steps is that of all of them.
+            decay = jnp.minimum(recipe.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, parameters)
+
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(accepted, new, old),
+            (parameters, moments, average),
+            (state.parameters, state.optimizer, state.average),
+        )
+        new_state = state._replace(
+            step=state.step + 1,
+            parameters=kept[0],
+            optimizer=kept[1],
+            average=kept[2],
+            skipped=state.skipped + ~accepted,
+            skipped_in_a_row=jnp.where(accepted, 0, state.skipped_in_a_row + 1),
+        )
+        metrics = Metrics(loss, norm, rate, new_state.skipped, new_state.skipped_in_a_row)
+        return new_state, jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics])
+
+    where = shardings(state, mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(where, by_rows(mesh)),
+        out_shardings=(where, replicated(mesh)),
+        # Where JAX looks for the origin of a NaN it runs a step again, and needs what the step was given.
+        donate_argnums=() if jax.config.jax_debug_nans else 0,  # type: ignore[attr-defined]
+    )
+
+
+def _accumulate(config: ModelConfig, recipe: Recipe, state: TrainState, batch: Batch, key: Array) -> _Sums:
+    """Loss and gradients summed over the batch, piece after piece.
+
+    A sum over the mixtures that count, divided at the end: the pieces may hold different numbers of them.
+    """
+    if recipe.accumulation == 1:
+        return _loss_and_gradients(config, recipe, state, batch, key)
+    # Row r belongs to piece r mod n: every device cuts up the rows that it has.
+    pieces = jax.tree.map(
+        lambda rows: jnp.swapaxes(rows.reshape(-1, recipe.accumulation, *rows.shape[1:]), 0, 1), batch
+    )
+
+    def add(sums: _Sums, piece: tuple[Batch, Array]) -> tuple[_Sums, None]:
+        rows, number = piece
+        more = _loss_and_gradients(config, recipe, state, rows, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, sums, more), None
+
+    zero = jnp.zeros((), config.param_dtype)
+    nothing = _Sums(zero, jax.tree.map(jnp.zeros_like, state.parameters), zero)
+    return lax.scan(add, nothing, (pieces, jnp.arange(recipe.accumulation)))[0]
+
+
+def _loss_and_gradients(config: ModelConfig, recipe: Recipe, state: TrainState, batch: Batch, key: Array) -> _Sums:
+    def summed_loss(parameters: Arrays) -> tuple[Array, Array]:
+        network = assemble_network(config, {**parameters, **state.buffers})
+        estimates_bct = network(batch["mixture"], batch["lengths"], key=key if config.dropout else None)
+        scores_b, _ = pit_si_sdr(estimates_bct, batch["sources"], batch["lengths"])
+        counts_b = scores_b < recipe.threshold_db
+        # A NaN is not below the threshold; it must not be left out of the loss.
+        counts_b = counts_b | jnp.isnan(scores_b)
+        return -jnp.sum(jnp.where(counts_b, scores_b, 0.0)), jnp.sum(counts_b).astype(scores_b.dtype)
+
+    (loss, count), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.parameters)
+    return _Sums(loss, gradients, count)

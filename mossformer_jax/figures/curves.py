@@ -1,0 +1,121 @@
+"""How a training went: its records, and a picture of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.figures.files import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+METRICS_FILE = "metrics.jsonl"
+# The smoothed curve is a mean over this share of all points.
+SMOOTHED_SHARE = 0.04
+# Beyond these percentiles of the training losses the picture is cut: a single wild step would flatten all others.
+SHOWN_PERCENTILES = (0.5, 99.5)
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the records of a run.
+
+    Args:
+        workdir: the run's folder.
+
+    Returns:
+        The records of metrics.jsonl, none where there is no such file. `kind` is "train" or "validation"; figures that
+        were not finite are None. A last line that a killed process has not finished is left out.
+
+    Raises:
+        ValueError: another line is no record; the message names it.
+    """
+    path = Path(workdir) / METRICS_FILE
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}: line {number} is no record: {line[:60]!r}; remove it") from error
+    return records
+
+
+def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]]) -> None:
+    """Draws losses, SI-SDRi and learning rate over the steps, one below the other.
+
+    Args:
+        path: the PNG file; it appears when it is complete.
+        records: as `read_metrics` gives them; with none, the picture is empty.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    training = [record for record in records if record["kind"] == "train"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    figure = Figure(figsize=(9, 8), dpi=120, layout="constrained")
+    loss, improvement, rate = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.2))
+    _draw_losses(loss, training, validations)
+    _draw_improvements(improvement, validations)
+    rate.semilogy(*_curve(training, "learning_rate"), color="C2")
+    rate.set(ylabel="Learning rate", xlabel="Step")
+    for axes in (loss, improvement, rate):
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.01)
+    save_figure(figure, path)
+
+
+def _draw_losses(axes: Axes, training: Sequence[dict[str, Any]], validations: Sequence[dict[str, Any]]) -> None:
+    steps, losses = _curve(training, "loss")
+    axes.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training")
+    axes.plot(steps, _smoothed(losses), color="C0", label="training, smoothed")
+    shown = np.percentile(losses[np.isfinite(losses)], SHOWN_PERCENTILES) if np.isfinite(losses).any() else None
+    validation_steps, validation_losses = _curve(validations, "loss_db")
+    if np.isfinite(validation_losses).any():
+        axes.plot(validation_steps, validation_losses, color="C1", marker=".", label="validation")
+        shown = (
+            shown if shown is None else np.append(shown, [np.nanmin(validation_losses), np.nanmax(validation_losses)])
+        )
+    if shown is not None and np.ptp(shown) > 0:
+        margin = 0.05 * np.ptp(shown)
+        axes.set_ylim(shown.min() - margin, shown.max() + margin)
+    axes.set_ylabel("Loss: negative SI-SDR (dB)")
+    axes.legend(loc="upper right")
+
+
+def _draw_improvements(axes: Axes, validations: Sequence[dict[str, Any]]) -> None:
+    steps, improvements = _curve(validations, "si_sdri_db")
+    axes.plot(steps, improvements, color="C1", marker=".", label="validation")
+    if np.isfinite(improvements).any():
+        best = np.nanargmax(improvements)
+        label = f"best: {improvements[best]:.2f} dB at step {steps[best]:.0f}"
+        axes.plot(steps[best], improvements[best], "*", color="C3", markersize=14, label=label)
+    axes.set_ylabel("SI-SDR improvement (dB)")
+    axes.legend(loc="lower right")
+
+
+def _curve(records: Sequence[dict[str, Any]], key: str) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Steps and values; NaN, which leaves a gap, where there is no value."""
+    values = [np.nan if record.get(key) is None else record[key] for record in records]
+    return np.array([record["step"] for record in records], float), np.array(values, float)
+
+
+def _smoothed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The mean of each value's neighbourhood, fewer at the ends; what is not finite counts nowhere."""
+    if len(values) < 2:
+        return values
+    kernel = np.ones(2 * round(len(values) * SMOOTHED_SHARE / 2) + 1)
+    finite = np.isfinite(values)
+    sums = np.convolve(np.where(finite, values, 0.0), kernel, "same")
+    counts = np.convolve(finite, kernel, "same")
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0.5)

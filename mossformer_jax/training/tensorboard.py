@@ -1,0 +1,107 @@
+"""What TensorBoard shows of a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
+
+# Of the loudest sample of an example.
+PEAK = 0.9
+DPI = 60
+
+
+@dataclass(frozen=True)
+class Example:
+    """A validation mixture, to look at and listen to.
+
+    Attributes:
+        name: tells it from the others.
+        sample_rate: in Hz.
+        mixture_t: the mixture.
+        estimates_ct: what the model makes of it, in the order of the references.
+        references_ct: its sources.
+    """
+
+    name: str
+    sample_rate: int
+    mixture_t: Float[np.ndarray, " t"]
+    estimates_ct: Float[np.ndarray, "c t"]
+    references_ct: Float[np.ndarray, "c t"]
+
+
+class TensorBoard:
+    """An event file of scalars, sounds and pictures, on disk when a call returns.
+
+    tensorboardX's own `SummaryWriter` leaves the writing to a thread. Where that one dies, of a full disk, nobody
+    empties its queue, and the training waits forever.
+
+    Args:
+        folder: for the event files; every process adds one.
+        step: where the run goes on; TensorBoard forgets what other event files hold of later steps.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files are named by the second: without the process, a quick restart would overwrite one.
+        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        restart = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(step=step + 1, wall_time=time.time(), session_log=restart))
+        self._events.flush()
+        self._references_written = False
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one point to each of some curves."""
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step, [Summary(value=points)])
+
+    def examples(self, step: int, examples: Sequence[Example]) -> None:
+        """Adds sounds and a picture of each; the references' sounds only the first time.
+
+        All signals of an example are scaled by one factor, so that the loudest one just does not clip.
+        """
+        for example in examples:
+            signals_ct = np.concatenate([example.mixture_t[None], example.estimates_ct, example.references_ct])
+            # A network that has gone wrong is to be seen, not to stop the run.
+            signals_ct = np.nan_to_num(signals_ct, posinf=0.0, neginf=0.0)
+            signals_ct = signals_ct * (PEAK / (np.abs(signals_ct).max() or 1.0))
+            names = ["mixture"]
+            names += [f"estimate{number}" for number in range(1, len(example.estimates_ct) + 1)]
+            num_heard = len(signals_ct) if not self._references_written else len(names)
+            names += [f"reference{number}" for number in range(1, len(example.references_ct) + 1)]
+            sounds = [
+                summary.audio(f"{example.name}/{name}", signal_t, example.sample_rate)
+                for name, signal_t in zip(names[:num_heard], signals_ct, strict=False)
+            ]
+            panels = [signal_spectrogram(signal_t, example.sample_rate) for signal_t in signals_ct]
+            picture = _pixels(spectrogram_figure([name.capitalize() for name in names], panels, DPI))
+            self._write(step, [*sounds, summary.image(f"{example.name}/spectrograms", picture, dataformats="HWC")])
+        self._references_written |= bool(examples)
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._events.close()
+
+    def _write(self, step: int, summaries: Sequence[Summary]) -> None:
+        for content in summaries:
+            self._events.write_event(Event(step=step, wall_time=time.time(), summary=content))
+        self._events.flush()
+
+
+def _pixels(figure) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,6 +1,21 @@
 """Figures of separation quality, one of which is also the training loss."""
 
 from mossformer_jax.scoring.bss_eval import sdr
+from mossformer_jax.scoring.metrics import METRIC_NAMES, host_figures, parse_metrics
+from mossformer_jax.scoring.perceptual import pesq, stoi
 from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB, pairwise_si_sdr, pit_si_sdr, pit_si_sdr_loss, si_sdr
 
-__all__ = ["MAX_DB", "MIN_DB", "pairwise_si_sdr", "pit_si_sdr", "pit_si_sdr_loss", "sdr", "si_sdr"]
+__all__ = [
+    "MAX_DB",
+    "METRIC_NAMES",
+    "MIN_DB",
+    "host_figures",
+    "pairwise_si_sdr",
+    "parse_metrics",
+    "pesq",
+    "pit_si_sdr",
+    "pit_si_sdr_loss",
+    "sdr",
+    "si_sdr",
+    "stoi",
+]

@@ -1,0 +1,72 @@
+"""STOI, ESTOI and PESQ: what a listener would understand and think of a separated source, as two packages predict it.
+
+STOI: Taal, Hendriks, Heusdens, Jensen, IEEE TASLP 19(7), 2011, at 10 kHz; ESTOI: Jensen, Taal, IEEE/ACM TASLP 24(11),
+2016; both by pystoi (the extra `eval`), from about 0 to 1. PESQ: ITU-T P.862, narrow band (P.862.1) at 8 kHz and wide
+band (P.862.2) at 16 kHz, by the package pesq, a mean opinion score from about 1 to 4.6.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float
+
+PESQ_MODES = {8000: "nb", 16_000: "wb"}
+# pystoi looks at frames of 25.6 ms; whatever is shorter it cannot even cut into frames.
+_MIN_STOI_SECONDS = 0.0256
+
+
+def stoi(
+    estimate_t: Float[np.ndarray, " t"],
+    reference_t: Float[np.ndarray, " t"],
+    sample_rate: int,
+    *,
+    extended: bool = False,
+) -> float:
+    """STOI, or ESTOI with `extended`; NaN where less than about 0.4 s of the reference is speech, or it is silent.
+
+    Raises:
+        ValueError: the signals differ in length.
+        ModuleNotFoundError: pystoi is not installed.
+    """
+    import pystoi
+
+    _check_lengths(estimate_t, reference_t)
+    if not reference_t.any() or len(reference_t) <= _MIN_STOI_SECONDS * sample_rate:
+        return np.nan
+    with warnings.catch_warnings():
+        # It would give 1e-5, which is no figure to average.
+        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+        try:
+            return float(pystoi.stoi(reference_t, estimate_t, sample_rate, extended=extended))
+        except RuntimeWarning:
+            return np.nan
+
+
+def pesq(estimate_t: Float[np.ndarray, " t"], reference_t: Float[np.ndarray, " t"], sample_rate: int) -> float:
+    """PESQ, narrow band at 8 kHz, wide band at 16 kHz; NaN where it finds no speech, or less than a quarter second.
+
+    Raises:
+        ValueError: another sample rate, or the signals differ in length.
+        ModuleNotFoundError: the package pesq is not installed.
+    """
+    if sample_rate not in PESQ_MODES:
+        raise ValueError(f"PESQ is not defined at {sample_rate} Hz; resample to {' or '.join(map(str, PESQ_MODES))} Hz")
+    import pesq as package  # type: ignore[import-not-found]  # it is in no extra
+
+    _check_lengths(estimate_t, reference_t)
+    # With silence for one of them it would divide zero by zero.
+    if not reference_t.any() or not estimate_t.any():
+        return np.nan
+    try:
+        return float(package.pesq(sample_rate, reference_t, estimate_t, PESQ_MODES[sample_rate]))
+    except (package.NoUtterancesError, package.BufferTooShortError):
+        return np.nan
+
+
+def _check_lengths(estimate_t: np.ndarray, reference_t: np.ndarray) -> None:
+    if len(estimate_t) != len(reference_t):
+        raise ValueError(
+            f"estimate has {len(estimate_t)} samples and reference {len(reference_t)}: cut or pad to one length"
+        )

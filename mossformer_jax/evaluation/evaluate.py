@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mossformer_jax.data.pipeline import Batch
 from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr
+
+if TYPE_CHECKING:
+    # It needs Grain, which who scores files does not.
+    from mossformer_jax.data.pipeline import Batch
 
 
 class Scores(NamedTuple):
@@ -31,7 +34,7 @@ class Scores(NamedTuple):
     silent_bc: Bool[Array, "b c"]
 
 
-ScoreBatch = Callable[[Batch], tuple[Scores, Int[Array, " b"]]]
+ScoreBatch: TypeAlias = "Callable[[Batch], tuple[Scores, Int[Array, ' b']]]"
 """A program that separates and scores a batch: its `Scores`, and its `index` by the same way, so that with several
 processes both are those of all rows, in one order, whichever rows this process gave. Every process can read the
 results."""

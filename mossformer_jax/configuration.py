@@ -1,4 +1,4 @@
-"""Config files: `get_config()` in a Python file, with overrides as on the command line of train.py."""
+"""Configs: files with `get_config()`, overrides as on the command line, the check of the whole, the copy in a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import json
+import math
+import os
 import runpy
 import traceback
 import types
@@ -14,9 +17,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mossformer_jax.fields import check_types, from_fields, require
+
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from mossformer_jax.data.mixing import TrainingMixtures
+    from mossformer_jax.data.records import MixtureSource
+    from mossformer_jax.model import ModelConfig
+    from mossformer_jax.training.recipe import Recipe
+
+SECTIONS = ("model", "data", "train")
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
@@ -75,6 +86,88 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     for override in overrides:
         _apply(config, override)
     return config
+
+
+def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
+    """Checks a whole config, before anything is opened or compiled.
+
+    Returns:
+        `config.model`, `config.train` and `config.data`; what is wrong inside the train, validation and test of the
+        latter is for `open_training_mixtures` and `open_mixtures` to find.
+
+    Raises:
+        ValueError: a section or a field is unknown or lacking, of the wrong type or out of range, or two of them do not
+            go together; the message names them.
+    """
+    from mossformer_jax.model import ModelConfig
+    from mossformer_jax.training.recipe import Recipe
+
+    fields = config.to_dict()
+    if set(fields) != set(SECTIONS) or not all(isinstance(part, dict) for part in fields.values()):
+        raise ValueError(f"a config has the sections {', '.join(SECTIONS)}, this one {', '.join(fields) or 'none'}")
+    model, recipe = ModelConfig.from_dict(fields["model"]), Recipe.from_dict(fields["train"])
+    data = from_fields(_Data, fields["data"], _DATA)
+    multiple = f"a multiple of config.train.accumulation={recipe.accumulation}"
+    require(data.batch_size % recipe.accumulation == 0, _DATA, "batch_size", data.batch_size, multiple)
+    for part in ("train", "validation", "test"):
+        options = getattr(data, part) or {}
+        # Of two speakers in its mixtures, mix_single has the one as its source.
+        names = _SHARED[1:] if str(options.get("task")).startswith("mix_single") else _SHARED
+        _check_agreement(model, part, {name: options[name] for name in names if name in options})
+    return model, recipe, config.data
+
+
+def check_mixtures(model: ModelConfig, mixtures: TrainingMixtures | MixtureSource, part: str) -> None:
+    """Checks that mixtures are what the model is for.
+
+    Args:
+        model: `config.model`.
+        mixtures: what was opened.
+        part: of `config.data`: train, validation or test.
+
+    Raises:
+        ValueError: they have other numbers of sources or another sample rate.
+    """
+    _check_agreement(model, part, {name: getattr(mixtures, name) for name in _SHARED})
+
+
+def save_config(path: str | os.PathLike[str], config: ConfigDict) -> None:
+    """Writes a config as JSON, whole or not at all; references are resolved, tuples become lists."""
+    from mossformer_jax.weights.store import write_atomically
+
+    write_atomically(Path(path), (json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_saved_config(path: str | os.PathLike[str]) -> ConfigDict:
+    """Reads what `save_config` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a config in JSON.
+    """
+    from ml_collections import ConfigDict
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; name the folder of a training run")
+    try:
+        fields = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: is damaged ({error}); write it again: run train.py in a new folder") from error
+    if not isinstance(fields, dict) or not set(SECTIONS) <= set(fields):
+        raise ValueError(f"{path}: is no config of a training, which has the sections {', '.join(SECTIONS)}")
+    return ConfigDict(fields)
+
+
+def changed_fields(saved: ConfigDict, given: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """What differs between two configs.
+
+    Returns:
+        By dotted name, the value in `saved` and in `given`; a field that one of them lacks counts as None, a tuple as a
+        list.
+    """
+    before, after = (dict(_flatten(json.loads(json.dumps(config.to_dict())))) for config in (saved, given))
+    names = sorted(before | after)
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
 def _place(file: str, error: Exception) -> str:
@@ -142,3 +235,40 @@ def _flatten(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+_DATA = "config.data"
+_SHARED = ("num_sources", "sample_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What `config.data` may hold."""
+
+    batch_size: int = 1
+    seconds: float = 4.0
+    train: dict | None = None
+    validation: dict | None = None
+    test: dict | None = None
+    root: str | None = None
+    seed: int = 0
+    num_workers: int = 0
+    max_failed_share: float = 0.001
+
+    def __post_init__(self) -> None:
+        check_types(self, _DATA)
+        require(self.batch_size >= 1, _DATA, "batch_size", self.batch_size, "1 or more")
+        require(0 < self.seconds < math.inf, _DATA, "seconds", self.seconds, "above 0")
+        require(0 <= self.seed < 2**32, _DATA, "seed", self.seed, "from 0 to 2**32 - 1")
+        require(self.num_workers >= 0, _DATA, "num_workers", self.num_workers, "0 or more")
+        require(0 <= self.max_failed_share <= 1, _DATA, "max_failed_share", self.max_failed_share, "from 0 to 1")
+        for part in ("train", "validation"):
+            options = getattr(self, part)
+            require(bool(options), _DATA, part, options, "a section, as docs/data.md has them")
+
+
+def _check_agreement(model: ModelConfig, part: str, found: Mapping[str, Any]) -> None:
+    for name, value in found.items():
+        wanted = getattr(model, name)
+        if value != wanted:
+            raise ValueError(f"config.data.{part} has {name}={value}, config.model has {wanted}; set both alike")

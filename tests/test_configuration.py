@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+import functools
+import operator
+from types import SimpleNamespace
 
-from mossformer_jax.configuration import load_config
+import pytest
+from ml_collections import ConfigDict
+
+from mossformer_jax.configuration import (
+    changed_fields,
+    check_mixtures,
+    load_config,
+    read_saved_config,
+    resolve,
+    save_config,
+    section,
+)
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.recipe import Recipe
 
 CONFIG = """
 from ml_collections import ConfigDict, config_dict
@@ -117,3 +132,89 @@ def test_a_file_that_is_no_config_is_named(config_file, text, message):
     with pytest.raises(ValueError, match=message) as raised:
         load_config(config_file)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def config():
+    """A whole config, as small as can be."""
+    train = {"layout": "csv", "path": "a.csv", "sample_rate": 8000, "speeds": (95, 100)}
+    data = {"batch_size": 4, "seconds": 2.0, "train": train, "validation": {"layout": "csv", "path": "b.csv"}}
+    return ConfigDict({"model": section(ModelConfig()), "data": data, "train": section(Recipe())})
+
+
+def test_a_whole_config_is_resolved(config):
+    config.model.num_blocks, config.train.steps = 2, 7
+    model, recipe, data = resolve(config)
+    assert (model, recipe, data.seconds) == (ModelConfig(num_blocks=2), Recipe(steps=7), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("eval", {}, "a config has the sections model, data, train, this one data, eval, model, train"),
+        ("train", 3, "a config has the sections"),
+        ("model.num_block", 3, "unknown model config field 'num_block'; did you mean 'num_blocks'"),
+        ("train.lrr", 3, "unknown config.train field 'lrr'; did you mean 'lr'"),
+        ("train.lr", None, "config.train field lr=None is not allowed: must be of type float"),
+        ("train.accumulation", 3, "batch_size=4 is not allowed: must be a multiple of config.train.accumulation=3"),
+        ("data.sed", 3, "unknown config.data field 'sed'; did you mean 'seed'"),
+        ("data.batch_size", 0, "config.data field batch_size=0 is not allowed: must be 1 or more"),
+        ("data.seconds", 0.0, "seconds=0.0 is not allowed: must be above 0"),
+        ("data.seconds", float("inf"), "seconds=inf is not allowed"),
+        ("data.seed", -1, "seed=-1 is not allowed: must be from 0 to"),
+        ("data.num_workers", -1, "num_workers=-1 is not allowed: must be 0 or more"),
+        ("data.num_workers", 1.5, "num_workers=1.5 is not allowed: must be of type int"),
+        ("data.max_failed_share", 2.0, "max_failed_share=2.0 is not allowed: must be from 0 to 1"),
+        ("data.validation", None, "config.data field validation=None is not allowed: must be a section"),
+        ("data.train.sample_rate", 16000, "config.data.train has sample_rate=16000, config.model has 8000; set both"),
+        ("data.validation.num_sources", 3, "config.data.validation has num_sources=3, config.model has 2; set both"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_named(config, name, value, message):
+    *parents, leaf = name.split(".")
+    with config.ignore_type():
+        functools.reduce(operator.getitem, parents, config)[leaf] = value
+    with pytest.raises(ValueError, match=message) as raised:
+        resolve(config)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_one_source_of_mix_single_is_no_contradiction(config):
+    config.model.num_sources = 1
+    config.data.train.update(num_sources=2, task="mix_single")
+    resolve(config)
+
+
+def test_mixtures_that_the_model_is_not_for_are_refused():
+    check_mixtures(ModelConfig(), SimpleNamespace(num_sources=2, sample_rate=8000), "test")
+    with pytest.raises(ValueError, match=r"config\.data\.test has num_sources=3, config\.model has 2"):
+        check_mixtures(ModelConfig(), SimpleNamespace(num_sources=3, sample_rate=8000), "test")
+
+
+def test_a_saved_config_reads_back(config, tmp_path):
+    config.train.steps = 7
+    save_config(tmp_path / "config.json", config)
+    saved = read_saved_config(tmp_path / "config.json")
+    assert resolve(saved)[:2] == resolve(config)[:2]
+    assert changed_fields(saved, config) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_changed_fields_are_listed_with_both_values(config):
+    changed = config.copy_and_resolve_references()
+    changed.train.steps, changed.data.train.speeds, changed.data.seed = 7, (100,), 5
+    assert changed_fields(config, changed) == {
+        "train.steps": (None, 7),
+        "data.train.speeds": ([95, 100], [100]),
+        "data.seed": (None, 5),
+    }
+
+
+@pytest.mark.parametrize("text", ['{"model": {', "[]", '{"format": "mossformer-jax", "model": {}}'])
+def test_a_file_that_is_no_saved_config_is_named(tmp_path, text):
+    path = tmp_path / "config.json"
+    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
+        read_saved_config(path)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: is (damaged|no config of a training)"):
+        read_saved_config(path)

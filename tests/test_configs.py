@@ -1,0 +1,169 @@
+"""The config files in configs/."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import runpy
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mossformer_jax.configuration import check_mixtures, load_config, resolve
+from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.data.training_mixtures import open_training_mixtures
+from mossformer_jax.weights.parameters import count_parameters
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = sorted((REPOSITORY / "configs").glob("*.py"))
+# With every variant of each.
+CONFIGS = [
+    f"{file}:{variant}" if variant else str(file)
+    for file in FILES
+    for variant in ["", *inspect.signature(runpy.run_path(str(file))["get_config"]).parameters]
+]
+configs = pytest.mark.parametrize("path", CONFIGS, ids=[Path(path).name for path in CONFIGS])
+files = pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+
+
+def test_every_promised_config_is_there():
+    names = {"demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham", "whamr"}
+    assert names <= {file.stem for file in FILES}
+
+
+@configs
+def test_a_config_is_whole(path):
+    _, recipe, data = resolve(load_config(path))
+    assert data.test
+    assert recipe.steps or recipe.epochs
+
+
+@configs
+def test_the_length_can_be_given_in_steps(path):
+    config = load_config(path, ["--config.train.steps=7", "--config.train.checkpoint_every=3"])
+    _, recipe, _ = resolve(config)
+    assert (recipe.steps, recipe.checkpoint_every) == (7, 3)
+
+
+@configs
+def test_a_misspelt_learning_rate_leads_to_the_right_one(path):
+    with pytest.raises(ValueError, match=r"did you mean .*--config\.train\.lr\b(?!_)"):
+        load_config(path, ["--config.train.lerning_rate=3"])
+
+
+@files
+def test_the_docstring_has_commands_that_load(file):
+    lines = [line for line in _docstring(file).replace("\\\n", "").split("\n") if "python train.py" in line]
+    assert lines
+    for line in lines:
+        arguments = shlex.split(line)
+        config = arguments[arguments.index("--config") + 1]
+        assert config.partition(":")[0] == f"configs/{file.name}"
+        assert "--workdir" in arguments
+        overrides = [argument for argument in arguments if argument.startswith("--config.")]
+        resolve(load_config(str(REPOSITORY / config), overrides))
+
+
+@files
+def test_the_docstring_says_what_is_needed_and_what_to_expect(file):
+    docstring = _docstring(file)
+    assert any(word in docstring for word in ("Published:", "Expect "))
+    assert any(word in docstring for word in ("We have not run this", "nobody publishes"))
+
+
+@files
+def test_the_model_is_of_the_size_that_the_docstring_says(file):
+    model, _, _ = resolve(load_config(str(file)))
+    millions = f"{count_parameters(model) / 1e6:.1f}M"
+    assert millions in _docstring(file) or file.name in ("demo.py", "finetune.py")
+
+
+@configs
+def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
+    # The demo's data have rates of their own; a small config that spells it out reads better there.
+    if Path(path).name == "demo.py":
+        return
+    config = load_config(path, ["--config.model.sample_rate=16000"])
+    resolve(config)
+    assert {config.data[part].sample_rate for part in ("train", "validation", "test")} == {16000}
+
+
+@configs
+def test_the_data_lie_where_root_says(path, tmp_path):
+    _make_data_sets(tmp_path)
+    overrides = [] if Path(path).name == "demo.py" else [f"--config.data.root={tmp_path / _root(path)}"]
+    if ":dynamic" in path and "libri" not in path:
+        overrides.append(f"--config.data.train.root={tmp_path}/wsj0/si_tr_s")
+    model, _, data = resolve(load_config(path, overrides))
+    train = open_training_mixtures(**data.train.to_dict())
+    check_mixtures(model, train, "train")
+    mixture = train.draw(0, 800, np.random.default_rng(0))
+    assert mixture.sources.shape == (model.num_sources, 800)
+    for part in ("validation", "test"):
+        mixtures = open_mixtures(**data[part].to_dict())
+        check_mixtures(model, mixtures, part)
+        assert len(mixtures.read(0).sources) == model.num_sources
+
+
+@configs
+def test_missing_data_are_named(path):
+    if Path(path).name == "demo.py":
+        return
+    _, _, data = resolve(load_config(path, ["--config.data.root=/nowhere"]))
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        open_mixtures(**data.validation.to_dict())
+
+
+def _docstring(file: Path) -> str:
+    """As written: a string's own escapes would join lines."""
+    text = ast.parse(file.read_text()).body[0]
+    assert isinstance(text, ast.Expr)
+    return ast.get_source_segment(file.read_text(), text) or ""
+
+
+def _root(path: str) -> str:
+    name = Path(path).name.partition(".")[0]
+    return {"wham": "wham", "whamr": "whamr", "wsj0_2mix": "wsj0-mix", "wsj0_3mix": "wsj0-mix"}.get(name, "")
+
+
+def _make_data_sets(root: Path) -> None:
+    """One mixture or a few utterances of everything, as the data sets name them."""
+    name = "050a0501_1.7783_442o030z_-1.7783.wav"
+    for number in (2, 3):
+        sources = [f"s{source}" for source in range(1, number + 1)]
+        for split in ("train-360", "dev", "test"):
+            _make_tree(root / f"Libri{number}Mix/wav8k/min/{split}", ["mix_clean", *sources], "1-1-1_2-2-2.wav")
+        for split in ("tr", "cv", "tt"):
+            _make_tree(root / f"wsj0-mix/{number}speakers/wav8k/min/{split}", ["mix", *sources], name)
+        columns = [f"source_{source}_{field}" for source in range(1, number + 1) for field in ("path", "gain")]
+        for subset in ("train-clean-360", "dev-clean", "test-clean"):
+            metadata = root / f"metadata/Libri{number}Mix/libri{number}mix_{subset}.csv"
+            metadata.parent.mkdir(parents=True, exist_ok=True)
+            row = ["id", *(cell for s in range(1, number + 1) for cell in (f"{subset}/{s}/1/{s}-1-1.flac", "0.5"))]
+            metadata.write_text(f"{','.join(['mixture_ID', *columns])}\n{','.join(row)}\n")
+            for speaker in range(1, number + 1):
+                _make_audio(root / f"LibriSpeech/{subset}/{speaker}/1/{speaker}-1-1.flac", 16000, speaker)
+    for split in ("tr", "cv", "tt"):
+        _make_tree(root / f"wham/wav8k/min/{split}", ["mix_both", "s1", "s2", "noise"], name)
+        folders = ["mix_both_reverb", "s1_anechoic", "s2_anechoic", "noise"]
+        _make_tree(root / f"whamr/wav8k/min/{split}", folders, name)
+        _make_audio(root / f"whamr/wav8k/min/{split}/mix_both_reverb/{name}", 8000, seed=9)  # not the sum
+    for speaker in ("01a", "01b", "01c"):
+        _make_audio(root / f"wsj0/si_tr_s/{speaker}/{speaker}c0101.wav", 16000, ord(speaker[-1]))
+
+
+def _make_tree(folder: Path, signals: list[str], name: str) -> None:
+    """Signals of which the first is the sum of the others."""
+    samples = [_make_audio(folder / signal / name, 8000, seed) for seed, signal in enumerate(signals[1:])]
+    _make_audio(folder / signals[0] / name, 8000, 0, np.sum(samples, axis=0))
+
+
+def _make_audio(path: Path, rate: int, seed: int, samples: np.ndarray | None = None) -> np.ndarray:
+    if samples is None:
+        samples = 0.1 * np.random.default_rng(seed).standard_normal(rate // 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate)
+    return samples

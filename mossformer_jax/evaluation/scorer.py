@@ -1,0 +1,119 @@
+"""The program of an evaluation: level, separation and scores of a batch, compiled once a length, over a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from mossformer_jax.evaluation.evaluate import Scores, score_separation
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.sharding import place, place_rows, replicated
+from mossformer_jax.weights.parameters import Parameters, assemble_network
+
+if TYPE_CHECKING:
+    from mossformer_jax.data.pipeline import Batch
+
+
+class ScoredBatch(NamedTuple):
+    """What became of a batch, of all rows in every process.
+
+    Attributes:
+        scores: its figures.
+        index_b: which mixture of the data set each row is, -1 for none.
+        estimates_bct: the separated sources, in the order that the network gives them.
+    """
+
+    scores: Scores
+    index_b: Int[Array, " b"]
+    estimates_bct: Float[Array, "b c t"]
+
+
+class Scorer:
+    """Separates and scores batches of whole utterances.
+
+    Args:
+        config: the model.
+        parameters: its weights, by dotted name.
+        mesh: what it runs on; rows are dealt out over all devices.
+
+    Attributes:
+        config: the model.
+        mesh: what it runs on.
+        num_programs: how many shapes it has been compiled for.
+        compile_seconds: what that took.
+        run_seconds: what separating and scoring took.
+    """
+
+    def __init__(self, config: ModelConfig, parameters: Parameters, mesh: Mesh):
+        self.config, self.mesh = config, mesh
+        self.compile_seconds = self.run_seconds = 0.0
+        self._parameters = {name: place(array, replicated(mesh)) for name, array in parameters.items()}
+        self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
+
+        def run(parameters: Mapping[str, Array], batch: Mapping[str, Array]) -> ScoredBatch:
+            mixture_bt, lengths_b = batch["mixture"], batch["lengths"]
+            at_level_bt = to_input_level(mixture_bt, lengths_b, config.input_level_db)
+            estimates_bct = assemble_network(config, parameters)(at_level_bt, lengths_b)
+            scores = score_separation(estimates_bct, batch["sources"], mixture_bt, lengths_b)
+            return ScoredBatch(scores, batch["index"], estimates_bct)
+
+        self._jitted = jax.jit(run, out_shardings=replicated(mesh))
+
+    @property
+    def num_programs(self) -> int:
+        """How many shapes it has been compiled for."""
+        return len(self._programs)
+
+    def __call__(self, batch: Batch) -> ScoredBatch:
+        """Scores a batch; with several processes, each gives its part of the rows."""
+        start = time.perf_counter()
+        names = ("mixture", "sources", "lengths", "index")
+        placed = place_rows({name: batch[name] for name in names}, self.mesh)
+        shape = placed["sources"].shape
+        if shape not in self._programs:
+            self._programs[shape] = self._jitted.lower(self._parameters, placed).compile()
+            compiled = time.perf_counter()
+            self.compile_seconds += compiled - start
+            start = compiled
+        scored = jax.block_until_ready(self._programs[shape](self._parameters, placed))
+        self.run_seconds += time.perf_counter() - start
+        return scored
+
+
+def to_input_level(
+    mixture_bt: Float[Array, "b t"], lengths_b: Int[Array, " b"], level_db: float | None
+) -> Float[Array, "b t"]:
+    """Brings mixtures to the level that a model expects (`ModelConfig.input_level_db`), as separating a file does.
+
+    The level is that of the samples that are louder than the mean power, so that pauses do not count. Silence stays
+    silence.
+
+    Args:
+        mixture_bt: mixtures.
+        lengths_b: true length of each in samples.
+        level_db: the level in dB; None leaves them as they are.
+    """
+    if level_db is None:
+        return mixture_bt
+    counted_bt = jnp.arange(mixture_bt.shape[1]) < lengths_b[:, None]
+    power_bt = jnp.where(counted_bt, jnp.square(mixture_bt), 0.0)
+    threshold_b1 = power_bt.sum(axis=1, keepdims=True) / lengths_b[:, None]
+    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
+    threshold_b1 = jnp.minimum(threshold_b1, power_bt.max(axis=1, keepdims=True))
+    loud_bt = counted_bt & (power_bt >= threshold_b1)
+    loudness_b1 = jnp.sqrt(jnp.mean(power_bt, axis=1, keepdims=True, where=loud_bt))
+    heard_b1 = loudness_b1 > 0
+    return mixture_bt * jnp.where(heard_b1, 10 ** (level_db / 20) / jnp.where(heard_b1, loudness_b1, 1.0), 1.0)
+
+
+def fetch(scored: ScoredBatch, row: int, num_samples: int) -> Float[np.ndarray, "c t"]:
+    """The estimates of a row, in the order of its references and without padding."""
+    estimates_ct = np.asarray(scored.estimates_bct[row])[:, :num_samples]
+    return estimates_ct[np.asarray(scored.scores.permutation_bc[row])]

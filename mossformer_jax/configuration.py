@@ -92,13 +92,15 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
     """Checks a whole config, before anything is opened or compiled.
 
     Returns:
-        `config.model`, `config.train` and `config.data`; what is wrong inside the train, validation and test of the
-        latter is for `open_training_mixtures` and `open_mixtures` to find.
+        `config.model`, `config.train`, and `config.data` with every field. What is wrong inside the train, validation
+        and test of the latter is for `open_training_mixtures` and `open_mixtures` to find.
 
     Raises:
         ValueError: a section or a field is unknown or lacking, of the wrong type or out of range, or two of them do not
             go together; the message names them.
     """
+    from ml_collections import ConfigDict
+
     from mossformer_jax.model import ModelConfig
     from mossformer_jax.training.recipe import Recipe
 
@@ -114,7 +116,7 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
         # Of two speakers in its mixtures, mix_single has the one as its source.
         names = _SHARED[1:] if str(options.get("task")).startswith("mix_single") else _SHARED
         _check_agreement(model, part, {name: options[name] for name in names if name in options})
-    return model, recipe, config.data
+    return model, recipe, ConfigDict(vars(data))
 
 
 def check_mixtures(model: ModelConfig, mixtures: TrainingMixtures | MixtureSource, part: str) -> None:

@@ -59,12 +59,16 @@ class Checkpoints:
             policies.BestN(get_metric_fn=_score, n=keep_best, keep_checkpoints_without_metrics=False),
         ]
         self._saving: int | None = None
+        self._handler = _array_handler()
+        registry = ocp.DefaultCheckpointHandlerRegistry()
+        for args in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+            registry.add(ARRAYS, args, self._handler)
         self._manager = ocp.CheckpointManager(
             self.folder,
+            handler_registry=registry,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(keep),
                 best_fn=_score,  # without it Orbax writes no score
-                cleanup_tmp_directories=True,
                 # Deleted in place, a checkpoint would lie there half-deleted for a while.
                 todelete_subdir=_REMOVED,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
@@ -90,7 +94,7 @@ class Checkpoints:
         self.wait()
         self._saving = step
         # Arrays on a CPU are not copied, but JAX does not hand on the memory of an array that somebody still reads.
-        items = {ARRAYS: ocp.args.StandardSave(arrays), NOTES: ocp.args.JsonSave(notes)}
+        items = {ARRAYS: ocp.args.PyTreeSave(arrays), NOTES: ocp.args.JsonSave(notes)}
         metrics = {_SCORE: score if score is not None and math.isfinite(score) else None}
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
@@ -123,8 +127,11 @@ class Checkpoints:
                 continue
             self._refuse_differences(step, abstract)
             self._move_aside(damages, instead=step)
-            items = {ARRAYS: ocp.args.StandardRestore(dict(abstract)), NOTES: ocp.args.JsonRestore()}
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            arrays = ocp.args.PyTreeRestore(
+                dict(abstract), restore_args=ocp.checkpoint_utils.construct_restore_args(dict(abstract))
+            )
+            args = ocp.args.Composite(**{ARRAYS: arrays, NOTES: ocp.args.JsonRestore()})
+            restored = self._manager.restore(step, args=args)
             return step, restored[ARRAYS], restored[NOTES]
         if damages:
             raise ValueError(
@@ -173,13 +180,15 @@ class Checkpoints:
 
     def _remove_leftovers(self) -> None:
         if jax.process_index() == 0:
-            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+            for path in [self.folder / _REMOVED, *self.folder.glob(f"*{_TEMPORARY}")]:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _not_written(self, error: Exception) -> OSError:
-        if jax.process_index() == 0:
-            shutil.rmtree(self.folder / f"{self._saving}{_TEMPORARY}", ignore_errors=True)
+        self._remove_leftovers()
         self._manager.reload()
         reason = " ".join(str(error).split())
+        if len(reason) > 200:
+            reason = f"... {reason[-200:]}"  # TensorStore's reasons begin with where and end with why
         newest = f"the newest whole one is {self._path(self.steps()[-1])}" if self.steps() else "there is no older one"
         return OSError(
             f"{self._path(self._saving or 0)}: the checkpoint could not be written ({reason}); {newest}; look for free "
@@ -187,7 +196,7 @@ class Checkpoints:
         )
 
     def _refuse_differences(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-        stored = ocp.StandardCheckpointHandler().metadata(self._manager.directory / str(step) / ARRAYS).tree
+        stored = self._handler.metadata(self._manager.directory / str(step) / ARRAYS).tree
         there = {name: f"{array.dtype}{list(array.shape)}" for name, array in stored.items()}
         here = {name: f"{array.dtype}{list(array.shape)}" for name, array in abstract.items()}
         different = [
@@ -218,6 +227,16 @@ class Checkpoints:
             )
         if damages:
             self._manager.reload()
+
+
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    """Writes each array from the devices that hold its first copy.
+
+    Orbax would have every copy write its share, which takes a small program to compile for every shape of array.
+    """
+    arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def _score(metrics: dict[str, float | None]) -> float:

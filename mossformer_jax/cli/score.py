@@ -1,61 +1,183 @@
-"""`mossformer-jax score`: SI-SDR of separated sources, where the truth is known."""
+"""`mossformer-jax score`: how good separated sources are, where the truth is known."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
-from mossformer_jax.cli.terminal import print_table
+from mossformer_jax.cli.terminal import print_table, warn
+
+if TYPE_CHECKING:
+    from mossformer_jax.evaluation.report import Row
+    from mossformer_jax.evaluation.separated_files import FileScores
+
+_NUM_NAMED = 5
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("score", help="SI-SDR and its improvement over the mixture, in dB")
-    parser.add_argument("--mixture", required=True, metavar="M.wav")
-    parser.add_argument("--reference", required=True, nargs="+", metavar="R.wav", help="one true source a file")
-    parser.add_argument("--estimate", required=True, nargs="+", metavar="E.wav", help="as many, in any order")
+    parser = commands.add_parser(
+        "score",
+        help="SI-SDR, SDR, STOI and PESQ of separated sources",
+        description="How good separated sources are: one mixture, or folders of them. The estimates may be in any "
+        "order; the permutation with the best SI-SDR counts.",
+        epilog="A place is a folder, whose files' names are the mixtures', or a template of paths in quotes, such as "
+        "'out/{id}_s{k}.wav', where {k} is the number of the source.",
+    )
+    one = parser.add_argument_group("one mixture")
+    one.add_argument("--mixture", metavar="M.wav")
+    one.add_argument("--reference", nargs="+", metavar="R.wav", help="one true source a file")
+    one.add_argument("--estimate", nargs="+", metavar="E.wav", help="as many, in any order")
+    many = parser.add_argument_group("many mixtures, paired by name")
+    many.add_argument("--mixtures", metavar="PLACE")
+    many.add_argument("--references", nargs="+", metavar="PLACE", help="one a source, or a template with {k} for all")
+    many.add_argument("--estimates", nargs="+", metavar="PLACE", help="as many, in any order")
+    many.add_argument("-o", "--output", metavar="DIR", help="folder for metrics.csv and summary.json (default: none)")
+    many.add_argument(
+        "--jobs",
+        type=_count,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes for metrics other than si_sdr (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics",
+        default="si_sdr",
+        metavar="NAMES",
+        help="of si_sdr, sdr, stoi, estoi, pesq, separated by commas; SI-SDR is always given (default: %(default)s)",
+    )
     add_device_options(parser)
-    parser.set_defaults(run=_score)
+    parser.set_defaults(run=_score, usage_error=parser.error)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
 
 
 def _score(options: argparse.Namespace) -> int:
+    one = (options.mixture, options.reference, options.estimate)
+    many = (options.mixtures, options.references, options.estimates)
+    if not (all(one) and not any(many)) and not (all(many) and not any(one)):
+        options.usage_error(
+            "give --mixture, --reference and --estimate, or for many --mixtures, --references and --estimates"
+        )
+    if all(one) and options.output:
+        options.usage_error("-o is for many mixtures; one is printed")
     prepare_jax(options)
-    import jax.numpy as jnp
-    import numpy as np
+    return _score_one(options) if all(one) else _score_many(options)
 
-    from mossformer_jax.data import read_audio, to_mono
-    from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr
+
+def _score_one(options: argparse.Namespace) -> int:
+    from mossformer_jax.evaluation.pairing import SeparatedFiles
+    from mossformer_jax.evaluation.report import METRICS
+    from mossformer_jax.evaluation.separated_files import score_files
+    from mossformer_jax.scoring import parse_metrics
 
     if len(options.reference) != len(options.estimate):
         raise ValueError(
             f"--reference names {len(options.reference)} files, --estimate {len(options.estimate)}: give equally many"
         )
-    paths = [options.mixture, *options.reference, *options.estimate]
-    audio = [read_audio(path) for path in paths]
-    formats = [(waveform.shape[1], sample_rate) for waveform, sample_rate in audio]
-    for path, (length, sample_rate) in zip(paths, formats, strict=True):
-        if (length, sample_rate) != formats[0]:
-            raise ValueError(
-                f"{path}: has {length} samples at {sample_rate} Hz, but {paths[0]} has {formats[0][0]} at "
-                f"{formats[0][1]} Hz; cut and resample them alike"
-            )
-    mixture, *others = (to_mono(waveform) for waveform, _ in audio)
-    for path, signal in zip(options.reference, others, strict=False):
-        if np.ptp(signal) == 0.0:
-            raise ValueError(f"{path}: is silent, and SI-SDR is not defined for silence; leave this mixture out")
-    signals_ct = jnp.stack(others)
-    count = len(options.reference)
-    references, estimates = signals_ct[None, :count], signals_ct[None, count:]
-    chosen = pit_si_sdr(estimates, references)[1][0]
-    scores = np.asarray(pairwise_si_sdr(estimates, references))[0, chosen, range(count)]
-    baselines = np.asarray(pairwise_si_sdr(jnp.asarray(mixture)[None, None], references))[0, 0]
-
-    rows = [("reference", "estimate", "SI-SDR (dB)", "SI-SDRi (dB)")]
-    for reference, estimate, score, baseline in zip(options.reference, chosen, scores, baselines, strict=True):
-        row = Path(reference).name, Path(options.estimate[estimate]).name, f"{score:.2f}", f"{score - baseline:.2f}"
-        rows.append(row)
-    rows.append(("mean", "", f"{scores.mean():.2f}", f"{(scores - baselines).mean():.2f}"))
-    print_table(rows, left=2)
+    files = SeparatedFiles("mixture", options.mixture, tuple(options.reference), tuple(options.estimate))
+    (scores,) = score_files([files], parse_metrics(options.metrics))
+    _complain_of_silence([scores])
+    rows: list[tuple[str, ...]] = [("reference", "estimate", *(METRICS[name] for name in scores.figures))]
+    for source, estimate in enumerate(scores.permutation):
+        names = Path(files.references[source]).name, Path(files.estimates[estimate]).name
+        rows.append((*names, *(_format(figures[source], name) for name, figures in scores.figures.items())))
+    means = (_format(sum(figures) / len(figures), name) for name, figures in scores.figures.items())
+    print_table([*rows, ("mean", "", *means)], left=2)
     return 0
+
+
+def _score_many(options: argparse.Namespace) -> int:
+    from mossformer_jax.evaluation.pairing import pair_files
+    from mossformer_jax.evaluation.report import (
+        METRICS_FILE,
+        SUMMARY_FILE,
+        summarize,
+        write_metrics,
+        write_summary,
+    )
+    from mossformer_jax.evaluation.separated_files import score_files
+    from mossformer_jax.scoring import parse_metrics
+
+    metrics = parse_metrics(options.metrics)
+    utterances, left_out = pair_files(options.mixtures, options.references, options.estimates)
+    for line in left_out:
+        warn(line)
+    output = Path(options.output) if options.output else None
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    passes = 1 if metrics == ("si_sdr",) else 2
+    with _progress_bar(len(utterances) * passes) as advance:
+        scores = score_files(utterances, metrics, jobs=options.jobs, on_scored=advance)
+    _complain_of_silence(scores)
+    rows = [each.row() for each in scores]
+    summary = summarize(rows, mixtures=options.mixtures, references=options.references, estimates=options.estimates)
+    _print_summary(summary, rows)
+    if output is not None:
+        write_metrics(output / METRICS_FILE, rows)
+        write_summary(output / SUMMARY_FILE, summary)
+        print(f"{output / METRICS_FILE}\n{output / SUMMARY_FILE}")
+    return 0
+
+
+def _complain_of_silence(scores: Sequence[FileScores]) -> None:
+    """Names silent references.
+
+    Raises:
+        ValueError: every utterance has one.
+    """
+    silent = [
+        (path, each.files.id)
+        for each in scores
+        for path, is_silent in zip(each.files.references, each.silent, strict=True)
+        if is_silent
+    ]
+    if len({id for _, id in silent}) == len(scores):
+        raise ValueError(f"{silent[0][0]}: is silent, and SI-SDR is not defined for silence; leave this mixture out")
+    for path, id in silent[:_NUM_NAMED]:
+        warn(f"{path}: is silent, and SI-SDR is not defined for silence; the means leave {id} out")
+    if len(silent) > _NUM_NAMED:
+        warn(f"{len(silent) - _NUM_NAMED} more references are silent, and their mixtures left out")
+
+
+def _print_summary(summary: dict[str, Any], rows: Sequence[Row]) -> None:
+    from mossformer_jax.evaluation.report import METRICS, metrics_in
+
+    table: list[tuple[str, ...]] = [("", "mean", "95 % interval", "median", "std", "utterances")]
+    for name in metrics_in(rows[0]):
+        section = summary[name]
+        figures = [_format(section.get(key, float("nan")), name) for key in ("mean", "median", "std")]
+        low, high = (_format(end, name) for end in section.get("interval_95", [float("nan")] * 2))
+        table.append((METRICS[name], figures[0], f"{low} to {high}", *figures[1:], f"{section['count']:,}"))
+    print_table(table, left=1)
+
+
+def _format(figure: float, metric: str) -> str:
+    if figure != figure:
+        return "-"
+    decimals = 3 if "stoi" in metric else 2
+    return f"{round(figure, decimals) + 0.0:.{decimals}f}"  # -0.0 + 0.0 is 0.0
+
+
+@contextmanager
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; gives what tells it that more is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda count: progress.advance(task, count)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from mossformer_jax.cli import main
 from mossformer_jax.data import read_audio, write_audio
+from mossformer_jax.evaluation.report import read_metrics
 
 
 def test_score_is_the_si_sdr_of_the_best_permutation(recordings, rng, capsys):
@@ -55,3 +58,94 @@ def test_what_cannot_be_scored_is_one_line(recordings, monkeypatch, error_of, re
     (recordings / "text.wav").write_text("no audio " * 9)
     monkeypatch.chdir(recordings)
     assert message in error_of("score", "--mixture", "mix.wav", "--reference", *references, "--estimate", *estimates)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--mixture", "mix.wav", "--reference", "s1.wav"],
+        ["--mixtures", "mix", "--references", "s1", "--estimate", "e1.wav"],
+        ["--mixture", "mix.wav", "--reference", "s1.wav", "--estimate", "s1.wav", "-o", "out"],
+        ["--mixtures", "mix", "--references", "s1", "--estimates", "e1", "--jobs", "0"],
+    ],
+)
+def test_the_two_forms_do_not_mix(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", *arguments])
+    assert stopped.value.code == 2
+
+
+@pytest.fixture
+def folders(tmp_path, rng, monkeypatch):
+    """Three mixtures of two sources in folders, the estimates exchanged, about 20, 14 and 8 dB good."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mix", "s1", "s2", "e"):
+        (tmp_path / name).mkdir()
+    for number, level in enumerate((0.1, 0.2, 0.4)):
+        sources = 0.1 * rng.normal(size=(2, 4000))
+        estimates = sources[::-1] + 0.1 * level * rng.normal(size=(2, 4000))
+        files = {"mix": sources.sum(0), "s1": sources[0], "s2": sources[1]}
+        for name, signal in files.items():
+            write_audio(f"{name}/u{number}.wav", signal, 8000, "FLOAT")
+        for source, signal in enumerate(estimates, 1):
+            write_audio(f"e/u{number}_s{source}.wav", signal, 8000, "FLOAT")
+    return tmp_path
+
+
+FOLDERS = ["score", "--mixtures", "mix", "--references", "s1", "s2", "--estimates", "e/{id}_s{k}.wav"]
+
+
+def test_folders_are_scored_into_metrics_and_summary(folders, capsys):
+    assert main([*FOLDERS, "--metrics", "sdr", "-o", "out/scores"]) == 0
+    rows = read_metrics("out/scores/metrics.csv")
+    assert [row["id"] for row in rows] == ["u0", "u1", "u2"]
+    # The noise's level in dB; a signal of 4,000 samples is within a few tenths of it.
+    np.testing.assert_allclose([row["si_sdr"] for row in rows], [20.0, 14.0, 8.0], atol=0.5)
+    summary = json.loads((folders / "out/scores/summary.json").read_text())
+    assert summary["count"] == 3
+    assert summary["si_sdri"]["worst"] == ["u2", "u1", "u0"]
+    assert summary["estimates"] == ["e/{id}_s{k}.wav"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["mean", "95", "%", "interval", "median", "std", "utterances"]
+    assert [line.split()[0] for line in printed[1:5]] == ["SI-SDR", "SI-SDRi", "SDR", "SDRi"]
+    assert f"{summary['sdr']['mean']:.2f}" in printed[3]
+    assert printed[5:] == ["out/scores/metrics.csv", "out/scores/summary.json"]
+
+
+def test_missing_files_stop_the_scoring_and_extra_ones_are_told(folders, error_of, capsys):
+    (folders / "e/u1_s2.wav").rename(folders / "e/u7_s2.wav")
+    assert "e/{id}_s2.wav: u1 is missing" in error_of(*FOLDERS)
+    (folders / "mix/u1.wav").unlink()
+    assert main(FOLDERS) == 0
+    printed = capsys.readouterr()
+    assert "warning: e/{id}_s2.wav: u7 is left out: there is no such mixture in mix" in printed.err
+    assert printed.out.splitlines()[1].endswith(" 2")
+
+
+def test_a_silent_reference_is_told_and_not_averaged(folders, error_of, capsys):
+    assert main(FOLDERS) == 0
+    capsys.readouterr()
+    write_audio("s2/u2.wav", np.zeros(4000), 8000)
+    assert main([*FOLDERS, "-o", "out"]) == 0
+    assert (
+        "s2/u2.wav: is silent, and SI-SDR is not defined for silence; the means leave u2 out" in capsys.readouterr().err
+    )
+    summary = json.loads((folders / "out/summary.json").read_text())
+    assert (summary["count"], summary["si_sdr"]["count"]) == (3, 2)
+    assert summary["silent_references"] == {"count": 1, "ids": ["u2"]}
+    assert summary["si_sdr"]["mean"] == pytest.approx(17.0, abs=0.5)
+    for number in (0, 1):
+        write_audio(f"s1/u{number}.wav", np.zeros(4000), 8000)
+    assert "s1/u0.wav: is silent" in error_of(*FOLDERS)
+
+
+def test_the_official_estimates_score_the_figure_that_comes_with_them(libri2mix_samples, tmp_path, capsys):
+    places = [str(libri2mix_samples / name) for name in ("{id}_mix.wav", "{id}_source{k}.wav", "{id}_source{k}hat.wav")]
+    command = ["score", "--mixtures", places[0], "--references", places[1], "--estimates", places[2]]
+    assert main([*command, "-o", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["si_sdr"]["mean"] == pytest.approx(19.991, abs=1e-3)
+    assert summary["si_sdri"]["mean"] == pytest.approx(19.936, abs=1e-3)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [printed[1][2], printed[2][2]] == ["19.99", "19.94"]

@@ -1,0 +1,210 @@
+"""Scores files that any tool has separated: SI-SDR in batches on the device, the other figures in processes."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mossformer_jax.data import AudioReader, read_audio, to_mono
+from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.evaluation.evaluate import Scores, evaluate, score_separation
+from mossformer_jax.evaluation.pairing import SeparatedFiles
+from mossformer_jax.evaluation.report import Row, utterance_row
+from mossformer_jax.scoring import host_figures
+
+# Samples of the mixtures of a batch: enough to keep the device busy, few enough for any memory.
+_BATCH_SAMPLES = 2**20
+# A process takes seconds to start, in which this one scores about as many.
+_MIN_UTTERANCES_PER_PROCESS = 16
+_READING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the files of an utterance hold, all of one length and rate, down-mixed."""
+
+    mixture_t: Float[np.ndarray, " t"]
+    references_ct: Float[np.ndarray, "c t"]
+    estimates_ct: Float[np.ndarray, "c t"]
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """Figures of an utterance.
+
+    Attributes:
+        files: what was scored.
+        seconds: its length.
+        permutation: the estimate that belongs to each reference, from 0.
+        silent: whether each reference is silent.
+        figures: by metric, of every source in the order of the references; NaN where it is not defined.
+    """
+
+    files: SeparatedFiles
+    seconds: float
+    permutation: tuple[int, ...]
+    silent: tuple[bool, ...]
+    figures: Mapping[str, Sequence[float]]
+
+    def row(self) -> Row:
+        """The row of metrics.csv."""
+        return utterance_row(self.files.id, self.seconds, self.figures, silent=self.silent)
+
+
+def read_signals(files: SeparatedFiles) -> Signals:
+    """Reads the files of an utterance.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or no audio, or differs in length or rate; it is named.
+    """
+    audio = [read_audio(path) for path in files.paths()]
+    length, sample_rate = audio[0][0].shape[1], audio[0][1]
+    for path, (waveform, rate) in zip(files.paths(), audio, strict=True):
+        if (waveform.shape[1], rate) != (length, sample_rate):
+            raise ValueError(
+                f"{path}: has {waveform.shape[1]} samples at {rate} Hz, but {files.mixture} has {length} at "
+                f"{sample_rate} Hz; cut and resample them alike"
+            )
+    mixture, *sources = (to_mono(waveform) for waveform, _ in audio)
+    count = len(files.references)
+    return Signals(mixture, np.stack(sources[:count]), np.stack(sources[count:]), sample_rate)
+
+
+def score_files(
+    utterances: Sequence[SeparatedFiles],
+    metrics: Sequence[str] = ("si_sdr",),
+    *,
+    jobs: int = 1,
+    on_scored: Callable[[int], None] = lambda count: None,
+) -> list[FileScores]:
+    """Scores utterances under the permutation with the best SI-SDR.
+
+    Args:
+        utterances: at least one, all of one sample rate and number of sources.
+        metrics: names as `parse_metrics` gives them.
+        jobs: how many processes may compute the metrics other than SI-SDR.
+        on_scored: told how many utterances more are done; each counts once for SI-SDR and once for other metrics.
+
+    Returns:
+        The figures of each utterance, in their order.
+
+    Raises:
+        FileNotFoundError, ValueError: a file cannot be read or does not fit the others; the message names it.
+    """
+    sample_rate, lengths = _headers(utterances)
+    with ThreadPoolExecutor(_READING_THREADS) as pool:
+        batches = _batches(utterances, lengths, Ladder(sample_rate), pool)
+        scored = evaluate(_score_batch, batches, on_batch=lambda rows: on_scored(len(rows)))
+    results = [
+        FileScores(
+            files,
+            length / sample_rate,
+            scores.permutation,
+            scores.silent,
+            {"si_sdr": scores.source_si_sdr_db, "si_sdri": scores.source_si_sdri_db},
+        )
+        for files, length, scores in zip(utterances, lengths, scored, strict=True)
+    ]
+    if set(metrics) <= {"si_sdr"}:
+        return results
+    completed = []
+    for result in _on_host(results, metrics, min(jobs, len(results) // _MIN_UTTERANCES_PER_PROCESS)):
+        completed.append(result)
+        on_scored(1)
+    return completed
+
+
+def _headers(utterances: Sequence[SeparatedFiles]) -> tuple[int, list[int]]:
+    """The sample rate of all, and the length of each in samples."""
+    found = []
+    for files in utterances:
+        with AudioReader(files.mixture) as reader:
+            found.append((reader.sample_rate, reader.num_samples))
+    sample_rate = found[0][0]
+    for files, (rate, _) in zip(utterances, found, strict=True):
+        if rate != sample_rate:
+            raise ValueError(
+                f"{files.mixture}: is at {rate} Hz, but {utterances[0].mixture} at {sample_rate} Hz; score them apart"
+            )
+    return sample_rate, [length for _, length in found]
+
+
+def _batches(
+    utterances: Sequence[SeparatedFiles], lengths: Sequence[int], ladder: Ladder, pool: Executor
+) -> Iterator[dict[str, np.ndarray]]:
+    """All utterances in batches of like length, each read while the one before is scored."""
+    buckets: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        buckets.setdefault(ladder.rung(length), []).append(index)
+    ahead: tuple[tuple[int, int], list[int], list[Future[Signals]]] | None = None
+    for num_samples, indices in sorted(buckets.items()):
+        rows = min(max(1, _BATCH_SAMPLES // num_samples), len(indices))
+        for chunk in (indices[start : start + rows] for start in range(0, len(indices), rows)):
+            reading = [pool.submit(read_signals, utterances[index]) for index in chunk]
+            if ahead is not None:
+                yield _stack(*ahead)
+            ahead = (rows, num_samples), chunk, reading
+    if ahead is not None:
+        yield _stack(*ahead)
+
+
+def _stack(shape: tuple[int, int], indices: list[int], reading: list[Future[Signals]]) -> dict[str, np.ndarray]:
+    rows, num_samples = shape
+    signals = [future.result() for future in reading]
+    shape_bct = rows, len(signals[0].references_ct), num_samples
+    batch = {
+        "mixture": np.zeros(shape, np.float32),
+        "sources": np.zeros(shape_bct, np.float32),
+        "estimates": np.zeros(shape_bct, np.float32),
+        "lengths": np.full(rows, num_samples, np.int32),
+        "index": np.array(indices + [-1] * (rows - len(indices)), np.int32),
+    }
+    for row, read in enumerate(signals):
+        length = batch["lengths"][row] = len(read.mixture_t)
+        batch["mixture"][row, :length] = read.mixture_t
+        batch["sources"][row, :, :length] = read.references_ct
+        batch["estimates"][row, :, :length] = read.estimates_ct
+    return batch
+
+
+_score = jax.jit(score_separation)
+
+
+def _score_batch(batch: dict[str, np.ndarray]) -> tuple[Scores, Int[Array, " b"]]:
+    scores = _score(batch["estimates"], batch["sources"], batch["mixture"], batch["lengths"])
+    return scores, jnp.asarray(batch["index"])
+
+
+def _on_host(results: Sequence[FileScores], metrics: Sequence[str], jobs: int) -> Iterator[FileScores]:
+    """The results with the other metrics, in their order."""
+    complete = partial(_complete, metrics=metrics)
+    if jobs < 2:
+        yield from map(complete, results)
+        return
+    # Not by fork, which JAX's threads would not survive. Who interrupts a program interrupts its processes, too; they
+    # are to end with it and without a word.
+    interrupts_ignored = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), interrupts_ignored)
+    try:
+        yield from pool.map(complete, results, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _complete(scores: FileScores, metrics: Sequence[str]) -> FileScores:
+    signals = read_signals(scores.files)
+    estimates_ct = signals.estimates_ct[list(scores.permutation)]
+    figures = host_figures(estimates_ct, signals.references_ct, signals.mixture_t, signals.sample_rate, metrics)
+    others = {name: np.where(scores.silent, math.nan, figure_c).tolist() for name, figure_c in figures.items()}
+    return replace(scores, figures={**scores.figures, **others})

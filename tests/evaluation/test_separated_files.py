@@ -1,0 +1,91 @@
+"""Scores of files are the definitions' figures, in any batch and any process."""
+
+import numpy as np
+import pytest
+
+from mossformer_jax.data import write_audio
+from mossformer_jax.evaluation import separated_files
+from mossformer_jax.evaluation.pairing import pair_files
+from mossformer_jax.evaluation.separated_files import read_signals, score_files
+from mossformer_jax.scoring import sdr
+
+RATE = 8000
+
+
+def defined(estimate, reference):
+    """SI-SDR as the paper defines it, float64."""
+    estimate, reference = (np.asarray(x, np.float64) - np.mean(x, dtype=np.float64) for x in (estimate, reference))
+    target = estimate @ reference / (reference @ reference) * reference
+    return 10 * np.log10((target @ target) / ((estimate - target) @ (estimate - target)))
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Six mixtures of three sources and their estimates in the order 3, 1, 2; lengths on two rungs."""
+    for name in ("mix", "s1", "s2", "s3", "e1", "e2", "e3"):
+        (tmp_path / name).mkdir()
+    for number, length in enumerate((4000, 9000, 6000, 8000, 8001, 7777)):
+        sources = 0.1 * rng.normal(size=(3, length))
+        estimates = sources[[2, 0, 1]] + 0.02 * rng.normal(size=(3, length)) + 0.01
+        for name, signal in zip(
+            ("mix", "s1", "s2", "s3", "e1", "e2", "e3"), [sources.sum(0), *sources, *estimates], strict=True
+        ):
+            write_audio(tmp_path / name / f"u{number}.wav", signal, RATE, "FLOAT")
+    return tmp_path
+
+
+@pytest.fixture
+def utterances(folder):
+    return pair_files(str(folder / "mix"), [str(folder / "s{k}" / "{id}.wav")], [str(folder / "e{k}" / "{id}.wav")])[0]
+
+
+def test_figures_are_the_definitions_whatever_the_batch(utterances, monkeypatch):
+    monkeypatch.setattr(separated_files, "_BATCH_SAMPLES", 17_000)  # two rows of a second, one of two seconds
+    for files, scores in zip(utterances, score_files(utterances), strict=True):
+        signals = read_signals(files)
+        assert scores.permutation == (1, 2, 0)
+        assert scores.seconds == len(signals.mixture_t) / RATE
+        for c, estimate in enumerate(scores.permutation):
+            expected = defined(signals.estimates_ct[estimate], signals.references_ct[c])
+            baseline = defined(signals.mixture_t, signals.references_ct[c])
+            # float32 on the device, float64 here.
+            assert scores.figures["si_sdr"][c] == pytest.approx(expected, abs=1e-3)
+            assert scores.figures["si_sdri"][c] == pytest.approx(expected - baseline, abs=1e-3)
+
+
+def test_other_metrics_use_the_permutation_and_are_in_the_row(utterances):
+    told = []
+    scores = score_files(utterances[:2], ("si_sdr", "sdr"), on_scored=told.append)
+    signals = read_signals(utterances[1])
+    expected = sdr(signals.estimates_ct[[0]], signals.references_ct[2])[0]
+    row = scores[1].row()
+    assert row["id"] == "u1"
+    assert row["sdr_3"] == pytest.approx(expected, abs=1e-4)  # rows are rounded to four decimals
+    assert row["sdr"] == pytest.approx(np.mean(scores[1].figures["sdr"]), abs=1e-4)
+    assert sum(told) == 4
+
+
+def test_processes_change_nothing(utterances, monkeypatch):
+    monkeypatch.setattr(separated_files, "_MIN_UTTERANCES_PER_PROCESS", 3)
+    alone = score_files(utterances, ("si_sdr", "sdr"))
+    assert score_files(utterances, ("si_sdr", "sdr"), jobs=2) == alone
+
+
+def test_a_silent_reference_has_no_figure_and_the_other_sources_keep_theirs(folder, utterances):
+    for level in (0.0, 0.3):  # a constant is silent to SI-SDR, which ignores the mean
+        write_audio(folder / "s2" / "u0.wav", np.full(4000, level), RATE, "FLOAT")
+        (scores,) = score_files(utterances[:1], ("si_sdr", "sdr"))
+        assert scores.silent == (False, True, False)
+        for figures in scores.figures.values():
+            np.testing.assert_array_equal(np.isnan(figures), [False, True, False])
+        assert scores.row()["si_sdr"] is None
+        assert scores.row()["silent"] == "2"
+
+
+def test_files_that_do_not_fit_are_named(folder, utterances):
+    write_audio(folder / "e2" / "u1.wav", np.full(8999, 0.1), RATE)
+    with pytest.raises(ValueError, match=r"e2/u1.wav: has 8999 samples at 8000 Hz, but .*mix/u1.wav has 9000"):
+        score_files(utterances)
+    write_audio(folder / "mix" / "u3.wav", np.full(8000, 0.1), 16_000)
+    with pytest.raises(ValueError, match=r"u3.wav: is at 16000 Hz, but .*u0.wav at 8000 Hz; score them apart"):
+        score_files(utterances)

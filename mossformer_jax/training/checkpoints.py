@@ -36,7 +36,8 @@ class Checkpoints:
     decimal is whole, whenever the process is killed. It holds arrays (TensorStore's OCDBT and Zarr), JSON, and the
     SHA-256 of its files, which are compared before anything is read. Nothing in it is executable (no pickle).
 
-    Several processes call every method together, on a folder that all of them see.
+    Several processes of a training call every method together, on a folder that all of them see. Only one training
+    uses a folder at a time.
     """
 
     def __init__(self, folder: str | Path, *, keep_last: int = 2, keep_best: int = 1) -> None:

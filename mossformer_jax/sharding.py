@@ -6,7 +6,10 @@ A mesh has two axes. Rows of a batch are dealt out over both; parameters are rep
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -44,6 +47,15 @@ def connect(
             f"cannot join the other hosts: {reason}; give --coordinator_address=HOST:PORT, --num_processes and "
             "--process_id, and the same command on each of them"
         ) from error
+
+
+def is_one_of_several() -> bool:
+    """Whether this process seems to be one of several: on a TPU host, or started by srun or mpirun."""
+    on_tpu = importlib.util.find_spec("libtpu") is not None and any(
+        Path(device).exists() for device in ("/dev/accel0", "/dev/vfio/0")
+    )
+    sizes = (os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    return on_tpu or any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:

@@ -26,6 +26,28 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs")
 
 
+def add_host_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --distributed, --coordinator_address, --num_processes and --process_id."""
+    group = parser.add_argument_group("several hosts (the same command on each; TPU pods and SLURM are recognised)")
+    group.add_argument("--distributed", action="store_true", help="join the other processes of the cluster in any case")
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
+    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+
+
+def join_hosts(options: argparse.Namespace) -> None:
+    """Joins the other processes as the options of `add_host_options` or the cluster say; before `prepare_jax`.
+
+    Raises:
+        ValueError: the options are incomplete, or the other processes cannot be joined.
+    """
+    from mossformer_jax.sharding import connect, is_one_of_several
+
+    given = options.coordinator_address, options.num_processes, options.process_id
+    if options.distributed or given != (None, None, None) or is_one_of_several():
+        connect(*given)
+
+
 def prepare_jax(options: argparse.Namespace) -> None:
     """Wakes JAX up as the options of `add_device_options` ask.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax.numpy as jnp
 import optax
@@ -44,17 +43,17 @@ class Plateau:
 
     Attributes:
         factor: what the learning rate is multiplied by.
-        best_loss: the lowest validation loss in dB so far.
+        best_loss: the lowest validation loss in dB so far; None before the first.
         waited: validations since then, or since the learning rate last fell.
     """
 
     factor: float = 1.0
-    best_loss: float = math.inf
+    best_loss: float | None = None
     waited: int = 0
 
     def after(self, loss: float, epoch: float, recipe: Recipe) -> Plateau:
         """What follows from a validation at the end of `epoch` (a fraction where it is in the middle of one)."""
-        if loss < self.best_loss:
+        if self.best_loss is None or loss < self.best_loss:
             return Plateau(self.factor, loss, 0)
         if epoch <= recipe.constant_epochs:
             return self

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
 from mossformer_jax.model import ModelConfig, MossFormer2
-from mossformer_jax.sharding import by_shape, place
+from mossformer_jax.sharding import by_shape, place, replicated
 from mossformer_jax.training.optimizer import make_optimizer
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.weights import flatten, load_parameters
@@ -124,3 +124,10 @@ def abstract_arrays(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def on_host(arrays: Arrays, mesh: Mesh) -> dict[str, np.ndarray]:
+    """Arrays that lie anywhere on the mesh, whole, in every process; all of them must ask."""
+    if mesh.size > 1:
+        arrays = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))(arrays)
+    return jax.device_get(arrays)

@@ -1,0 +1,334 @@
+"""The training itself: from a config and a folder to weights, and on from wherever it was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from mossformer_jax.configuration import changed_fields, check_mixtures, read_saved_config, resolve, save_config
+from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.data.pipeline import train_batches
+from mossformer_jax.data.training_mixtures import open_training_mixtures
+from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated
+from mossformer_jax.training import state as states
+from mossformer_jax.training.checkpoints import Checkpoints
+from mossformer_jax.training.journal import Journal
+from mossformer_jax.training.meter import Meter, Silence
+from mossformer_jax.training.optimizer import Plateau
+from mossformer_jax.training.output import write_weights
+from mossformer_jax.training.signals import StopRequest
+from mossformer_jax.training.step import Metrics, make_train_step
+from mossformer_jax.training.validation import Validation
+from mossformer_jax.weights.parameters import count_parameters
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+CONFIG_FILE = "config.json"
+# Steps that the host may run ahead of the devices: enough to hide its work, few enough to notice trouble soon.
+STEPS_AHEAD = 2
+# Several processes agree on stopping once in so many steps: each time they wait for each other.
+STEPS_BETWEEN_AGREEMENTS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What validations have shown so far; plain numbers, kept in checkpoints.
+
+    Attributes:
+        plateau: of the learning rate.
+        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None before the first.
+        best_step: when that was.
+        output_gain: factor on the outputs that brings them to the level of the sources, at the last validation.
+        validated_step: when that was.
+    """
+
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
+    best_si_sdri_db: float | None = None
+    best_step: int = 0
+    output_gain: float = 1.0
+    validated_step: int = 0
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Standing:
+        """Reads what `dataclasses.asdict` made of one."""
+        return cls(**{**fields, "plateau": Plateau(**fields["plateau"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        step: steps done.
+        total_steps: steps wanted.
+        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None if there was no validation.
+        best_step: when that was.
+        stopped_by: name of the signal that stopped it, else "".
+    """
+
+    step: int
+    total_steps: int
+    best_si_sdri_db: float | None
+    best_step: int
+    stopped_by: str
+
+
+class Training:
+    """A run: opened, resumed where it was, and gone through to its end by `run`.
+
+    Args:
+        config: what to train, on what, and how.
+        workdir: the run's folder, seen by all processes; made where it is missing.
+        profile_steps: first and last step of this process, counted from 1, to write a profile of.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: the config, the data, the weights to begin from or what lies in the
+            folder do not fit; the message says what, and what to do.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: str | Path, profile_steps: tuple[int, int] | None = None):
+        self.model, self.recipe, self.data = resolve(config)
+        self.config, self.workdir, self._profile_steps = config, Path(workdir), profile_steps
+        self._first_process = jax.process_index() == 0
+
+        # ------------------------------------------------------------------ data
+        self.mesh = make_mesh(self.recipe.fsdp)
+        check_rows("config.data.batch_size", self.data.batch_size, self.mesh, self.recipe.accumulation)
+        if self.recipe.validation_batch_size:
+            check_rows("config.train.validation_batch_size", self.recipe.validation_batch_size, self.mesh)
+        mixtures = open_training_mixtures(**self.data.train.to_dict())
+        check_mixtures(self.model, mixtures, "train")
+        self._batches = train_batches(
+            mixtures,
+            batch_size=self.data.batch_size,
+            num_samples=round(self.data.seconds * self.model.sample_rate),
+            seed=self.data.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=self.data.num_workers,
+            max_failed_share=self.data.max_failed_share,
+        )
+        heldout = open_mixtures(**self.data.validation.to_dict())
+        check_mixtures(self.model, heldout, "validation")
+        self._validation = Validation(self.model, self.recipe, heldout, self.data.num_workers, self.mesh)
+        self.steps_per_epoch = math.ceil(len(mixtures) / self.data.batch_size)
+        self.total_steps = self.recipe.steps or self.recipe.epochs * self.steps_per_epoch
+
+        # ------------------------------------------------------------------ state, new or from the newest checkpoint
+        self.changes = self._compare_with_saved_config()
+        self.checkpoints = Checkpoints(
+            self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
+        )
+        weights = states.initial_weights(self.model, self.recipe)
+        self.state = states.begin(self.model, self.recipe, weights, self.mesh)
+        self.step, self.standing = 0, Standing()
+        restored = self.checkpoints.restore(states.abstract_arrays(self.state))
+        if restored is not None:
+            self.step, arrays, notes = restored
+            self.state = states.from_arrays(self.state, arrays)
+            self.standing = Standing.from_dict(notes["standing"])
+            self._batches.set_state(notes["batches"])
+        if self._first_process:
+            save_config(self.workdir / CONFIG_FILE, self.config)
+
+    def run(self) -> Outcome:
+        """Trains until all steps are done or a signal asks to stop; either way everything is saved.
+
+        Raises:
+            FloatingPointError: too many steps in a row were skipped.
+            OSError: something could not be written.
+            ValueError: too much of the data could not be read.
+        """
+        kind = Journal if self._first_process else Silence
+        journal: Journal | Silence = kind(self.workdir, total_steps=self.total_steps, step=self.step)
+        try:
+            with journal, StopRequest() as request:
+                self._introduce(journal)
+                if self.step < self.total_steps:
+                    self._train(journal, request)
+                self.checkpoints.wait()
+                stopped_by = request.received if self.step < self.total_steps else ""
+                outcome = Outcome(
+                    self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
+                )
+                journal.note(self._summary(outcome))
+        finally:
+            self._batches.close()
+            self.checkpoints.close()
+        return outcome
+
+    def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
+        program = self._compile(journal)
+        in_flight: deque[tuple[int, Array]] = deque()
+        meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every)
+        stopped, first = False, self.step
+        if self.step and self._validation_is_due():
+            self._validate(journal)  # a signal came between the step and its validation
+        while self.step < self.total_steps and not stopped:
+            self._profile(self.step - first)
+            with meter.waiting():
+                batch = next(self._batches)
+            with jax.transfer_guard("disallow"):
+                placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
+                self.state, metrics = program(self.state, placed)
+            self.step += 1
+            in_flight.append((self.step, metrics))
+            if len(in_flight) > STEPS_AHEAD:
+                self._collect(*in_flight.popleft(), meter, journal)
+
+            stopped = self.step < self.total_steps and self._is_asked_to_stop(request)
+            due = self._validation_is_due()
+            if due or stopped or self.step % self._checkpoint_every == 0:
+                while in_flight:
+                    self._collect(*in_flight.popleft(), meter, journal)
+                # Who asks to stop may wait for seconds only: then validation is for the resumed run.
+                self._save(self._validate(journal) if due and not stopped else None)
+                meter.restart()
+        self._profile(None)
+
+    def _compile(self, journal: Journal | Silence) -> Any:
+        """The step's program, compiled before the first step so that it is never compiled within one."""
+        jitted = make_train_step(self.model, self.recipe, self.total_steps, self.state, self.mesh)
+        if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
+            return jitted  # only a jitted function looks for the origin of a NaN
+        began = time.perf_counter()
+        samples = round(self.data.seconds * self.model.sample_rate)
+        rows, sources = self.data.batch_size // jax.process_count(), self.model.num_sources
+        empty = {
+            "mixture": np.zeros((rows, samples), np.float32),
+            "sources": np.zeros((rows, sources, samples), np.float32),
+            "lengths": np.zeros(rows, np.int32),
+        }
+        program = jitted.lower(self.state, place_rows(empty, self.mesh)).compile()
+        journal.note(f"compiled in {time.perf_counter() - began:.1f} s")
+        return program
+
+    def _collect(self, step: int, metrics: Array, meter: Meter, journal: Journal | Silence) -> None:
+        """Takes the metrics of a step that the devices have finished."""
+        figures = Metrics(*np.asarray(jax.device_get(metrics)).tolist())
+        record = meter.add(step, figures)
+        if record is not None:
+            journal.progress(record)
+        if figures.skipped_in_a_row >= self.recipe.max_skipped:
+            steps = self.checkpoints.steps()
+            saved = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+            raise FloatingPointError(
+                f"{int(figures.skipped_in_a_row)} steps in a row were skipped, up to step {step}: their loss or "
+                f"gradient was not finite, or the loss above config.train.max_loss={self.recipe.max_loss} dB (the last "
+                f"loss {figures.loss:.3g}, gradient norm {figures.gradient_norm:.3g}); {saved}. Lower config.train.lr, "
+                "look at the data (mossformer-jax data inspect), or find the origin with --debug_nans"
+            )
+
+    def _validate(self, journal: Journal | Silence) -> float:
+        """Validates; the learning rate and the best weights follow from it."""
+        validated = self._validation(self.state.weights)
+        score, before = validated.si_sdri_db, self.standing
+        best = math.isfinite(score) and (before.best_si_sdri_db is None or score > before.best_si_sdri_db)
+        plateau = before.plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
+        self.standing = Standing(
+            plateau,
+            score if best else before.best_si_sdri_db,
+            self.step if best else before.best_step,
+            validated.output_gain,
+            self.step,
+        )
+        factor = place(np.asarray(plateau.factor, np.float32), replicated(self.mesh))
+        self.state = self.state._replace(plateau_factor=factor)
+        figures = {"si_sdri_db": score, "si_sdr_db": validated.si_sdr_db}
+        journal.validated(self.step, figures, best=best, examples=validated.examples)
+        if best:
+            # Before the checkpoint that knows of it: a run killed in between validates again and writes it again.
+            self._write_weights("best", score)
+        return score
+
+    def _save(self, score: float | None) -> None:
+        notes = {
+            "standing": dataclasses.asdict(self.standing),
+            "batches": self._batches.get_state(),
+            "config": self.config.to_dict(),
+        }
+        self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)
+        self._write_weights("last", score)
+
+    def _write_weights(self, name: str, score: float | None) -> None:
+        weights = states.on_host(self.state.weights, self.mesh)
+        if self._first_process:
+            write_weights(self.workdir / name, self.model, weights, self.standing.output_gain, self.step, score)
+
+    def _validation_is_due(self) -> bool:
+        regular = self.step % self._validate_every == 0 or self.step == self.total_steps
+        return regular and self.standing.validated_step != self.step
+
+    @property
+    def _validate_every(self) -> int:
+        return self.recipe.validate_every or self.steps_per_epoch
+
+    @property
+    def _checkpoint_every(self) -> int:
+        return self.recipe.checkpoint_every or self._validate_every
+
+    def _is_asked_to_stop(self, request: StopRequest) -> bool:
+        if jax.process_count() > 1 and self.step % STEPS_BETWEEN_AGREEMENTS:
+            return False
+        return any_process(bool(request.received))
+
+    def _compare_with_saved_config(self) -> dict[str, tuple[Any, Any]]:
+        """Fields that are others than when the run was last started.
+
+        Raises:
+            ValueError: one of them describes the network, which a run cannot change.
+        """
+        path = self.workdir / CONFIG_FILE
+        if not path.exists():
+            return {}
+        changes = changed_fields(read_saved_config(path), self.config)
+        for name, (before, after) in changes.items():
+            if name.startswith("model.") and name not in _CHANGEABLE:
+                raise ValueError(
+                    f"{self.workdir} holds a run with config.{name}={before}, the config has {after}: train another "
+                    "network in another --workdir"
+                )
+        return changes
+
+    def _introduce(self, journal: Journal | Silence) -> None:
+        devices = f"{self.mesh.size} {jax.devices()[0].platform} device(s)"
+        journal.note(
+            f"{count_parameters(self.model):,} parameters on {devices} {dict(self.mesh.shape)}, steps {self.step} to "
+            f"{self.total_steps}, {self.steps_per_epoch} an epoch"
+        )
+        for name, (before, after) in self.changes.items():
+            journal.note(f"config.{name} is {after} now, it was {before}")
+
+    def _summary(self, outcome: Outcome) -> str:
+        best = f"best validation SI-SDRi {outcome.best_si_sdri_db:.2f} dB at step {outcome.best_step}"
+        known = f", {best} in {self.workdir / 'best'}" if outcome.best_si_sdri_db is not None else ""
+        if outcome.stopped_by:
+            done = f"stopped by {outcome.stopped_by} after step {outcome.step} of {outcome.total_steps}"
+            return f"{done}, all saved{known}; the same command goes on"
+        return f"finished after step {outcome.step}{known}"
+
+    def _profile(self, steps_done: int | None) -> None:
+        """Begins or ends the profile where it is time to; None ends it in any case."""
+        if self._profile_steps is None:
+            return
+        first, last = self._profile_steps
+        if steps_done == first - 1:
+            jax.profiler.start_trace(str(self.workdir / "profile"))
+        elif steps_done is None or steps_done == last:
+            jax.block_until_ready(self.state)
+            jax.profiler.stop_trace()
+            self._profile_steps = None
+
+
+# What a step is given of a batch, and what of a network may change during a run: nothing that its weights depend on.
+_USED = ("mixture", "sources", "lengths")
+_CHANGEABLE = ("model.dropout", "model.dtype", "model.remat")

@@ -1,0 +1,84 @@
+"""Between the loop and the journal: means over the steps of a record, and silence in all processes but one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mossformer_jax.training.journal import Progress
+from mossformer_jax.training.step import Metrics
+
+
+class Meter:
+    """Means over the steps between two records.
+
+    Args:
+        batch_size: mixtures of a step, over all devices.
+        steps_per_epoch: length of an epoch.
+        log_every: steps between two records.
+    """
+
+    def __init__(self, batch_size: int, steps_per_epoch: int, log_every: int):
+        self._batch_size, self._steps_per_epoch, self._log_every = batch_size, steps_per_epoch, log_every
+        self._figures: list[Metrics] = []
+        self._seconds = self._waited = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves the time since the last step out: it went into validation and checkpoints."""
+        self._since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def add(self, step: int, figures: Metrics) -> Progress | None:
+        """Counts a step; gives the record where one is due."""
+        now = time.perf_counter()
+        self._seconds, self._since = self._seconds + now - self._since, now
+        self._figures.append(figures)
+        if step % self._log_every:
+            return None
+        loss, gradient_norm, rate, _, _ = np.mean(self._figures, axis=0).tolist()
+        record = Progress(
+            step=step,
+            epoch=step / self._steps_per_epoch,
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=gradient_norm,
+            mixtures_per_second=len(self._figures) * self._batch_size / max(self._seconds, 1e-9),
+            waiting_share=min(self._waited / max(self._seconds, 1e-9), 1.0),
+            skipped=int(figures.skipped),
+        )
+        self._figures.clear()
+        self._seconds = self._waited = 0.0
+        return record
+
+
+class Silence:
+    """The journal of all processes but the first: does nothing."""
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Does nothing."""
+
+    def progress(self, record: Progress) -> None:
+        """Does nothing."""
+
+    def validated(self, step: int, figures: Any, *, best: bool, examples: Any = ()) -> None:
+        """Does nothing."""

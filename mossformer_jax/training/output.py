@@ -1,0 +1,40 @@
+"""What a run gives to others: its weights as stored models, which hold no trace of when they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights import save_model
+from mossformer_jax.weights.parameters import Parameters
+from mossformer_jax.weights.store import write_atomically
+
+RESULT_FILE = "result.json"
+_DECODER = "decoder.kernel"
+
+
+def write_weights(
+    folder: Path, config: ModelConfig, weights: Parameters, output_gain: float, step: int, si_sdri_db: float | None
+) -> None:
+    """Writes a model folder, and in it result.json: the step and the validation SI-SDRi there.
+
+    Args:
+        folder: RUN/best or RUN/last.
+        config: the model; options that only training knows are stored as if there were none.
+        weights: parameters and frequency tables, by dotted name.
+        output_gain: factor on the outputs, which goes into the decoder.
+        step: steps done.
+        si_sdri_db: validation SI-SDRi of these weights; None where it was not measured.
+    """
+    config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in ("dropout", "dtype", "remat")})
+    weights = {**weights, _DECODER: np.asarray(weights[_DECODER] * np.float32(output_gain))}
+    save_model(folder, config, weights)
+    result = {"step": step, "si_sdri_db": si_sdri_db}
+    write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+
+
+_DEFAULTS = ModelConfig().to_dict()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from mossformer_jax import __version__
-from mossformer_jax.cli import data, info, score, separate
+from mossformer_jax.cli import compare, data, info, score, separate
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
 # Here and in the subcommands, JAX and the rooms that need it are imported inside the functions, so that --help and
@@ -64,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="MossFormer2 speech separation.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (separate, score, data, info):
+    for command in (separate, score, compare, data, info):
         command.add_parser(commands)
     return parser

@@ -1,0 +1,85 @@
+"""Two evaluations of the same utterances, compared utterance by utterance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.evaluation.report import METRICS, Row, bootstrap_interval, defined
+from mossformer_jax.figures.files import save_figure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of the utterances for which both evaluations have it.
+
+    Attributes:
+        metric: its name.
+        ids: the utterances, sorted.
+        first: its values in the one evaluation.
+        second: its values in the other.
+        interval_95: of the mean difference, by bootstrap over the utterances.
+    """
+
+    metric: str
+    ids: tuple[str, ...]
+    first: Float[np.ndarray, " n"]
+    second: Float[np.ndarray, " n"]
+    interval_95: tuple[float, float]
+
+    @property
+    def differences(self) -> Float[np.ndarray, " n"]:
+        """How much higher each utterance is in the second evaluation."""
+        return self.second - self.first
+
+    def most_changed(self, count: int) -> list[int]:
+        """Places of the utterances that differ most, in either direction, the largest difference first."""
+        return np.argsort(-np.abs(self.differences), kind="stable")[:count].tolist()
+
+
+def compare(first: Sequence[Row], second: Sequence[Row], metric: str) -> Comparison | None:
+    """Compares a metric that both evaluations have; None where no utterance has it in both.
+
+    An utterance is compared with itself, so that how hard it is cancels: the interval of the mean difference is much
+    narrower than the difference of two means would suggest.
+    """
+    first_by_id, second_by_id = defined(first, metric), defined(second, metric)
+    ids = tuple(sorted(first_by_id.keys() & second_by_id.keys()))
+    if not ids:
+        return None
+    values = [np.array([by_id[id] for id in ids]) for by_id in (first_by_id, second_by_id)]
+    return Comparison(metric, ids, values[0], values[1], bootstrap_interval(values[1] - values[0]))
+
+
+def plot_comparison(path: str | os.PathLike[str], comparison: Comparison, names: tuple[str, str]) -> None:
+    """Draws the one evaluation over the other, a point an utterance.
+
+    Args:
+        path: the PNG file; it appears when it is complete.
+        comparison: what is drawn.
+        names: of the two evaluations.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(comparison.first, comparison.second, s=12, alpha=0.5, linewidths=0)
+    axes.axline((comparison.first[0],) * 2, slope=1, color="0.5", linewidth=1)
+    label = METRICS[comparison.metric]
+    low, high = comparison.interval_95
+    axes.set(
+        aspect="equal",
+        adjustable="datalim",
+        xlabel=f"{label}, {names[0]}",
+        ylabel=f"{label}, {names[1]}",
+        title=f"Mean difference {comparison.differences.mean():+.2f} (95 %: {low:+.2f} to {high:+.2f})",
+    )
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)

@@ -1,0 +1,55 @@
+"""`mossformer-jax compare`."""
+
+import pytest
+
+from mossformer_jax.cli import main
+from mossformer_jax.evaluation.report import utterance_row, write_metrics
+
+
+@pytest.fixture
+def evaluations(tmp_path, monkeypatch):
+    """Two metrics.csv with four utterances in common, in other orders."""
+    monkeypatch.chdir(tmp_path)
+    first = {"a": 10.0, "b": 11.0, "c": 12.0, "d": 13.0, "old": 99.0}
+    second = {"new": -99.0, "d": 13.5, "c": 12.1, "b": 8.0, "a": 12.0}
+    for name, figures in (("A", first), ("B", second)):
+        (tmp_path / name).mkdir()
+        rows = [utterance_row(id, 1.0, {"si_sdr": [x + 1] * 2, "si_sdri": [x] * 2}) for id, x in figures.items()]
+        write_metrics(tmp_path / name / "metrics.csv", rows)
+    return tmp_path
+
+
+def test_means_intervals_and_the_most_changed_are_printed(evaluations, capsys):
+    assert main(["compare", "A/metrics.csv", "B", "--changed", "2"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].split() == ["A", "B", "B", "-", "A", "95", "%", "interval", "B", "higher"]
+    # The means of what both have: 11.5 and 11.4.
+    assert lines[2].split()[:5] == ["SI-SDRi", "(dB)", "11.500", "11.400", "-0.100"]
+    assert lines[2].endswith("3 of 4")
+    assert lines[4] == "Changed most, SI-SDRi (dB):"
+    assert [line.split()[::3] for line in lines[6:]] == [["b", "-3.000"], ["a", "+2.000"]]
+    assert "only A/metrics.csv has old; not compared" in printed.err
+    assert "only B has new; not compared" in printed.err
+
+
+def test_the_picture_is_written(evaluations, capsys):
+    assert main(["compare", "A", "B", "--metric", "si_sdr", "--changed", "0", "-o", "scatter.png"]) == 0
+    assert (evaluations / "scatter.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines()[-1] == "scatter.png"
+
+
+def test_what_cannot_be_compared_is_one_line(evaluations, error_of):
+    assert "C/metrics.csv: no such file" in error_of("compare", "A", "C/metrics.csv")
+    assert "--metric sdr: not in both files; there are si_sdr, si_sdri" in error_of(
+        "compare", "A", "A", "--metric", "sdr"
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "A", "B", "-o", "scatter.jpg"])
+    assert stopped.value.code == 2
+
+
+def test_evaluations_of_other_data_are_refused(evaluations, capsys):
+    write_metrics("other.csv", [utterance_row("other", 1.0, {"si_sdr": [1.0]})])
+    assert main(["compare", "A", "other.csv"]) == 1
+    assert "A/metrics.csv and other.csv have no figure of the same utterance" in capsys.readouterr().err

@@ -28,6 +28,7 @@ from mossformer_jax.training.signals import StopRequest
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
 from mossformer_jax.weights.parameters import count_parameters
+from mossformer_jax.weights.store import BEST
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -247,7 +248,7 @@ class Training:
         journal.validated(self.step, figures, best=best, examples=validated.examples)
         if best:
             # Before the checkpoint that knows of it: a run killed in between validates again and writes it again.
-            self._write_weights("best", score)
+            self._write_weights(BEST, score)
         return score
 
     def _save(self, score: float | None) -> None:

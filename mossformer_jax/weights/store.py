@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 STORAGE_DTYPES = ("float32", "float16")
+# Where a training run keeps its best weights.
+BEST = "best"
 DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
 
 
@@ -98,8 +100,13 @@ def is_model_folder(folder: Path) -> bool:
     return isinstance(description, dict) and description.get("format") == FORMAT
 
 
+def is_training_run(folder: Path) -> bool:
+    """Whether the folder is that of a training run, whose best weights lie in a folder of it."""
+    return (folder / CONFIG_FILE).is_file() and (folder / "checkpoints").is_dir()
+
+
 def model_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder that a model's name, path or id on the Hugging Face hub means.
+    """The folder that a model's name, path or id on the Hugging Face hub means; of a training run, its best weights.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -119,6 +126,10 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         if isinstance(path, str) and is_repo_id(path):
             return download_model(path)
         raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
+    if not is_model_folder(folder) and (is_training_run(folder) or is_model_folder(folder / BEST)):
+        if not is_model_folder(folder / BEST):
+            raise FileNotFoundError(f"{folder}: a training without a validation so far, it has no {BEST}/ weights yet")
+        return folder / BEST
     if not is_model_folder(folder):
         raise ValueError(
             f'{folder}: not a {FORMAT} model folder ({CONFIG_FILE} with "format": "{FORMAT}", and {WEIGHTS_FILE}); '

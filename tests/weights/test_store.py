@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -192,3 +193,13 @@ def test_an_invalid_config_names_the_file_and_the_field(folder, change, message)
     with pytest.raises(ValueError, match=message) as caught:
         read_config(folder)
     assert str(file) in str(caught.value)
+
+
+def test_a_training_run_stands_for_its_best_weights(tiny_model_folder, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="a training without a validation so far"):
+        load_parameters(run)
+    shutil.copytree(tiny_model_folder, run / "best")
+    assert load_parameters(run)[0] == load_parameters(tiny_model_folder)[0]

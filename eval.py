@@ -1,0 +1,214 @@
+"""Evaluates a model on a test set, in the figures that papers report: SI-SDRi, SDRi, STOI, PESQ.
+
+    python eval.py                                                    the shipped model on synthetic voices
+    python eval.py --config configs/libri2mix.py --config.data.root=/data --run runs/libri2mix
+    python eval.py --config configs/libri2mix.py --config.data.root=/data --model MODEL_FOLDER --metrics si_sdr,sdr
+
+Writes metrics.csv (a row an utterance), summary.json and report.html. An evaluation that was broken off goes on with
+the same command. docs/evaluation.md defines every figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mossformer_jax import __version__
+from mossformer_jax.cli.devices import add_device_options, prepare_jax
+from mossformer_jax.cli.terminal import one_line, print_table
+from mossformer_jax.evaluation.report import METRICS, metrics_in
+
+if TYPE_CHECKING:
+    from mossformer_jax.evaluation.run import TestSet
+    from mossformer_jax.model import ModelConfig
+
+DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.py"
+
+
+def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Reads the command line: the flags, and the overrides of the config (--config.data.root=/data)."""
+    summary, *details = (__doc__ or "").split("\n", 1)
+    parser = argparse.ArgumentParser(
+        description=summary,
+        epilog="".join(details),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="config whose data to evaluate on (default: the run's; else configs/demo.py)")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--run", type=Path, metavar="RUN", help="folder of a training run; its best weights are taken")
+    model.add_argument("--model", default="default", help="model folder, or OWNER/NAME on Hugging Face")
+    add("--split", choices=("test", "validation"), default="test", help="part of the config's data")
+    add("--output", type=Path, metavar="DIR", help="default: RUN/evaluation/SPLIT, or evaluation/MODEL")
+    add("--metrics", default="si_sdr", help="some of si_sdr,sdr,stoi,estoi,pesq (default: %(default)s)")
+    add("--save-audio", type=_count, default=0, metavar="N", help="write the sources of the first N utterances")
+    add("--batch-size", type=_count, metavar="B", help="rows of a batch over all devices (default: by the device)")
+    add("--num-workers", type=_count, default=0, metavar="N", help="processes that read audio (default: threads do)")
+    add(
+        "--speakers",
+        metavar="FILE",
+        help="table of speakers with their genders (default: LibriSpeech's, if it is there)",
+    )
+    add_device_options(parser)
+    hosts = parser.add_argument_group("several hosts")
+    hosts.add_argument("--distributed", action="store_true", help="join the processes of the cluster (TPU pod, SLURM)")
+    hosts.add_argument("--coordinator_address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
+    hosts.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
+    hosts.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    flags, overrides = parser.parse_known_args(arguments)
+    wrong = [text for text in overrides if not (text.startswith("--config.") and "=" in text)]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    return flags, overrides
+
+
+def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Evaluates as the flags say."""
+    import jax
+
+    from mossformer_jax import sharding
+    from mossformer_jax.evaluation.examples import write_examples
+    from mossformer_jax.evaluation.progress import EvaluationBar
+    from mossformer_jax.evaluation.run import evaluate_model
+    from mossformer_jax.evaluation.scorer import Scorer
+    from mossformer_jax.weights.store import WEIGHTS_FILE, load_parameters, model_folder
+
+    hosts = flags.coordinator_address, flags.num_processes, flags.process_id
+    if flags.distributed or hosts != (None, None, None):
+        sharding.connect(*hosts)
+    prepare_jax(flags)
+    folder = model_folder(flags.run / "best" if flags.run else flags.model)
+    model_config, parameters = load_parameters(folder)
+    options = data_options(flags, overrides)
+    test_set = open_test_set(flags, options, model_config)
+    mesh = sharding.make_mesh()
+    sharding.check_rows("batch-size", test_set.rows, mesh)
+    scorer = Scorer(model_config, parameters, mesh)
+    # What the figures depend on: rows of an evaluation that was broken off are kept only where all of it is the same.
+    identity = {
+        "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "model_config": model_config.to_dict(),
+        "data": {"split": flags.split, **options},
+        "metrics": list(test_set.metrics),
+        "version": __version__,
+    }
+    name = str(flags.run or flags.model)
+    output = flags.output
+    if output is None:
+        output = flags.run / "evaluation" / flags.split if flags.run else Path("evaluation") / Path(flags.model).name
+    with EvaluationBar(len(test_set.mixtures), shown=sys.stderr.isatty() and jax.process_index() == 0) as bar:
+        evaluation = evaluate_model(
+            scorer,
+            test_set,
+            output,
+            identity=identity,
+            facts={"model": name, "device": jax.devices()[0].device_kind},
+            note=bar.note,
+            on_rows=bar.advance,
+        )
+    if evaluation is not None:
+        tell(evaluation.summary, output)
+    try:
+        write_examples(scorer, test_set, evaluation, output, f"{name} on {describe(options)}", flags.save_audio)
+    except ModuleNotFoundError as error:
+        print(f"no report.html: it needs {error.name}; run: pip install 'mossformer-jax[eval]'", file=sys.stderr)
+
+
+def data_options(flags: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
+    """The options of the data that the flags ask for."""
+    from mossformer_jax.configuration import load_config, read_saved_config
+
+    saved = flags.run is not None and flags.config is None
+    if saved and overrides:
+        raise ValueError(f"{overrides[0]}: only a config file can be changed; name it with --config")
+    path = str(flags.run / "config.json") if saved else flags.config or str(DEMO_CONFIG)
+    config = read_saved_config(path) if saved else load_config(path, overrides)
+    options = config.data.get(flags.split)
+    if not options:
+        raise ValueError(f"{path}: has no data.{flags.split}; choose another --split or config")
+    return options.to_dict()
+
+
+def open_test_set(flags: argparse.Namespace, options: dict[str, Any], model_config: ModelConfig) -> TestSet:
+    """Opens the data, and checks that the model is made for them."""
+    from mossformer_jax.data.layouts import open_mixtures
+    from mossformer_jax.evaluation.run import TestSet
+    from mossformer_jax.evaluation.speakers import find_genders, read_genders
+    from mossformer_jax.scoring import parse_metrics
+
+    mixtures = open_mixtures(**options)
+    for name in ("num_sources", "sample_rate"):
+        found, wanted = getattr(mixtures, name), getattr(model_config, name)
+        if found != wanted:
+            raise ValueError(
+                f"data.{flags.split} has {name}={found}, the model {flags.run or flags.model} {wanted}; "
+                f"choose another model or config, or set it (--config.data.{flags.split}.{name}={wanted})"
+            )
+    return TestSet(
+        mixtures,
+        metrics=parse_metrics(flags.metrics, mixtures.sample_rate),
+        genders=read_genders(flags.speakers) if flags.speakers else find_genders(options),
+        batch_size=flags.batch_size,
+        num_workers=flags.num_workers,
+    )
+
+
+def describe(options: dict[str, Any]) -> str:
+    """A few words about the data."""
+    return " ".join(str(options[name]) for name in ("layout", "task", "split") if options.get(name))
+
+
+def tell(summary: dict[str, Any], output: Path) -> None:
+    """Prints the figures."""
+    table: list[tuple[str, ...]] = [("metric", "mean", "95 % interval", "median", "std", "utterances")]
+    for name in metrics_in(summary):
+        section = summary[name]
+        cells = [f"{section[figure]:.2f}" if section["count"] else "" for figure in ("mean", "median", "std")]
+        interval = "{:.2f} to {:.2f}".format(*section["interval_95"]) if section["count"] else ""
+        table.append((METRICS[name], cells[0], interval, *cells[1:], str(section["count"])))
+    print_table(table, left=1)
+    silent, factor = summary["silent_references"]["count"], summary["real_time_factor"]
+    if silent:
+        print(f"{silent} of {summary['count']} utterances have a silent reference; no figure counts them")
+    speed = "" if factor is None else f", real-time factor {factor:.3f}"
+    print(
+        f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}"
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 if it succeeded, 1 where something cannot be used, 130 where it was interrupted."""
+    flags, overrides = parse_flags(arguments)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(flags, overrides)
+    # RuntimeError: what JAX raises where memory runs out.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"eval.py: error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("eval.py: interrupted; the same command goes on from here", file=sys.stderr)
+        if arguments is None:
+            # XLA may be in the middle of a computation, and crashes where Python shuts down meanwhile.
+            os._exit(130)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

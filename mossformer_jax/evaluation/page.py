@@ -1,0 +1,137 @@
+"""`report.html`: an evaluation at one glance, with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.records import Mixture
+from mossformer_jax.evaluation.report import METRICS, Row, defined, metrics_in
+from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
+from mossformer_jax.weights.store import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT_FILE = "report.html"
+_DPI = 100
+_STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:1050px;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
+)
+
+
+def write_report(
+    path: Path,
+    title: str,
+    rows: Sequence[Row],
+    summary: Mapping[str, Any],
+    examples: Mapping[str, tuple[Mixture, Float[np.ndarray, "c t"]]] | None = None,
+) -> None:
+    """Writes the report; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        title: what was evaluated on what.
+        rows: one an utterance; see `report`.
+        summary: of the rows.
+        examples: by what they are an example of, mixtures and their estimates in the order of the sources.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", _figures_table(rows, summary)]
+    improvements = defined(rows, "si_sdri")
+    if improvements:
+        parts += [_image(_improvements_figure(rows)), _worst_table(improvements, summary)]
+    for name, (mixture, estimates_ct) in (examples or {}).items():
+        figure = f"{improvements[mixture.id]:.2f} dB SI-SDRi"
+        parts += [
+            f"<h2>{escape(name)}: {escape(mixture.id)}, {figure}</h2>",
+            _image(_spectrograms(mixture, estimates_ct)),
+        ]
+    page = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    write_atomically(path, (page + "\n".join(parts) + "\n").encode())
+
+
+def typical(rows: Sequence[Row]) -> dict[str, int]:
+    """Where the best, the median and the worst utterance by SI-SDRi are among the rows; none if it is never defined."""
+    improvements = defined(rows, "si_sdri")
+    places = [place for place, row in enumerate(rows) if row["id"] in improvements]
+    if not places:
+        return {}
+    ranked = sorted(places, key=lambda place: improvements[str(rows[place]["id"])])
+    return {"Best": ranked[-1], "Median": ranked[len(ranked) // 2], "Worst": ranked[0]}
+
+
+def _figures_table(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
+    lines = ["<table><tr><th>Metric<th>Mean<th>95 % interval<th>Median<th>Std<th>Below 0 dB<th>Utterances"]
+    for metric in metrics_in(rows[0]):
+        section = summary[metric]
+        cells = [escape(METRICS[metric])]
+        if section["count"]:
+            low, high = section["interval_95"]
+            below = f"{section['share_below_0_db']:.1%}" if "share_below_0_db" in section else ""
+            cells += [f"{section['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{section['median']:.3f}"]
+            cells += [f"{section['std']:.3f}", below]
+        else:
+            cells += [""] * 5
+        lines.append("<tr><td>" + "<td>".join([*cells, str(section["count"])]))
+    silent = summary["silent_references"]["count"]
+    said = f"{summary['count']} utterances, {summary['seconds'] / 3600:.2f} h"
+    if silent:
+        said += f"; {silent} with a silent reference, which no figure counts"
+    return "\n".join([*lines, f"</table><p>{said}.</p>"])
+
+
+def _worst_table(improvements: Mapping[str, float], summary: Mapping[str, Any]) -> str:
+    lines = [f"<tr><td>{escape(id)}<td>{improvements[id]:.2f}" for id in summary["si_sdri"]["worst"]]
+    return "\n".join(["<h2>Lowest SI-SDRi (dB)</h2><table>", *lines, "</table>"])
+
+
+def _improvements_figure(rows: Sequence[Row]) -> Figure:
+    """SI-SDRi: how it is distributed, and how it depends on the mixture's SI-SDR and on the length."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if row["si_sdri"] is not None]
+    seconds, scores, improvements = np.array(
+        [[row[name] for name in ("seconds", "si_sdr", "si_sdri")] for row in shown], np.float64
+    ).T
+    figure = Figure(figsize=(10, 3.6), dpi=_DPI, layout="constrained")
+    histogram, by_input, by_length = figure.subplots(1, 3)
+    histogram.hist(improvements, bins=min(50, max(10, len(shown) // 20)), color="C0")
+    mean = improvements.mean()
+    histogram.axvline(mean, color="C3", label=f"mean {mean:.2f} dB")
+    histogram.legend()
+    histogram.set(xlabel=METRICS["si_sdri"], ylabel="Utterances")
+    for axes, x, label in (
+        (by_input, scores - improvements, "SI-SDR of the mixture (dB)"),
+        (by_length, seconds, "Length (s)"),
+    ):
+        axes.scatter(x, improvements, s=8, alpha=0.5, color="C0", linewidths=0)
+        axes.axhline(0.0, color="0.6", linewidth=0.8)
+        axes.set(xlabel=label, ylabel=METRICS["si_sdri"])
+    return figure
+
+
+def _spectrograms(mixture: Mixture, estimates_ct: Float[np.ndarray, "c t"]) -> Figure:
+    titles, signals = ["Mixture"], [mixture.mixed()]
+    for number, (source, estimate) in enumerate(zip(mixture.sources, estimates_ct, strict=True), 1):
+        titles += [f"Reference {number}", f"Estimate {number}"]
+        signals += [source, estimate]
+    panels = [signal_spectrogram(signal, mixture.sample_rate) for signal in signals]
+    return spectrogram_figure(titles, panels, dpi=_DPI)
+
+
+def _image(figure: Figure) -> str:
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"></p>'

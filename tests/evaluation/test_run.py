@@ -1,0 +1,133 @@
+"""Evaluations of a whole data set, broken off and gone on with."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mossformer_jax.data import read_audio
+from mossformer_jax.evaluation.evaluate import Scores
+from mossformer_jax.evaluation.examples import write_examples
+from mossformer_jax.evaluation.partial import PartialMetrics
+from mossformer_jax.evaluation.report import read_metrics
+from mossformer_jax.evaluation.run import TestSet, evaluate_model
+from mossformer_jax.evaluation.scorer import ScoredBatch
+
+IDENTITY = {"weights": "abc", "metrics": ["si_sdr", "sdr"]}
+
+
+@pytest.fixture
+def test_set(noises):
+    genders = {f"low{index}": "M" for index in range(6)} | {"high": "F"}
+    return TestSet(noises, metrics=("si_sdr", "sdr"), genders=genders, batch_size=2)
+
+
+def test_an_evaluation_writes_a_row_an_utterance_in_the_order_of_the_data(test_set, swapping_scorer, tmp_path):
+    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path / "out", identity=IDENTITY)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "summary.json"]
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert rows == evaluation.rows
+    assert [row["id"] for row in rows] == [f"mixture{index}" for index in range(7)]
+    assert [row["seconds"] for row in rows] == [5.0, 0.9, 10.0, 3.33, 9.99, 2.1, 5.01]
+    # The last mixture's first speaker is in no table.
+    assert [row["genders"] for row in rows] == ["FM"] * 6 + [""]
+    for row in rows:
+        assert row["sdr_1"] > row["si_sdr_1"]  # 512 taps explain more than a factor does
+        assert row["si_sdr"] == pytest.approx((row["si_sdr_1"] + row["si_sdr_2"]) / 2, abs=1e-3)
+        assert row["si_sdr_1"] + 5 < row["si_sdr_2"]  # which is the estimate with less noise
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == evaluation.summary
+    assert summary["real_time_factor"] == pytest.approx(2.0 / sum(row["seconds"] for row in rows))
+    assert summary["weights"] == "abc"
+    assert summary["sdri"]["mean"] == pytest.approx(np.mean([row["sdri"] for row in rows]))
+
+
+def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_path):
+    def kill_in_third_batch(rows):
+        if len(swapping_scorer.seen) > 4:
+            raise KeyboardInterrupt
+
+    undisturbed = evaluate_model(swapping_scorer, test_set, tmp_path / "a", identity=IDENTITY)
+    swapping_scorer.seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, on_rows=kill_in_third_batch)
+    partial = tmp_path / "b" / "metrics.csv.partial"
+    num_kept = len(partial.read_text().splitlines()) - 2  # without header, and without a row that is cut off
+    partial.write_bytes(partial.read_bytes()[:-7])
+
+    swapping_scorer.seen.clear()
+    notes, told = [], []
+    evaluation = evaluate_model(
+        swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, note=notes.append, on_rows=told.extend
+    )
+    assert 0 < num_kept < 7
+    assert evaluation.num_resumed == num_kept
+    assert notes == [f"{num_kept} of 7 utterances had been scored before; going on with the others"]
+    assert len(swapping_scorer.seen) == 7 - num_kept
+    assert sorted(row["id"] for row in told) == [row["id"] for row in undisturbed.rows]
+    assert (tmp_path / "b" / "metrics.csv").read_bytes() == (tmp_path / "a" / "metrics.csv").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["metrics.csv", "summary.json"]
+
+
+def test_one_that_was_killed_before_its_last_rename_only_finishes(test_set, swapping_scorer, tmp_path):
+    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
+    PartialMetrics(tmp_path, IDENTITY).append(evaluation.rows)
+    swapping_scorer.seen.clear()
+    again = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
+    assert swapping_scorer.seen == []
+    assert again.rows == evaluation.rows
+    assert again.summary["real_time_factor"] is None
+
+
+def test_rows_of_other_weights_are_not_gone_on_with(test_set, swapping_scorer, tmp_path):
+    rows = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows
+    PartialMetrics(tmp_path, IDENTITY).append(rows[:3])
+    notes = []
+    other = IDENTITY | {"weights": "def"}
+    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=other, note=notes.append)
+    assert evaluation.num_resumed == 0
+    assert notes == [f"{tmp_path}: an evaluation was broken off there, but of another weights; starting anew"]
+
+
+def test_partial_rows_survive_a_kill_at_any_byte(test_set, swapping_scorer, tmp_path):
+    rows = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows
+    PartialMetrics(tmp_path, IDENTITY).append(rows)
+    path = tmp_path / "metrics.csv.partial"
+    written = path.read_bytes()
+    for size in range(len(written) + 1):
+        path.write_bytes(written[:size])
+        recovered = PartialMetrics(tmp_path, IDENTITY)
+        assert recovered.rows == rows[: max(written[:size].count(b"\n") - 1, 0)]
+        if size % 50 == 0 and len(recovered.rows) < len(rows):
+            recovered.append(rows[len(recovered.rows) :])
+            assert path.read_bytes() == written
+
+
+def test_a_network_that_gives_nan_is_no_result(test_set, swapping_scorer, tmp_path):
+    def broken(batch):
+        scored = swapping_scorer(batch)
+        return ScoredBatch(Scores(np.nan * scored.scores[0], *scored.scores[1:]), *scored[1:])
+
+    with pytest.raises(ValueError, match="mixture1: the network's output holds NaN"):
+        evaluate_model(broken, test_set, tmp_path, identity=IDENTITY)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_the_report_shows_pictures_and_the_audio_is_what_was_scored(test_set, swapping_scorer, tmp_path):
+    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
+    write_examples(swapping_scorer, test_set, evaluation, tmp_path, "a <model>", num_audio=2)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "<h1>a &lt;model&gt;</h1>" in page
+    ranked = sorted(evaluation.rows, key=lambda row: row["si_sdri"])
+    for name, place in (("Best", -1), ("Median", 3), ("Worst", 0)):
+        assert f"<h2>{name}: {ranked[place]['id']}, " in page
+    assert len(list((tmp_path / "audio").iterdir())) == 2 * 5
+    mixture = test_set.mixtures.read(1)
+    for number, source in enumerate(mixture.sources, 1):
+        estimate, rate = read_audio(tmp_path / "audio" / f"mixture1_estimate{number}.wav")
+        assert (estimate.shape, rate) == ((1, 90), 100)
+        assert np.corrcoef(estimate[0], source)[0, 1] > 0.9
+        assert np.mean(np.square(estimate)) == pytest.approx(np.mean(np.square(source)), rel=1e-4)

@@ -1,0 +1,63 @@
+"""The compiled program of an evaluation: few shapes, and the figures of every utterance alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.evaluation.evaluate import score_separation, utterance_scores
+from mossformer_jax.evaluation.run import TestSet, evaluate_model
+from mossformer_jax.evaluation.scorer import Scorer, to_input_level
+from mossformer_jax.model import MossFormer2
+from mossformer_jax.separation.levels import input_gain, loudness
+from mossformer_jax.sharding import make_mesh
+from mossformer_jax.weights.parameters import build_network, flatten
+from tests.evaluation.conftest import Noises
+
+
+def test_300_lengths_take_as_many_programs_as_rungs_and_score_as_if_alone(tiny_config, tmp_path):
+    rate = 1000
+    config = dataclasses.replace(tiny_config, sample_rate=rate, input_level_db=-25.0)
+    parameters = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
+    lengths = tuple(np.random.default_rng(0).permutation(np.arange(20, 2720, 9)).tolist())
+    assert len(set(lengths)) == 300
+    mixtures = Noises(lengths, rate)
+    scorer = Scorer(config, parameters, make_mesh())
+    # A number that the rows of no length fill.
+    evaluation = evaluate_model(scorer, TestSet(mixtures, batch_size=16), tmp_path, identity={})
+    assert len(evaluation.rows) == 300
+    assert scorer.num_programs <= len(Ladder(rate).rungs(max(lengths))) == 3
+
+    network = nnx.jit(build_network(config, parameters))
+    for index in (lengths.index(20), 17):
+        mixture = mixtures.read(index)
+        mixed_bt, lengths_b = mixture.mixed()[None], np.array([lengths[index]])
+        gain = input_gain(loudness(lambda mixed=mixed_bt: [mixed]), -25.0)
+        estimates_bct = network(mixed_bt * np.float32(gain))
+        scores = score_separation(estimates_bct, mixture.sources[None], mixed_bt, lengths_b)
+        (alone,) = utterance_scores(scores, np.array([index]))
+        row = evaluation.rows[index]
+        assert row["si_sdr"] == pytest.approx(alone.si_sdr_db, abs=1e-3)
+        assert row["si_sdri"] == pytest.approx(alone.si_sdri_db, abs=1e-3)
+
+
+def test_the_level_is_that_of_separating_a_file(rng):
+    envelope = np.repeat(rng.uniform(size=(5, 20)) ** 4, 100, axis=1)
+    mixture_bt = (envelope * rng.normal(size=envelope.shape)).astype(np.float32)
+    mixture_bt[3] = np.where(np.arange(2000) % 100 < 50, 0.3, -0.3)
+    mixture_bt[4] = 0.0
+    lengths_b = np.array([2000, 1500, 30, 2000, 900], np.int32)
+    for row, length in enumerate(lengths_b):
+        mixture_bt[row, length:] = 9.0  # padding need not be silent
+    levelled_bt = jax.jit(to_input_level, static_argnums=2)(mixture_bt, lengths_b, -25.0)
+    for row, length in enumerate(lengths_b[:4]):
+        signal_t = mixture_bt[row, :length]
+        expected_t = signal_t * input_gain(loudness(lambda signal=signal_t: [signal]), -25.0)
+        np.testing.assert_allclose(levelled_bt[row, :length], expected_t, rtol=1e-5)
+    np.testing.assert_array_equal(levelled_bt[4, :900], 0.0)
+    assert to_input_level(mixture_bt, lengths_b, None) is mixture_bt

@@ -129,13 +129,14 @@ class Training:
         self.checkpoints = Checkpoints(
             self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
         )
-        weights = states.initial_weights(self.model, self.recipe)
-        self.state = states.begin(self.model, self.recipe, weights, self.mesh)
         self.step, self.standing = 0, Standing()
-        restored = self.checkpoints.restore(states.abstract_arrays(self.state))
-        if restored is not None:
+        like = states.abstract_state(self.model, self.recipe, self.mesh)
+        restored = self.checkpoints.restore(states.to_arrays(like))
+        if restored is None:
+            self.state = states.begin(self.model, self.recipe, self.mesh)
+        else:
             self.step, arrays, notes = restored
-            self.state = states.from_arrays(self.state, arrays)
+            self.state = states.from_arrays(like, arrays)
             self.standing = Standing.from_dict(notes["standing"])
             self._batches.set_state(notes["batches"])
         if self._first_process:
@@ -198,7 +199,7 @@ class Training:
 
     def _compile(self, journal: Journal | Silence) -> Any:
         """The step's program, compiled before the first step so that it is never compiled within one."""
-        jitted = make_train_step(self.model, self.recipe, self.total_steps, self.state, self.mesh)
+        jitted = make_train_step(self.model, self.recipe, self.total_steps, self.mesh)
         if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
             return jitted  # only a jitted function looks for the origin of a NaN
         began = time.perf_counter()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from mossformer_jax.sharding import by_shape, place, replicated
 from mossformer_jax.training.optimizer import make_optimizer
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.weights import flatten, load_parameters
-from mossformer_jax.weights.parameters import Parameters, buffer_names, parameter_problems
+from mossformer_jax.weights.parameters import Parameters, buffer_names, parameter_problems, parameter_shapes
 
 Arrays = dict[str, Array]
 """Parameters by dotted name, as a stored model has them."""
@@ -74,52 +75,58 @@ def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
     return weights
 
 
-def begin(config: ModelConfig, recipe: Recipe, weights: Parameters, mesh: Mesh) -> TrainState:
-    """The state before the first step, on the mesh."""
+def begin(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
+    """The state before the first step, on the mesh.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: the weights that the recipe begins from cannot be read, or are not of
+            this model.
+    """
+    weights = initial_weights(config, recipe)
+    placed = {
+        name: place(np.asarray(array, config.param_dtype), by_shape(mesh, array.shape))
+        for name, array in weights.items()
+    }
+    like = abstract_state(config, recipe, mesh)
+    where = jax.tree.map(lambda array: array.sharding, like)
+    return jax.jit(_build, static_argnums=(0, 1), out_shardings=where)(config, recipe, placed)
+
+
+def abstract_state(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of a state: what a checkpoint is restored into; costs no memory."""
+    weights = {
+        name: jax.ShapeDtypeStruct(shape, config.param_dtype) for name, shape in parameter_shapes(config).items()
+    }
+    state = jax.eval_shape(partial(_build, config, recipe), weights)
+    return jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=by_shape(mesh, array.shape)), state
+    )
+
+
+def _build(config: ModelConfig, recipe: Recipe, weights: Arrays) -> TrainState:
     frozen = buffer_names(config)
-    host = {name: np.asarray(array, config.param_dtype) for name, array in weights.items()}
-    placed = {name: place(array, by_shape(mesh, array.shape)) for name, array in host.items()}
-    parameters = {name: array for name, array in placed.items() if name not in frozen}
-    buffers = {name: array for name, array in placed.items() if name in frozen}
-
-    def build(parameters: Arrays, buffers: Arrays) -> TrainState:
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            parameters=parameters,
-            buffers=buffers,
-            optimizer=make_optimizer(recipe).init(parameters),
-            average=None if recipe.ema_decay is None else jax.tree.map(jnp.copy, parameters),
-            plateau_factor=jnp.ones((), jnp.float32),
-            skipped=jnp.zeros((), jnp.int32),
-            skipped_in_a_row=jnp.zeros((), jnp.int32),
-            key=jax.random.key_data(jax.random.key(recipe.seed)),
-        )
-
-    abstract = jax.eval_shape(build, parameters, buffers)
-    return jax.jit(build, out_shardings=shardings(abstract, mesh))(parameters, buffers)
+    parameters = {name: array for name, array in weights.items() if name not in frozen}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        parameters=parameters,
+        buffers={name: array for name, array in weights.items() if name in frozen},
+        optimizer=make_optimizer(recipe).init(parameters),
+        average=None if recipe.ema_decay is None else jax.tree.map(jnp.copy, parameters),
+        plateau_factor=jnp.ones((), jnp.float32),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+        key=jax.random.key_data(jax.random.key(recipe.seed)),
+    )
 
 
-def shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state lies: optimizer state and average as the parameters that they belong to."""
-    return jax.tree.map(lambda array: by_shape(mesh, array.shape), state)
-
-
-def to_arrays(state: TrainState) -> Arrays:
-    """The state as one flat dict, as checkpoints hold it."""
+def to_arrays(state: TrainState) -> dict[str, Any]:
+    """A state (or an abstract one) as one flat dict, as checkpoints hold it."""
     return {_name(path): array for path, array in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def from_arrays(like: TrainState, arrays: Arrays) -> TrainState:
     """Undoes `to_arrays`, for a state of the same structure."""
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[_name(path)], like)
-
-
-def abstract_arrays(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, dtypes and shardings of `to_arrays`, to restore a checkpoint into."""
-    return {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-        for name, array in to_arrays(state).items()
-    }
 
 
 def _name(path: tuple) -> str:

@@ -18,7 +18,7 @@ from mossformer_jax.scoring import pit_si_sdr
 from mossformer_jax.sharding import by_rows, replicated
 from mossformer_jax.training.optimizer import learning_rate, make_optimizer
 from mossformer_jax.training.recipe import Recipe
-from mossformer_jax.training.state import Arrays, TrainState, shardings
+from mossformer_jax.training.state import Arrays, TrainState, abstract_state
 from mossformer_jax.weights.parameters import assemble_network
 
 Batch = dict[str, Array]
@@ -53,7 +53,7 @@ class _Sums(NamedTuple):
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metrics"]]]
 
 
-def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, state: TrainState, mesh: Mesh):
+def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh):
     """The jitted step `(state, batch) -> (state, metrics)`; the state that it is given is used up.
 
     Forward and backward pass of the PIT SI-SDR loss, gradient clipping, Adam, and the running average. Where the loss
@@ -63,7 +63,6 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, state
         config: the model.
         recipe: the options.
         total_steps: length of the training.
-        state: one of the right structure; only its shapes are looked at.
         mesh: what the step runs on.
     """
     optimizer = make_optimizer(recipe)
@@ -102,7 +101,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, state
         metrics = Metrics(loss, norm, rate, new_state.skipped, new_state.skipped_in_a_row)
         return new_state, jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics])
 
-    where = shardings(state, mesh)
+    where = jax.tree.map(lambda array: array.sharding, abstract_state(config, recipe, mesh))
     return jax.jit(
         train_step,
         in_shardings=(where, by_rows(mesh)),

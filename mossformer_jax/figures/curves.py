@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.jsonl"
 # The smoothed curve is a mean over this share of all points.
 SMOOTHED_SHARE = 0.04
-# Beyond these percentiles of the training losses the picture is cut: a single wild step would flatten all others.
-SHOWN_PERCENTILES = (0.5, 99.5)
+# So many of the training losses, at either end, may lie outside of the picture: a wild step would flatten all others.
+OUTLIER_PERCENT = 0.5
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -77,18 +77,17 @@ def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]
 
 def _draw_losses(axes: Axes, training: Sequence[dict[str, Any]], validations: Sequence[dict[str, Any]]) -> None:
     steps, losses = _curve(training, "loss")
-    axes.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training")
-    axes.plot(steps, _smoothed(losses), color="C0", label="training, smoothed")
-    shown = np.percentile(losses[np.isfinite(losses)], SHOWN_PERCENTILES) if np.isfinite(losses).any() else None
     validation_steps, validation_losses = _curve(validations, "loss_db")
-    if np.isfinite(validation_losses).any():
-        axes.plot(validation_steps, validation_losses, color="C1", marker=".", label="validation")
-        shown = (
-            shown if shown is None else np.append(shown, [np.nanmin(validation_losses), np.nanmax(validation_losses)])
-        )
-    if shown is not None and np.ptp(shown) > 0:
-        margin = 0.05 * np.ptp(shown)
-        axes.set_ylim(shown.min() - margin, shown.max() + margin)
+    axes.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training")
+    usual = _range(losses, OUTLIER_PERCENT)
+    if usual is not None:
+        axes.plot(steps, _smoothed(np.clip(losses, *usual)), color="C0", label="training, smoothed")
+    axes.plot(validation_steps, validation_losses, color="C1", marker=".", label="validation")
+    ranges = [limits for limits in (usual, _range(validation_losses)) if limits is not None]
+    shown = _range(np.array(ranges))
+    if shown is not None and shown[0] < shown[1]:
+        margin = 0.05 * (shown[1] - shown[0])
+        axes.set_ylim(shown[0] - margin, shown[1] + margin)
     axes.set_ylabel("Loss: negative SI-SDR (dB)")
     axes.legend(loc="upper right")
 
@@ -108,6 +107,12 @@ def _curve(records: Sequence[dict[str, Any]], key: str) -> tuple[Float[np.ndarra
     """Steps and values; NaN, which leaves a gap, where there is no value."""
     values = [np.nan if record.get(key) is None else record[key] for record in records]
     return np.array([record["step"] for record in records], float), np.array(values, float)
+
+
+def _range(values: np.ndarray, outlier_percent: float = 0.0) -> np.ndarray | None:
+    """The smallest and the largest value, without so many at either end; None where none is finite."""
+    finite = values[np.isfinite(values)]
+    return np.percentile(finite, [outlier_percent, 100 - outlier_percent]) if finite.size else None
 
 
 def _smoothed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

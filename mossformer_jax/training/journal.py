@@ -129,7 +129,7 @@ class Journal:
     def validated(
         self, step: int, figures: Mapping[str, float], *, best: bool, examples: Sequence[Example] = ()
     ) -> None:
-        """Writes the outcome of a validation, everywhere, and draws loss.png.
+        """Writes the outcome of a validation, everywhere.
 
         Args:
             step: steps of the run so far.
@@ -145,12 +145,12 @@ class Journal:
         said = [_said(name, value) for name, value in figures.items()]
         self._last_validation = next((text for text in said if text.startswith("SI-SDRi")), "")
         self.note(f"validation at step {step}: {', '.join(said)}{' (the best so far)' if best else ''}")
-        self._draw()
 
     def close(self) -> None:
         """Draws loss.png and closes all files; a second time does nothing."""
         if not self._metrics.closed:
-            self._draw()
+            with _no_harm("loss.png"):
+                plot_training(self._workdir / "loss.png", read_metrics(self._workdir))
             self._opened.close()
 
     def _record(self, record: Mapping[str, Any]) -> None:
@@ -159,10 +159,6 @@ class Journal:
                 json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False) + "\n"
             )
             self._metrics.flush()
-
-    def _draw(self) -> None:
-        with _no_harm("loss.png"):
-            plot_training(self._workdir / "loss.png", read_metrics(self._workdir))
 
 
 class _Formatter(logging.Formatter):

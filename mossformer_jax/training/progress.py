@@ -15,7 +15,7 @@ SPEED_SECONDS = 3600
 
 
 class LiveLine:
-    """A bar over the steps of a run, time left and a text, on stdout; two lines where the terminal is narrow.
+    """A bar over the steps of a run, time left and a text, on stdout; several lines where the terminal is narrow.
 
     While it is shown, what is printed goes above it.
 
@@ -35,7 +35,7 @@ class LiveLine:
             speed_estimate_period=SPEED_SECONDS,
         )
         self._task = self._bar.add_task("", total=total_steps, completed=step)
-        self._text = Text(no_wrap=True, overflow="ellipsis")
+        self._text = Text()
         self._live = Live(
             Columns([self._bar, self._text], padding=(0, 2)),
             console=console,

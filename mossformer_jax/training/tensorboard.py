@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +53,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path, step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
-        # Files are named by the second: without the process, a quick restart would overwrite one.
-        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # Files are named by the second, without more a quick restart would overwrite one.
+        self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         restart = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(step=step + 1, wall_time=time.time(), session_log=restart))
         self._events.flush()
@@ -77,9 +76,9 @@ class TensorBoard:
             signals_ct = np.nan_to_num(signals_ct, posinf=0.0, neginf=0.0)
             signals_ct = signals_ct * (PEAK / (np.abs(signals_ct).max() or 1.0))
             names = ["mixture"]
-            names += [f"estimate{number}" for number in range(1, len(example.estimates_ct) + 1)]
+            names += [f"estimate {number}" for number in range(1, len(example.estimates_ct) + 1)]
             num_heard = len(signals_ct) if not self._references_written else len(names)
-            names += [f"reference{number}" for number in range(1, len(example.references_ct) + 1)]
+            names += [f"reference {number}" for number in range(1, len(example.references_ct) + 1)]
             sounds = [
                 summary.audio(f"{example.name}/{name}", signal_t, example.sample_rate)
                 for name, signal_t in zip(names[:num_heard], signals_ct, strict=False)

@@ -1,0 +1,85 @@
+"""The records of a run, and the picture of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mossformer_jax.figures import curves
+from mossformer_jax.figures.curves import plot_training, read_metrics
+
+
+def training(step, loss):
+    return {"kind": "train", "step": step, "loss": loss, "learning_rate": 1e-4}
+
+
+def validation(step, si_sdri_db):
+    return {"kind": "validation", "step": step, "si_sdri_db": si_sdri_db, "loss_db": None}
+
+
+@pytest.fixture
+def panels(tmp_path, monkeypatch):
+    """Draws records, and returns the figure's axes."""
+    figures = []
+    save = curves.save_figure
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
+
+    def draw(records):
+        plot_training(tmp_path / "loss.png", records)
+        assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+        return figures[-1].axes
+
+    return draw
+
+
+def test_a_run_without_records_has_none(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_last_line_that_is_cut_off_is_left_out(tmp_path):
+    whole = [training(50, 1.0), training(100, None)]
+    lines = "".join(json.dumps(record) + "\n" for record in whole)
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"kind": "train", "st')
+    assert read_metrics(tmp_path) == whole
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n\0\0\0\n{"kind": "train", "step": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no record"):
+        read_metrics(tmp_path)
+
+
+def test_the_best_validation_is_marked(panels):
+    _, improvement, _ = panels([training(1, 0.0), validation(10, 3.0), validation(20, 12.345), validation(30, None)])
+    best = improvement.get_lines()[-1]
+    assert best.get_label() == "best: 12.35 dB at step 20"
+    assert (best.get_xdata()[0], best.get_ydata()[0]) == (20, 12.345)
+
+
+def test_a_wild_step_neither_flattens_nor_bends_the_curve(panels):
+    records = [training(step, -10.0 - step / 1000) for step in range(1000)]
+    records[500]["loss"] = 1e6
+    loss, *_ = panels(records)
+    _, smoothed, _ = loss.get_lines()
+    assert loss.get_ylim()[1] < -9
+    assert smoothed.get_ydata().max() < -9
+
+
+def test_losses_that_are_not_finite_are_a_gap(panels):
+    loss, *_ = panels([training(1, -1.0), training(2, None), training(3, -2.0)])
+    np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), [-1.0, np.nan, -2.0])
+
+
+@pytest.mark.parametrize("records", [[], [training(1, None)], [training(1, 0.5)], [validation(1, 2.0)]])
+def test_few_records_are_drawn(panels, records):
+    assert [axes.get_ylabel() for axes in panels(records)] == [
+        "Loss: negative SI-SDR (dB)", "SI-SDR improvement (dB)", "Learning rate"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_smoothing_keeps_a_constant_up_to_both_ends(count):
+    # The mean of equal numbers, but for rounding.
+    np.testing.assert_allclose(curves._smoothed(np.full(count, -7.3)), -7.3, rtol=1e-12)

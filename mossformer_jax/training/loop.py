@@ -130,6 +130,7 @@ class Training:
             self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
         )
         self.step, self.standing = 0, Standing()
+        unrecorded: list[list[float]] = []
         like = states.abstract_state(self.model, self.recipe, self.mesh)
         restored = self.checkpoints.restore(states.to_arrays(like))
         if restored is None:
@@ -139,6 +140,8 @@ class Training:
             self.state = states.from_arrays(like, arrays)
             self.standing = Standing.from_dict(notes["standing"])
             self._batches.set_state(notes["batches"])
+            unrecorded = notes["unrecorded"]
+        self._meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every, unrecorded)
         if self._first_process:
             save_config(self.workdir / CONFIG_FILE, self.config)
 
@@ -171,13 +174,13 @@ class Training:
     def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
         program = self._compile(journal)
         in_flight: deque[tuple[int, Array]] = deque()
-        meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every)
         stopped, first = False, self.step
         if self.step and self._validation_is_due():
             self._validate(journal)  # a signal came between the step and its validation
+        self._meter.restart()
         while self.step < self.total_steps and not stopped:
             self._profile(self.step - first)
-            with meter.waiting():
+            with self._meter.waiting():
                 batch = next(self._batches)
             with jax.transfer_guard("disallow"):
                 placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
@@ -185,16 +188,16 @@ class Training:
             self.step += 1
             in_flight.append((self.step, metrics))
             if len(in_flight) > STEPS_AHEAD:
-                self._collect(*in_flight.popleft(), meter, journal)
+                self._collect(*in_flight.popleft(), journal)
 
             stopped = self.step < self.total_steps and self._is_asked_to_stop(request)
             due = self._validation_is_due()
             if due or stopped or self.step % self._checkpoint_every == 0:
                 while in_flight:
-                    self._collect(*in_flight.popleft(), meter, journal)
+                    self._collect(*in_flight.popleft(), journal)
                 # Who asks to stop may wait for seconds only: then validation is for the resumed run.
                 self._save(self._validate(journal) if due and not stopped else None)
-                meter.restart()
+                self._meter.restart()
         self._profile(None)
 
     def _compile(self, journal: Journal | Silence) -> Any:
@@ -214,10 +217,10 @@ class Training:
         journal.note(f"compiled in {time.perf_counter() - began:.1f} s")
         return program
 
-    def _collect(self, step: int, metrics: Array, meter: Meter, journal: Journal | Silence) -> None:
+    def _collect(self, step: int, metrics: Array, journal: Journal | Silence) -> None:
         """Takes the metrics of a step that the devices have finished."""
         figures = Metrics(*np.asarray(jax.device_get(metrics)).tolist())
-        record = meter.add(step, figures)
+        record = self._meter.add(step, figures)
         if record is not None:
             journal.progress(record)
         if figures.skipped_in_a_row >= self.recipe.max_skipped:
@@ -256,6 +259,7 @@ class Training:
         notes = {
             "standing": dataclasses.asdict(self.standing),
             "batches": self._batches.get_state(),
+            "unrecorded": self._meter.unrecorded,
             "config": self.config.to_dict(),
         }
         self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)

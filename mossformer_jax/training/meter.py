@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,16 @@ class Meter:
         batch_size: mixtures of a step, over all devices.
         steps_per_epoch: length of an epoch.
         log_every: steps between two records.
+        unrecorded: the steps since the last record, of the process that the run goes on from.
+
+    Attributes:
+        unrecorded: the steps since the last record.
     """
 
-    def __init__(self, batch_size: int, steps_per_epoch: int, log_every: int):
+    def __init__(self, batch_size: int, steps_per_epoch: int, log_every: int, unrecorded: Iterable[list[float]] = ()):
         self._batch_size, self._steps_per_epoch, self._log_every = batch_size, steps_per_epoch, log_every
-        self._figures: list[Metrics] = []
+        self.unrecorded = [Metrics(*figures) for figures in unrecorded]
+        self._num_timed = 0
         self._seconds = self._waited = 0.0
         self.restart()
 
@@ -43,22 +48,25 @@ class Meter:
         """Counts a step; gives the record where one is due."""
         now = time.perf_counter()
         self._seconds, self._since = self._seconds + now - self._since, now
-        self._figures.append(figures)
+        self._num_timed += 1
+        self.unrecorded.append(figures)
         if step % self._log_every:
             return None
-        loss, gradient_norm, rate, _, _ = np.mean(self._figures, axis=0).tolist()
+        # A skipped step counts as one, but its loss is no loss of the training.
+        trained = [each for each in self.unrecorded if not each.skipped_in_a_row] or self.unrecorded
+        loss, gradient_norm, rate, _, _ = np.mean(trained, axis=0).tolist()
         record = Progress(
             step=step,
             epoch=step / self._steps_per_epoch,
             loss=loss,
             learning_rate=rate,
             gradient_norm=gradient_norm,
-            mixtures_per_second=len(self._figures) * self._batch_size / max(self._seconds, 1e-9),
+            mixtures_per_second=self._num_timed * self._batch_size / max(self._seconds, 1e-9),
             waiting_share=min(self._waited / max(self._seconds, 1e-9), 1.0),
             skipped=int(figures.skipped),
         )
-        self._figures.clear()
-        self._seconds = self._waited = 0.0
+        self.unrecorded.clear()
+        self._num_timed, self._seconds, self._waited = 0, 0.0, 0.0
         return record
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax import __version__
-from mossformer_jax.cli.devices import add_device_options, prepare_jax
+from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import one_line, print_table
 from mossformer_jax.evaluation.report import METRICS, metrics_in
 
@@ -57,11 +57,7 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
         help="table of speakers with their genders (default: LibriSpeech's, if it is there)",
     )
     add_device_options(parser)
-    hosts = parser.add_argument_group("several hosts")
-    hosts.add_argument("--distributed", action="store_true", help="join the processes of the cluster (TPU pod, SLURM)")
-    hosts.add_argument("--coordinator_address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
-    hosts.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
-    hosts.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    add_host_options(parser)
     flags, overrides = parser.parse_known_args(arguments)
     wrong = [text for text in overrides if not (text.startswith("--config.") and "=" in text)]
     if wrong:
@@ -80,11 +76,9 @@ def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     from mossformer_jax.evaluation.scorer import Scorer
     from mossformer_jax.weights.store import WEIGHTS_FILE, load_parameters, model_folder
 
-    hosts = flags.coordinator_address, flags.num_processes, flags.process_id
-    if flags.distributed or hosts != (None, None, None):
-        sharding.connect(*hosts)
+    join_hosts(flags)
     prepare_jax(flags)
-    folder = model_folder(flags.run / "best" if flags.run else flags.model)
+    folder = model_folder(flags.run or flags.model)
     model_config, parameters = load_parameters(folder)
     options = data_options(flags, overrides)
     test_set = open_test_set(flags, options, model_config)
@@ -149,7 +143,7 @@ def open_test_set(flags: argparse.Namespace, options: dict[str, Any], model_conf
         if found != wanted:
             raise ValueError(
                 f"data.{flags.split} has {name}={found}, the model {flags.run or flags.model} {wanted}; "
-                f"choose another model or config, or set it (--config.data.{flags.split}.{name}={wanted})"
+                "choose a model and a config that go together"
             )
     return TestSet(
         mixtures,

@@ -162,8 +162,8 @@ def test_saving_a_step_again_changes_nothing(two_steps, arrays) -> None:
         ([1.0, 5.0, 2.0, 3.0, 4.0], {"2", "4", "5"}),
         ([1.0, 5.0, None, None, None], {"2", "4", "5"}),
         ([None, None, None, None, None], {"4", "5"}),
-        ([None, float("nan"), 1.0, None, None], {"3", "4", "5"}),
-        ([-9.0, float("nan"), None, 5.0, 5.0], {"4", "5"}),
+        ([5.0, float("nan"), None, None, None], {"1", "4", "5"}),
+        ([-9.0, None, 5.0, 5.0, None], {"4", "5"}),
     ],
 )
 def test_the_latest_two_and_the_best_are_kept(folder, open_checkpoints, scores, kept) -> None:

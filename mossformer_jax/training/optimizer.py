@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 import optax
@@ -53,7 +54,7 @@ class Plateau:
 
     def after(self, loss: float, epoch: float, recipe: Recipe) -> Plateau:
         """What follows from a validation at the end of `epoch` (a fraction where it is in the middle of one)."""
-        if self.best_loss is None or loss < self.best_loss:
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             return Plateau(self.factor, loss, 0)
         if epoch <= recipe.constant_epochs:
             return self

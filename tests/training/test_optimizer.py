@@ -1,0 +1,101 @@
+"""The learning rate over a training, and the optimizer against PyTorch's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mossformer_jax.training.optimizer import Plateau, learning_rate, make_optimizer
+from mossformer_jax.training.recipe import Recipe
+
+
+def rates(recipe: Recipe, total_steps: int, factor: float = 1.0) -> np.ndarray:
+    """The learning rate of every step."""
+    return np.array([learning_rate(recipe, total_steps, np.int32(step), factor) for step in range(total_steps)])
+
+
+def after(losses: list[float], recipe: Recipe, *, steps_per_epoch: int = 1) -> list[Plateau]:
+    """The plateau after each validation, one an epoch."""
+    plateau, found = Plateau(), []
+    for epoch, loss in enumerate(losses, 1):
+        plateau = plateau.after(loss, epoch / steps_per_epoch, recipe)
+        found.append(plateau)
+    return found
+
+
+def test_the_published_recipe_begins_and_stays_at_its_learning_rate():
+    np.testing.assert_allclose(rates(Recipe(), 5), 15e-5, rtol=1e-6)
+
+
+def test_warm_up_rises_linearly_to_the_learning_rate():
+    np.testing.assert_allclose(rates(Recipe(lr=0.1, warmup_steps=4), 6), [0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rtol=1e-6)
+
+
+def test_decay_falls_linearly_towards_zero_at_the_end():
+    expected = [0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025]
+    np.testing.assert_allclose(rates(Recipe(lr=0.1, decay_steps=4), 7), expected, rtol=1e-6)
+
+
+def test_plateaus_do_not_take_the_learning_rate_below_its_floor():
+    recipe = Recipe(lr=0.1, min_lr=0.03)
+    assert [round(float(rates(recipe, 1, factor)[0]), 6) for factor in (1, 0.5, 0.25, 0.125)] == [0.1, 0.05, 0.03, 0.03]
+
+
+def test_the_learning_rate_falls_after_so_many_validations_without_improvement():
+    recipe = Recipe(constant_epochs=0, patience=2, lr_factor=0.5)
+    losses = [-1.0, -2.0, -1.5, -1.9, -1.9, -2.0, -3.0, -2.0, -3.0]
+    assert [plateau.factor for plateau in after(losses, recipe)] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+
+
+def test_an_improvement_begins_the_wait_anew():
+    recipe = Recipe(constant_epochs=0, patience=2)
+    assert [plateau.waited for plateau in after([-1.0, 0.0, -2.0, 0.0], recipe)] == [0, 1, 0, 1]
+
+
+def test_the_learning_rate_cannot_fall_while_it_is_constant():
+    recipe = Recipe(constant_epochs=3, patience=1)
+    # The third validation is the last one of the constant epochs.
+    assert [plateau.factor for plateau in after([-1.0, 0.0, 0.0, 0.0], recipe)] == [1, 1, 1, 0.5]
+    # Four validations an epoch: none of them is beyond the first one.
+    assert [plateau.factor for plateau in after([-1.0, 0.0, 0.0, 0.0], recipe, steps_per_epoch=4)] == [1, 1, 1, 1]
+
+
+def test_the_best_loss_of_the_constant_epochs_counts_afterwards():
+    recipe = Recipe(constant_epochs=1, patience=1)
+    assert [plateau.factor for plateau in after([-5.0, -4.0], recipe)] == [1, 0.5]
+
+
+def test_a_loss_that_is_no_number_is_no_improvement():
+    recipe = Recipe(constant_epochs=0, patience=1)
+    plateaus = after([-1.0, float("nan"), -2.0], recipe)
+    assert [(plateau.factor, plateau.best_loss) for plateau in plateaus] == [(1, -1.0), (0.5, -1.0), (0.5, -2.0)]
+
+
+def test_a_first_loss_that_is_no_number_does_not_stay_the_best_for_ever():
+    plateaus = after([float("nan"), -2.0], Recipe(constant_epochs=0, patience=2))
+    assert plateaus[-1].best_loss == -2.0
+
+
+def test_clipping_and_adam_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    start, lr = rng.standard_normal((3, 5)).astype(np.float32), 0.01
+    # The first is within the norm of 5, the others beyond it.
+    gradients = [rng.standard_normal((3, 5)).astype(np.float32) * size for size in (0.3, 10.0, 1000.0)]
+
+    theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    adam = torch.optim.Adam([theirs], lr=lr)
+    for gradient in gradients:
+        theirs.grad = torch.from_numpy(gradient.copy())
+        torch.nn.utils.clip_grad_norm_([theirs], 5.0)
+        adam.step()
+
+    optimizer = make_optimizer(Recipe())
+    ours = jnp.asarray(start)
+    state = optimizer.init(ours)
+    for gradient in gradients:
+        updates, state = jax.jit(optimizer.update)(jnp.asarray(gradient), state)
+        ours = ours - lr * updates
+    # Both in float32: some roundings of parameters of size 1. clip_grad_norm_ adds 1e-6 to the norm, a share of 2e-7.
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-6)

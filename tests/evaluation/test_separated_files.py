@@ -65,6 +65,7 @@ def test_other_metrics_use_the_permutation_and_are_in_the_row(utterances):
     assert sum(told) == 4
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(utterances, monkeypatch):
     monkeypatch.setattr(separated_files, "_MIN_UTTERANCES_PER_PROCESS", 3)
     alone = score_files(utterances, ("si_sdr", "sdr"))

@@ -53,7 +53,7 @@ def test_stoi_and_estoi_of_the_official_estimates(libri2mix_samples):
     reference, estimate = (
         soundfile.read(libri2mix_samples / f"item2_{name}.wav")[0] for name in ("source1", "source2hat")
     )
-    # Computed once with pystoi 0.4.1; the reference must come first there, and swapped the figures are 2e-3 and 5e-3 higher.
+    # Computed once with pystoi 0.4.1. The reference comes first there; swapped, the figures are 2e-3 and 5e-3 higher.
     assert stoi(estimate, reference, 8000) == pytest.approx(0.97912, abs=1e-4)
     assert stoi(estimate, reference, 8000, extended=True) == pytest.approx(0.95411, abs=1e-4)
 

@@ -53,7 +53,7 @@ def pesq(estimate_t: Float[np.ndarray, " t"], reference_t: Float[np.ndarray, " t
     """
     if sample_rate not in PESQ_MODES:
         raise ValueError(f"PESQ is not defined at {sample_rate} Hz; resample to {' or '.join(map(str, PESQ_MODES))} Hz")
-    import pesq as package  # type: ignore[import-not-found]  # it is in no extra
+    import pesq as package
 
     _check_lengths(estimate_t, reference_t)
     # With silence for one of them it would divide zero by zero.

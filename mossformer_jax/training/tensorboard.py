@@ -57,7 +57,6 @@ class TensorBoard:
         self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         restart = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(step=step + 1, wall_time=time.time(), session_log=restart))
-        self._events.flush()
         self._references_written = False
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -24,6 +24,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from mossformer_jax.figures.curves import read_metrics
 from mossformer_jax.training import journal as journal_module
 from mossformer_jax.training.journal import Example, Journal, Progress
+from mossformer_jax.training.tensorboard import TensorBoard
 
 RECORD = Progress(50, 0.5, -3.21, 1.5e-4, 2.5, 3.4, 0.02, 1)
 KILLED = """
@@ -151,8 +152,11 @@ def test_going_on_drops_what_is_done_again_and_keeps_the_log(tmp_path):
 def test_warnings_of_the_package_are_in_the_log_once(tmp_path, capsys):
     package, pipeline = (logging.getLogger(f"mossformer_jax{room}") for room in ("", ".data.pipeline"))
     before = (list(package.handlers), package.propagate)
+    of_absl = logging.StreamHandler()  # which scripts install
+    logging.getLogger().addHandler(of_absl)
     with Journal(tmp_path, total_steps=100):
         pipeline.warning("replaced by another mixture: %s", "a [b].wav:\ndamaged")
+    logging.getLogger().removeHandler(of_absl)
     assert lines(tmp_path) == ["warning: replaced by another mixture: a [b].wav: damaged"]
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ((tmp_path / "log.txt").read_text(), "")
@@ -251,6 +255,26 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
     with contextlib.suppress(OSError):
         full.close()
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "metrics.jsonl"))
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_closing_on_a_full_disk_hides_no_error(tmp_path, monkeypatch):
+    close = TensorBoard.close
+
+    def fail(tensorboard):
+        close(tensorboard)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TensorBoard, "close", fail)
+    with pytest.raises(KeyError, match="own"), Journal(tmp_path, total_steps=100):
+        raise KeyError("own")
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_restart_within_a_second_overwrites_no_events(tmp_path):
+    for step in (0, 10):
+        Journal(tmp_path, total_steps=100, step=step).close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("no_curves")

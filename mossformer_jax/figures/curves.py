@@ -77,13 +77,13 @@ def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]
 
 def _draw_losses(axes: Axes, training: Sequence[dict[str, Any]], validations: Sequence[dict[str, Any]]) -> None:
     steps, losses = _curve(training, "loss")
-    validation_steps, validation_losses = _curve(validations, "loss_db")
+    validation_steps, si_sdr_db = _curve(validations, "si_sdr_db")
     axes.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training")
     usual = _range(losses, OUTLIER_PERCENT)
     if usual is not None:
         axes.plot(steps, _smoothed(np.clip(losses, *usual)), color="C0", label="training, smoothed")
-    axes.plot(validation_steps, validation_losses, color="C1", marker=".", label="validation")
-    ranges = [limits for limits in (usual, _range(validation_losses)) if limits is not None]
+    axes.plot(validation_steps, -si_sdr_db, color="C1", marker=".", label="validation")
+    ranges = [limits for limits in (usual, _range(-si_sdr_db)) if limits is not None]
     shown = _range(np.array(ranges))
     if shown is not None and shown[0] < shown[1]:
         margin = 0.05 * (shown[1] - shown[0])

@@ -16,7 +16,7 @@ def training(step, loss):
 
 
 def validation(step, si_sdri_db):
-    return {"kind": "validation", "step": step, "si_sdri_db": si_sdri_db, "loss_db": None}
+    return {"kind": "validation", "step": step, "si_sdri_db": si_sdri_db, "si_sdr_db": si_sdri_db}
 
 
 @pytest.fixture
@@ -52,10 +52,11 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_the_best_validation_is_marked(panels):
-    _, improvement, _ = panels([training(1, 0.0), validation(10, 3.0), validation(20, 12.345), validation(30, None)])
+    loss, improvement, _ = panels([training(1, 0.0), validation(10, 3.0), validation(20, 12.345), validation(30, None)])
     best = improvement.get_lines()[-1]
     assert best.get_label() == "best: 12.35 dB at step 20"
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (20, 12.345)
+    np.testing.assert_array_equal(loss.get_lines()[-1].get_ydata(), [-3.0, -12.345, np.nan])
 
 
 def test_a_wild_step_neither_flattens_nor_bends_the_curve(panels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -92,12 +93,13 @@ class Validation:
 
         rows = evaluate(score_batch, self._batches)
         product, power = np.sum([np.asarray(level, np.float64) for level in levels], axis=0)
-        gain = product / power if power > 0 else 1.0
+        gain = float(product / power) if power > 0 else 1.0
+        gain = gain if np.isfinite(gain) and gain != 0.0 else 1.0
         return Validated(
             mean_si_sdri_db(rows),
             float(np.mean([row.si_sdr_db for row in rows if not any(row.silent)])),
-            float(gain) if np.isfinite(gain) and gain != 0.0 else 1.0,
-            examples,
+            gain,
+            [replace(example, estimates_ct=example.estimates_ct * np.float32(gain)) for example in examples],
         )
 
     def _examples(self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array) -> list[Example]:

@@ -315,8 +315,10 @@ class Training:
             journal.note(f"config.{name} is {after} now, it was {before}")
 
     def _summary(self, outcome: Outcome) -> str:
-        best = f"best validation SI-SDRi {outcome.best_si_sdri_db:.2f} dB at step {outcome.best_step}"
-        known = f", {best} in {self.workdir / 'best'}" if outcome.best_si_sdri_db is not None else ""
+        known = ""
+        if outcome.best_si_sdri_db is not None:
+            best = f"best validation SI-SDRi {outcome.best_si_sdri_db:.2f} dB at step {outcome.best_step}"
+            known = f", {best} in {self.workdir / BEST}"
         if outcome.stopped_by:
             done = f"stopped by {outcome.stopped_by} after step {outcome.step} of {outcome.total_steps}"
             return f"{done}, all saved{known}; the same command goes on"

@@ -1,0 +1,84 @@
+"""Runs train.py as a process of its own, and reads what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mossformer_jax.figures.curves import read_metrics
+from mossformer_jax.training.checkpoints import ARRAYS, NOTES
+from tests.conftest import REPOSITORY
+
+TINY = REPOSITORY / "tests" / "training" / "tiny.py"
+INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
+# Half the time to compile; what is compared is compiled alike.
+XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def start(
+    workdir: Path, *flags: str, config: Path | str = TINY, interrupt: str = "", xla_flags: str = ""
+) -> subprocess.Popen[str]:
+    """Starts train.py; with `interrupt`, such as "SIGTERM step 7", hit by that signal there (interrupted.py)."""
+    program = [INTERRUPTED, *interrupt.split()] if interrupt else [REPOSITORY / "train.py"]
+    cache = jax.config.jax_compilation_cache_dir
+    arguments = ["--config", config, "--workdir", workdir, "--compile-cache", cache, *flags]
+    return subprocess.Popen(
+        [str(word) for word in [sys.executable, "-W", "error::DeprecationWarning:jax", *program, *arguments]],
+        cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"{XLA_FLAGS} {xla_flags}",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> subprocess.CompletedProcess[str]:
+    """Waits for its end; TimeoutExpired after so many seconds, and then it does not live on."""
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def train(workdir: Path, *flags: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Runs train.py to its end."""
+    return finish(start(workdir, *flags, **options))
+
+
+def written_models(workdir: Path) -> dict[str, bytes]:
+    """The bytes of RUN/best and RUN/last."""
+    files = (path for name in ("best", "last") for path in (workdir / name).iterdir())
+    return {path.relative_to(workdir).as_posix(): path.read_bytes() for path in files}
+
+
+def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, whole, wherever they were."""
+    folder = workdir / "checkpoints" / str(step) / ARRAYS
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        names = checkpointer.metadata(folder).item_metadata.tree
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+        return checkpointer.restore(folder, restore_args=as_numpy)
+
+
+def notes(workdir: Path, step: int) -> dict:
+    """What else is in a checkpoint."""
+    return json.loads((workdir / "checkpoints" / str(step) / NOTES / "metadata").read_bytes())
+
+
+def records(workdir: Path) -> list[dict]:
+    """What metrics.jsonl says, without the figures that a clock has a part in."""
+    clock = ("mixtures_per_second", "waiting_share")
+    return [{name: value for name, value in record.items() if name not in clock} for record in read_metrics(workdir)]

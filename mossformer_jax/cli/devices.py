@@ -63,7 +63,7 @@ def prepare_jax(options: argparse.Namespace) -> None:
         # Before the first look at the devices, so that no accelerator is woken up and its memory taken.
         jax.config.update("jax_platforms", "cpu")
     try:
-        devices = jax.devices(options.device)
+        devices = jax.local_devices(backend=options.device)  # one of another host's could not be used
     # AssertionError: JAX's answer to JAX_PLATFORMS=cuda where its CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
         wanted = os.environ.get("JAX_PLATFORMS", "")

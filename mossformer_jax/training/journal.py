@@ -64,19 +64,29 @@ class Journal:
             metrics.jsonl and TensorBoard: those steps are done again. log.txt keeps everything.
         terminal: whether a terminal shows a live line; otherwise, as where stdout is a pipe, it gets the lines of
             log.txt.
+        validated_step: the last validation that is not done again; that of `step`, if None.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
     """
 
-    def __init__(self, workdir: Path, *, total_steps: int, step: int = 0, terminal: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        total_steps: int,
+        step: int = 0,
+        terminal: bool = True,
+        validated_step: int | None = None,
+    ):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._metrics_path = self._workdir / METRICS_FILE
         self._total_steps = total_steps
         self._last_validation = ""
         goes_on = self._metrics_path.exists()
-        num_dropped = _drop_later_records(self._workdir, step) if goes_on else 0
+        last_steps = {"train": step, "validation": step if validated_step is None else validated_step}
+        num_dropped = _drop_later_records(self._workdir, last_steps) if goes_on else 0
         with contextlib.ExitStack() as opened:
             self._metrics = opened.enter_context(self._metrics_path.open("a", encoding="utf-8"))
             self._tensorboard = TensorBoard(self._workdir / "tensorboard", step)
@@ -214,11 +224,11 @@ def _no_harm(picture: str) -> Iterator[None]:
         _logger.warning("%s could not be drawn: %s: %s", picture, type(error).__name__, error)
 
 
-def _drop_later_records(workdir: Path, step: int) -> int:
-    """Leaves whole records of steps up to `step`; returns how many later ones there were."""
+def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
+    """Leaves whole records up to the last step of each kind; returns how many later ones there were."""
     path = workdir / METRICS_FILE
     records = read_metrics(workdir)
-    kept = [record for record in records if record["step"] <= step]
+    kept = [record for record in records if record["step"] <= last_steps[record["kind"]]]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with unfinished.open("w", encoding="utf-8") as lines:

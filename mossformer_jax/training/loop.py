@@ -154,7 +154,12 @@ class Training:
             ValueError: too much of the data could not be read.
         """
         kind = Journal if self._first_process else Silence
-        journal: Journal | Silence = kind(self.workdir, total_steps=self.total_steps, step=self.step)
+        journal: Journal | Silence = kind(
+            self.workdir,
+            total_steps=self.total_steps,
+            step=self.step,
+            validated_step=self.standing.validated_step,
+        )
         try:
             with journal, StopRequest() as request:
                 self._introduce(journal)
@@ -182,8 +187,8 @@ class Training:
             self._profile(self.step - first)
             with self._meter.waiting():
                 batch = next(self._batches)
+            placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
             with jax.transfer_guard("disallow"):
-                placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
                 self.state, metrics = program(self.state, placed)
             self.step += 1
             in_flight.append((self.step, metrics))
@@ -262,8 +267,9 @@ class Training:
             "unrecorded": self._meter.unrecorded,
             "config": self.config.to_dict(),
         }
-        self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)
+        # Before the checkpoint, as the best ones: with the last checkpoint there, a run is finished.
         self._write_weights("last", score)
+        self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)
 
     def _write_weights(self, name: str, score: float | None) -> None:
         weights = states.on_host(self.state.weights, self.mesh)

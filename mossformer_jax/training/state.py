@@ -135,6 +135,11 @@ def _name(path: tuple) -> str:
 
 def on_host(arrays: Arrays, mesh: Mesh) -> dict[str, np.ndarray]:
     """Arrays that lie anywhere on the mesh, whole, in every process; all of them must ask."""
-    if mesh.size > 1:
-        arrays = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))(arrays)
+    if not all(array.is_fully_replicated for array in arrays.values()):
+        arrays = jax.jit(_whole, out_shardings=replicated(mesh))(arrays)
     return jax.device_get(arrays)
+
+
+def _whole(arrays: Arrays) -> Arrays:
+    """A function of the module, so that it is compiled once."""
+    return arrays

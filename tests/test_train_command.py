@@ -1,0 +1,134 @@
+"""train.py as a command: what it refuses, in one line, and what its flags do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import train
+from mossformer_jax.configuration import load_config, save_config
+from mossformer_jax.weights import load_parameters
+from tests.training import runs
+
+TINY = str(runs.TINY)
+
+
+def refusal(capsys, *flags: str) -> str:
+    """The one line that train.py refuses these flags with."""
+    assert train.main(["--device", "cpu", "--no-compile-cache", *flags]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("train.py: error: ")
+    return line
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_jax_as_they_were():
+    """The command sets JAX up for itself."""
+    import jax
+
+    names = ("jax_enable_compilation_cache", "jax_default_device", "jax_platforms", "jax_debug_nans")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_a_missing_config_is_named(capsys):
+    assert "no_such.py: no such config file" in refusal(capsys, "--config", "no_such.py")
+
+
+def test_a_misspelt_override_leads_to_the_right_one(capsys, tmp_path):
+    line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), "--config.train.stpes=3")
+    assert "--config.train.steps" in line
+
+
+def test_other_unknown_flags_are_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train.main(["--config", TINY, "--epochs=3"])
+    assert exit_.value.code == 2
+    assert "--epochs=3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", ["3", "0:3", "5:3", "a:b"])
+def test_profiled_steps_must_be_two_numbers_in_order(capsys, steps):
+    with pytest.raises(SystemExit):
+        train.main(["--config", TINY, f"--profile_steps={steps}"])
+    assert "10:15" in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_cut_into_pieces_is_refused(capsys, tmp_path):
+    flags = ["--workdir", str(tmp_path), "--config.data.batch_size=5"]
+    assert "batch_size=5" in refusal(capsys, "--config", TINY, *flags)
+
+
+def test_a_missing_data_folder_is_named(capsys, tmp_path):
+    root = tmp_path / "nowhere"
+    config = str(runs.REPOSITORY / "configs" / "libri2mix.py")
+    line = refusal(capsys, "--config", config, "--workdir", str(tmp_path / "run"), f"--config.data.root={root}")
+    assert str(root) in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_is_a_file_is_named(capsys, tmp_path):
+    workdir = tmp_path / "file"
+    workdir.touch()
+    assert str(workdir) in refusal(capsys, "--config", TINY, "--workdir", str(workdir))
+
+
+def test_a_run_does_not_change_its_network(capsys, tmp_path):
+    save_config(tmp_path / "config.json", load_config(TINY))
+    line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), "--config.model.num_blocks=2")
+    assert "config.model.num_blocks=1" in line
+    assert "--workdir" in line
+
+
+def test_initial_weights_of_another_size_come_with_the_overrides_that_fit(
+    capsys, tmp_path, tiny_model_folder, tiny_config
+):
+    flags = ["--workdir", str(tmp_path), "--config.model.model_channels=16", "--config.model.num_blocks=3"]
+    line = refusal(capsys, "--config", TINY, f"--config.train.initial_weights={tiny_model_folder}", *flags)
+    assert line.endswith("they fit --config.model.model_channels=8 --config.model.num_blocks=1")
+
+
+def test_missing_initial_weights_are_named(capsys, tmp_path):
+    flags = ["--workdir", str(tmp_path), f"--config.train.initial_weights={tmp_path / 'nowhere'}"]
+    assert str(tmp_path / "nowhere") in refusal(capsys, "--config", TINY, *flags)
+
+
+@pytest.mark.slow
+def test_rows_that_devices_cannot_share_are_refused(tmp_path):
+    ended = runs.train(tmp_path / "run", xla_flags="--xla_force_host_platform_device_count=8")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "config.data.batch_size=4 is not allowed: must be a multiple of 8 device(s) times accumulation=2" in line
+    assert "--config.data.batch_size=16" in line
+
+
+@pytest.mark.slow
+def test_fine_tuning_begins_from_the_given_weights_and_can_be_profiled(tmp_path, tiny_model_folder):
+    workdir = tmp_path / "run"
+    flags = [f"--config.train.initial_weights={tiny_model_folder}", "--config.train.steps=3", "--profile_steps=2:3"]
+    # So small that nothing moves by more than float32 shows.
+    ended = runs.train(workdir, *flags, "--config.train.lr=1e-12", "--config.train.min_lr=0.0")
+    assert ended.returncode == 0, ended.stderr
+    arrays = runs.checkpoint(workdir, 3)
+    _, initial = load_parameters(tiny_model_folder)
+    trained = {name for name in initial if f"parameters/{name}" in arrays}
+    assert trained
+    for name in trained:
+        np.testing.assert_allclose(arrays[f"parameters/{name}"], initial[name], atol=1e-10, rtol=1e-6, err_msg=name)
+    assert list(workdir.glob("profile/**/*.xplane.pb"))
+    # Any model folder of the run can be trained on in turn; the gain on the outputs has gone into the decoder.
+    _, last = load_parameters(workdir / "last")
+    assert last.keys() == initial.keys()
+
+
+@pytest.mark.slow
+def test_debug_nans_stops_at_the_first_nan(tmp_path):
+    # The learning rate blows the weights up in a single step.
+    flags = ["--config.train.lr=1e38", "--config.train.warmup_steps=0", "--config.train.steps=4"]
+    ended = runs.train(tmp_path / "run", "--debug_nans", *flags)
+    assert ended.returncode == 1
+    assert "FloatingPointError" in ended.stderr

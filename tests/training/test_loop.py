@@ -1,0 +1,113 @@
+"""The loop: what it compiles and transfers, what it keeps, when it gives up."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import train
+from mossformer_jax.configuration import load_config
+from mossformer_jax.training import loop
+from mossformer_jax.training.validation import Validated
+from tests.training import runs
+
+TINY = str(runs.TINY)
+SCHEDULE = ["--config.train.steps=12", "--config.train.validate_every=4", "--config.train.checkpoint_every=4"]
+
+
+@pytest.fixture
+def quick_step(monkeypatch):
+    """A step that only counts; every one of them reports itself as skipped."""
+
+    @jax.jit
+    def step(state, batch):
+        state = state._replace(step=state.step + 1)
+        count = state.step.astype(jnp.float32)
+        # The loss is the batch's, so that the batch is needed.
+        return state, jnp.stack([batch["mixture"].mean(), count, count, count, count])
+
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: step)
+
+
+@pytest.fixture
+def scores(monkeypatch) -> list[float]:
+    """SI-SDR improvements in dB that validations are to find, one after the other."""
+    found: list[float] = []
+    monkeypatch.setattr(loop, "Validation", lambda *_: lambda weights: Validated(*2 * (found.pop(0),), 2.0, []))
+    return found
+
+
+def results(workdir, name: str) -> tuple[int, float | None]:
+    result = json.loads((workdir / name / "result.json").read_text())
+    return result["step"], result["si_sdri_db"]
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
+    flags = ["--config.train.steps=6", "--config.train.validate_every=3", "--config.train.checkpoint_every=2"]
+    training = loop.Training(load_config(TINY, flags), tmp_path)
+    compiled: list[tuple[int, str]] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("Finished XLA compilation of"):
+                compiled.append((training.step, record.getMessage().split()[4]))
+
+    # Where JAX says it, whichever module that is.
+    jax_logger, listener = logging.getLogger("jax"), Listener()
+    jax_logger.addHandler(listener)
+    propagate, jax_logger.propagate = jax_logger.propagate, False
+    try:
+        with jax.log_compiles():
+            outcome = training.run()
+    finally:
+        jax_logger.removeHandler(listener)
+        jax_logger.propagate = propagate
+    assert outcome.step == 6
+    assert any(name == "jit(train_step)" for _, name in compiled), f"nothing was heard of: {compiled}"
+    late = [name for step, name in compiled if step >= 2]
+    assert late == ["jit(score)"]
+
+
+def test_a_batch_that_is_not_on_the_devices_is_not_let_into_a_step(tmp_path, monkeypatch, quick_step, scores):
+    training = loop.Training(load_config(TINY, SCHEDULE), tmp_path)
+    place_rows = loop.place_rows
+    # The first call is for the shapes to compile for.
+    placed = iter([place_rows, lambda batch, mesh: batch])
+    monkeypatch.setattr(loop, "place_rows", lambda batch, mesh: next(placed)(batch, mesh))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        training.run()
+
+
+def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step, scores):
+    scores += [1.0, 3.0, 2.0]
+    outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
+    assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 3.0)
+    assert results(tmp_path, "best") == (8, 3.0)
+    assert results(tmp_path, "last") == (12, 2.0)
+    assert [record["best"] for record in runs.records(tmp_path) if record["kind"] == "validation"] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_validation_without_a_figure_is_never_the_best(tmp_path, quick_step, scores):
+    scores += [np.nan, 1.0, np.nan]
+    outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
+    assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 1.0)
+
+
+def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, capsys, quick_step, scores):
+    scores.append(1.0)
+    cache = ["--compile-cache", jax.config.jax_compilation_cache_dir]
+    flags = ["--config", TINY, "--workdir", str(tmp_path), *cache, *SCHEDULE, "--config.train.max_skipped=6"]
+    assert train.main(flags) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train.py: error: 6 steps in a row were skipped, up to step 6")
+    assert "the newest checkpoint is of step 4" in line

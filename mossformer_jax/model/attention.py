@@ -8,12 +8,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.initial import Draws
-from mossformer_jax.model.layers import ConvProjection, dropout
+from mossformer_jax.model.layers import PRODUCTS, ConvProjection, dropout
 from mossformer_jax.model.norms import Frames, ScaleNorm, zero_padding
 from mossformer_jax.model.positions import rotate
 
@@ -95,13 +96,14 @@ class GatedAttention(nnx.Module):
     def _quadratic(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, key: Array | None) -> Array:
         """`relu(q k^T / s)^2 [v|u]` inside each group."""
         q_bgki, k_bgkj, vu_bgej = (split_groups(x, self.group_size) for x in (q_bkl, k_bkl, vu_bel))
-        similarity = jnp.einsum("bgki,bgkj->bgij", q_bgki, k_bgkj) / self.group_size
+        similarity = checkpoint_name(jnp.einsum("bgki,bgkj->bgij", q_bgki, k_bgkj), PRODUCTS) / self.group_size
         weights_bgij = dropout(jnp.square(jax.nn.relu(similarity)), self.dropout_rate, key)
-        attended = jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej)
+        attended = checkpoint_name(jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej), PRODUCTS)
         return join_groups(attended, vu_bel.shape[-1])
 
     def _linear(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, frames: Frames | None) -> Array:
         """`q (k^T [v|u] / l)` over the whole signal, l its true number of frames."""
         num_frames = vu_bel.shape[-1] if frames is None else frames.count_b[:, None, None]
-        memory_bke = jnp.einsum("bkl,bel->bke", k_bkl, vu_bel) / jnp.asarray(num_frames, vu_bel.dtype)
-        return jnp.einsum("bke,bkl->bel", memory_bke, q_bkl)
+        memory_bke = checkpoint_name(jnp.einsum("bkl,bel->bke", k_bkl, vu_bel), PRODUCTS)
+        memory_bke = memory_bke / jnp.asarray(num_frames, vu_bel.dtype)
+        return checkpoint_name(jnp.einsum("bke,bkl->bel", memory_bke, q_bkl), PRODUCTS)

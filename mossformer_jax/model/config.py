@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mossformer_jax.fields import check_types, from_fields, require
 
 DTYPES = ("float32", "bfloat16", "float64")
+REMATS = ("none", "products", "blocks")
 _WHAT = "model config"
 
 
@@ -33,7 +34,8 @@ class ModelConfig:
         dropout: dropout rate during training.
         dtype: compute dtype. Parameters are kept in float32 (float64 for "float64"); norm statistics, positions,
             the encoder and the decoder are never computed in less than float32.
-        remat: recompute each block in the backward pass instead of keeping its activations.
+        remat: what the forward pass keeps for the backward pass, the rest being computed again: everything ("none"),
+            matrix products and dropout masks ("products"), or the input of each block alone ("blocks").
         input_level_db: level in dB that the weights expect of their input, as the RMS of the samples that are louder
             than the mean power; None takes the input raw.
 
@@ -54,7 +56,7 @@ class ModelConfig:
     direct_decoding: bool = False
     dropout: float = 0.1
     dtype: str = "float32"
-    remat: bool = False
+    remat: str = "none"
     input_level_db: float | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class ModelConfig:
         require(self.kernel_size % self.stride == 0, _WHAT, "kernel_size", self.kernel_size, multiple)
         require(0.0 <= self.dropout < 1.0, _WHAT, "dropout", self.dropout, "at least 0 and below 1")
         require(self.dtype in DTYPES, _WHAT, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        require(self.remat in REMATS, _WHAT, "remat", self.remat, f"one of {', '.join(REMATS)}")
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -110,11 +113,13 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
-        """Reads what `to_dict` wrote.
+        """Reads what `to_dict` wrote. Models stored by earlier versions have `remat` true or false.
 
         Raises:
             ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
         """
+        if isinstance(fields.get("remat"), bool):
+            fields = {**fields, "remat": "blocks" if fields["remat"] else "none"}
         return from_fields(cls, fields, _WHAT)
 
 

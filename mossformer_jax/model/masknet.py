@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,11 @@ from mossformer_jax.model.attention import GatedAttention
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.fsmn import GatedFSMN
 from mossformer_jax.model.initial import Draws, stack
-from mossformer_jax.model.layers import Linear, PReLU
+from mossformer_jax.model.layers import MASKS, PRODUCTS, Linear, PReLU
 from mossformer_jax.model.norms import Frames, GroupNorm, LayerNorm
 from mossformer_jax.model.positions import RotaryPositions, SinusoidalPositions
+
+T = TypeVar("T")
 
 GROUP_NORM_EPS = 1e-8
 STACK_NORM_EPS = 1e-6
@@ -40,6 +44,16 @@ class Block(nnx.Module):
         key_attention, key_fsmn = (None, None) if key is None else jax.random.split(key)
         x_bdl = self.attention(x_bdl, rotation, frames, key=key_attention)
         return x_bdl if self.fsmn is None else self.fsmn(x_bdl, frames, key=key_fsmn)
+
+
+def rematerialised(run_block: Callable[..., T], remat: str) -> Callable[..., T]:
+    """A block that keeps no more for the backward pass than `ModelConfig.remat` allows."""
+    if remat == "none":
+        return run_block
+    names = (PRODUCTS, MASKS) if remat == "products" else ()
+    policy = jax.checkpoint_policies.save_only_these_names(*names)
+    # Inside a scan, forward and backward pass are programs apart: nothing could undo the recomputation.
+    return jax.checkpoint(run_block, prevent_cse=False, policy=policy)
 
 
 class MaskNet(nnx.Module):
@@ -92,5 +106,4 @@ class MaskNet(nnx.Module):
             block = nnx.merge(graphdef, block_parameters)
             return block(x_bdl, rotation, frames, key=block_key), None
 
-        body = jax.checkpoint(run_block) if self.remat else run_block
-        return lax.scan(body, x_bdl, (parameters, keys))[0]
+        return lax.scan(rematerialised(run_block, self.remat), x_bdl, (parameters, keys))[0]

@@ -39,7 +39,8 @@ def test_an_unknown_field_names_the_nearest_one():
         ("kernel_size", 12, "a multiple of stride=8"),
         ("dropout", 1.0, "at least 0 and below 1"),
         ("dtype", "float16", "one of float32, bfloat16, float64"),
-        ("remat", 1, "of type bool"),
+        ("remat", True, "of type str"),
+        ("remat", "all", "one of none, products, blocks"),
         ("input_level_db", "-25", "of type float or None"),
     ],
 )
@@ -48,6 +49,11 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed
         ModelConfig(**{field: value})
     assert allowed in str(error.value)
     assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("stored", "remat"), [(True, "blocks"), (False, "none")])
+def test_rematerialisation_of_a_model_stored_by_an_earlier_version_is_read(stored, remat):
+    assert ModelConfig.from_dict({"remat": stored}).remat == remat
 
 
 def test_a_config_cannot_be_changed():

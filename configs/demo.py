@@ -55,12 +55,12 @@ def get_config() -> ConfigDict:
 
     config.train = section(
         Recipe(
-            steps=1000,
+            steps=600,
             lr=1e-3,
             warmup_steps=50,
             constant_epochs=100,
-            decay_steps=300,
-            validate_every=200,
+            decay_steps=200,
+            validate_every=150,
             log_every=20,
         )
     )

@@ -72,18 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags, overrides = parse_flags(arguments)
     try:
         run(flags, overrides)
+        return 0
     except KeyboardInterrupt:
-        return 130
-    except FloatingPointError as error:
-        if flags.debug_nans:
+        status = 130
+    # RuntimeError: what JAX raises where memory runs out, or another process is gone.
+    except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
+        if flags.debug_nans and isinstance(error, FloatingPointError):
             raise  # the traceback is what was asked for
         print(f"train.py: error: {one_line(error)}", file=sys.stderr)
-        return 1
-    # RuntimeError: what JAX raises where memory runs out, or another process is gone.
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
-        return 1
-    return 0
+        status = 1
+
+    from mossformer_jax.sharding import leave_others
+
+    leave_others(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def connect(
             f"cannot join the other hosts: {reason}; give --coordinator_address=HOST:PORT, --num_processes and "
             "--process_id, and the same command on each of them"
         ) from error
+
+
+def leave_others(status: int) -> None:
+    """Ends this process at once if it has joined others, which then end, too; else does nothing.
+
+    An ordinary end waits for all of them, and where this one has failed they may be gone, or wait for it in a step.
+    """
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def is_one_of_several() -> bool:

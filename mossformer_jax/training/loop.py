@@ -171,9 +171,14 @@ class Training:
                     self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
                 )
                 journal.note(self._summary(outcome))
+        except BaseException:
+            # Processes end a save together: if another one is gone, this one would wait for it for ever.
+            if jax.process_count() == 1:
+                self.checkpoints.close()
+            raise
         finally:
             self._batches.close()
-            self.checkpoints.close()
+        self.checkpoints.close()
         return outcome
 
     def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
@@ -229,6 +234,7 @@ class Training:
         if record is not None:
             journal.progress(record)
         if figures.skipped_in_a_row >= self.recipe.max_skipped:
+            self.checkpoints.wait()
             steps = self.checkpoints.steps()
             saved = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
             raise FloatingPointError(

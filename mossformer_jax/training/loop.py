@@ -73,7 +73,7 @@ class Outcome:
         total_steps: steps wanted.
         best_si_sdri_db: best mean SI-SDR improvement on the validation set; None if there was no validation.
         best_step: when that was.
-        stopped_by: name of the signal that stopped it, else "".
+        stopped_by: the signal that stopped it, else "".
     """
 
     step: int
@@ -166,7 +166,8 @@ class Training:
                 if self.step < self.total_steps:
                     self._train(journal, request)
                 self.checkpoints.wait()
-                stopped_by = request.received if self.step < self.total_steps else ""
+                finished = self.step >= self.total_steps
+                stopped_by = "" if finished else request.received or "a signal to another process"
                 outcome = Outcome(
                     self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
                 )

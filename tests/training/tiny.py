@@ -27,14 +27,13 @@ def get_config():
     config.data.validation.seconds = 0.4
     config.train = section(
         Recipe(
-            steps=16,
-            lr=0.2,
+            steps=32,
+            lr=0.3,
             warmup_steps=3,
             constant_epochs=0,
             patience=1,
-            decay_steps=3,
             accumulation=2,
-            ema_decay=0.9,
+            ema_decay=0.3,
             validate_every=4,
             checkpoint_every=3,
             log_every=2,

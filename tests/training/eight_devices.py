@@ -1,0 +1,56 @@
+"""Three steps on each of several meshes of simulated devices: eight_devices.py FILE.npz."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+
+from mossformer_jax.configuration import resolve
+from mossformer_jax.sharding import DATA, FSDP, make_mesh, place_rows
+from mossformer_jax.training.state import begin, on_host
+from mossformer_jax.training.step import make_train_step
+from tests.training import tiny
+
+# Names, and devices along `data` and `fsdp`.
+MESHES = {"1": (1, 1), "2": (2, 1), "8": (8, 1), "2x4": (2, 4), "1x8": (1, 8)}
+STEPS = 3
+
+
+def main(file: str) -> None:
+    model, recipe, _ = resolve(tiny.get_config())
+    # Wide enough that most parameters are worth cutting up.
+    model = dataclasses.replace(model, encoder_channels=64, model_channels=64, dtype="float64")
+    recipe = dataclasses.replace(recipe, lr=1e-3, accumulation=1, ema_decay=None)
+    rng = np.random.default_rng(0)
+    sources_bct = 0.1 * rng.standard_normal((8, 2, 800))
+    batch = {"mixture": sources_bct.sum(1), "sources": sources_bct, "lengths": np.full(8, 800, np.int32)}
+    found: dict[str, np.ndarray] = {}
+    for name, shape in MESHES.items():
+        devices = jax.devices()[: np.prod(shape)]
+        mesh = jax.make_mesh(shape, (DATA, FSDP), axis_types=2 * (AxisType.Auto,), devices=devices)
+        if len(devices) == jax.device_count():
+            assert make_mesh(shape[1]) == mesh
+        state = begin(model, recipe, mesh)
+        largest = max(state.parameters.values(), key=lambda array: array.size)
+        (moments,) = (part for part in state.optimizer if hasattr(part, "mu"))
+        assert {key: array.sharding for key, array in moments.mu.items()} == {
+            key: array.sharding for key, array in state.parameters.items()
+        }
+        found[f"share/{name}"] = largest.addressable_shards[0].data.size / largest.size
+        program = make_train_step(model, recipe, STEPS, mesh).lower(state, place_rows(batch, mesh)).compile()
+        losses = []
+        for _ in range(STEPS):
+            state, metrics = program(state, place_rows(batch, mesh))
+            losses.append(np.asarray(metrics)[0])
+        found[f"losses/{name}"] = np.array(losses)
+        for key, array in on_host(state.parameters, mesh).items():
+            found[f"parameters/{name}/{key}"] = array
+    np.savez(file, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -73,6 +73,6 @@ def test_four_steps_are_those_of_the_official_network_in_pytorch():
     official = harness.to_ours(network.state_dict(), CONFIG)
     for name, parameter in parameters.items():
         change, official_change = parameter - weights[name], official[name] - weights[name]
-        # The learning rate is a float32 (5e-8 of it), clip_grad_norm_ adds 1e-6 to the norm, and Adam divides by the size
-        # of a gradient, so that those near its epsilon are the least exact.
+        # The learning rate is a float32 (5e-8 of it), clip_grad_norm_ adds 1e-6 to the norm, and Adam divides by the
+        # size of a gradient, so that those near its epsilon are the least exact.
         assert harness.relative_error(change, official_change) <= 5e-6, name

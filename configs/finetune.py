@@ -36,5 +36,5 @@ def get_config() -> ConfigDict:
     config.data.test = mixtures("test")
 
     # A third of the learning rate from scratch, as ClearerVoice fine-tunes.
-    config.train = section(Recipe(epochs=50, lr=5e-5, constant_epochs=5, initial_weights="models/official"))
+    config.train = section(Recipe(epochs=50, lr=5e-5, constant_epochs=5, initial_weights="./models/official"))
     return config

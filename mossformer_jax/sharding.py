@@ -131,6 +131,11 @@ def check_rows(name: str, rows: int, mesh: Mesh, pieces: int = 1) -> None:
         raise ValueError(f"{name}={rows} is not allowed: must be a multiple of {reason}; give --{name}={nearest}")
 
 
+def same_everywhere(number: int) -> bool:
+    """Whether all processes give the same number; all of them must ask."""
+    return jax.process_count() == 1 or len(np.unique(multihost_utils.process_allgather(np.asarray(number)))) == 1
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process; all of them must ask."""
     if jax.process_count() == 1:

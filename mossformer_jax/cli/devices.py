@@ -31,7 +31,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("several hosts (the same command on each; TPU pods and SLURM are recognised)")
     group.add_argument("--distributed", action="store_true", help="join the other processes of the cluster in any case")
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
-    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are; 1 alone: stay alone")
     group.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
 
 
@@ -44,6 +44,8 @@ def join_hosts(options: argparse.Namespace) -> None:
     from mossformer_jax.sharding import connect, is_one_of_several
 
     given = options.coordinator_address, options.num_processes, options.process_id
+    if given == (None, 1, None):
+        return  # one of several processes, each for itself
     if options.distributed or given != (None, None, None) or is_one_of_several():
         connect(*given)
 

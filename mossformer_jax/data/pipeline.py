@@ -6,7 +6,11 @@ restarts there were. Its rows are dealt out to the processes in order, so that p
 
 from __future__ import annotations
 
+import functools
 import logging
+import multiprocessing
+import signal
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,6 +226,7 @@ class _DrawBatch:
     shared: bool
 
     def __call__(self, number: int, indices: np.ndarray) -> tuple[Batch, list[str]]:
+        _leave_interrupts_to_the_parent()
         batch = _empty_batch(len(indices), self.mixtures.num_sources, self.num_samples, self.shared)
         failures: list[str] = []
         for row, index in enumerate(indices):
@@ -248,6 +253,7 @@ class _ReadBatch:
     shared: bool
 
     def __call__(self, planned: tuple[int, list[int]]) -> tuple[Batch, list[str]]:
+        _leave_interrupts_to_the_parent()
         num_samples, indices = planned
         batch = _empty_batch(len(indices), self.mixtures.num_sources, num_samples, self.shared)
         for row, index in enumerate(indices):
@@ -297,6 +303,13 @@ def _local_rows(batch_size: int, process_index: int, process_count: int, num_wor
     if num_workers < 0:
         raise ValueError(f"num_workers={num_workers} is not allowed: must be 0 or more")
     return batch_size // process_count
+
+
+@functools.cache
+def _leave_interrupts_to_the_parent() -> None:
+    """A terminal sends Ctrl-C to workers, too; the process that started them may want to end in its own time."""
+    if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _close(running: list[Any]) -> None:

@@ -60,6 +60,7 @@ class Checkpoints:
             policies.BestN(get_metric_fn=_score, n=keep_best, keep_checkpoints_without_metrics=False),
         ]
         self._saving: int | None = None
+        self.moved_aside: list[str] = []
         self._handler = _array_handler()
         registry = ocp.DefaultCheckpointHandlerRegistry()
         for args in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
@@ -223,9 +224,9 @@ class Checkpoints:
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}.damaged")
             os.rename(self._path(step), aside)
-            _log.warning(
-                "%s is damaged (%s): moved to %s, %s is used", self._path(step), damage, aside, self._path(instead)
-            )
+            message = f"{self._path(step)} is damaged ({damage}): moved to {aside}, {self._path(instead)} is used"
+            self.moved_aside.append(message)
+            _log.warning("%s", message)
         if damages:
             self._manager.reload()
 

@@ -65,6 +65,7 @@ class Journal:
         terminal: whether a terminal shows a live line; otherwise, as where stdout is a pipe, it gets the lines of
             log.txt.
         validated_step: the last validation that is not done again; that of `step`, if None.
+        si_sdri_db: SI-SDRi of that validation, where there is one.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
@@ -78,12 +79,13 @@ class Journal:
         step: int = 0,
         terminal: bool = True,
         validated_step: int | None = None,
+        si_sdri_db: float | None = None,
     ):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._metrics_path = self._workdir / METRICS_FILE
         self._total_steps = total_steps
-        self._last_validation = ""
+        self._last_validation = "" if si_sdri_db is None else _said("si_sdri_db", si_sdri_db)
         goes_on = self._metrics_path.exists()
         last_steps = {"train": step, "validation": step if validated_step is None else validated_step}
         num_dropped = _drop_later_records(self._workdir, last_steps) if goes_on else 0
@@ -125,6 +127,7 @@ class Journal:
             self._tensorboard.scalars(step, {f"train/{name}": value for name, value in figures.items()})
         said = [
             f"loss {record.loss:.2f} dB",
+            *filter(None, [self._last_validation]),
             f"lr {record.learning_rate:.2e}",
             f"gradient norm {record.gradient_norm:.2f}",
             f"{record.mixtures_per_second:.3g} mixtures/s",
@@ -134,7 +137,7 @@ class Journal:
         # A live line says the same: DEBUG is for log.txt alone then.
         _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, ", ".join(said))
         if self._line is not None:
-            self._line.update(step, "  ".join([said[0], *filter(None, [self._last_validation]), *said[1:]]))
+            self._line.update(step, "  ".join(said))
 
     def validated(
         self, step: int, figures: Mapping[str, float], *, best: bool, examples: Sequence[Example] = ()

@@ -13,74 +13,31 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from mossformer_jax.configuration import changed_fields, check_mixtures, read_saved_config, resolve, save_config
+from mossformer_jax.configuration import check_mixtures, resolve, save_config
 from mossformer_jax.data.layouts import open_mixtures
-from mossformer_jax.data.pipeline import train_batches
+from mossformer_jax.data.pipeline import Batch, train_batches
 from mossformer_jax.data.training_mixtures import open_training_mixtures
-from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated
+from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
 from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
 from mossformer_jax.training.journal import Journal
 from mossformer_jax.training.meter import Meter, Silence
-from mossformer_jax.training.optimizer import Plateau
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.signals import StopRequest
+from mossformer_jax.training.standing import Outcome, Standing
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
+from mossformer_jax.training.workdir import CONFIG_FILE, changes_since_start, lock
 from mossformer_jax.weights.parameters import count_parameters
 from mossformer_jax.weights.store import BEST
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-CONFIG_FILE = "config.json"
 # Steps that the host may run ahead of the devices: enough to hide its work, few enough to notice trouble soon.
 STEPS_AHEAD = 2
 # Several processes agree on stopping once in so many steps: each time they wait for each other.
 STEPS_BETWEEN_AGREEMENTS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Standing:
-    """What validations have shown so far; plain numbers, kept in checkpoints.
-
-    Attributes:
-        plateau: of the learning rate.
-        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None before the first.
-        best_step: when that was.
-        output_gain: factor on the outputs that brings them to the level of the sources, at the last validation.
-        validated_step: when that was.
-    """
-
-    plateau: Plateau = dataclasses.field(default_factory=Plateau)
-    best_si_sdri_db: float | None = None
-    best_step: int = 0
-    output_gain: float = 1.0
-    validated_step: int = 0
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Standing:
-        """Reads what `dataclasses.asdict` made of one."""
-        return cls(**{**fields, "plateau": Plateau(**fields["plateau"])})
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a training ended.
-
-    Attributes:
-        step: steps done.
-        total_steps: steps wanted.
-        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None if there was no validation.
-        best_step: when that was.
-        stopped_by: the signal that stopped it, else "".
-    """
-
-    step: int
-    total_steps: int
-    best_si_sdri_db: float | None
-    best_step: int
-    stopped_by: str
 
 
 class Training:
@@ -99,6 +56,7 @@ class Training:
     def __init__(self, config: ConfigDict, workdir: str | Path, profile_steps: tuple[int, int] | None = None):
         self.model, self.recipe, self.data = resolve(config)
         self.config, self.workdir, self._profile_steps = config, Path(workdir), profile_steps
+        self._profiling = False
         self._first_process = jax.process_index() == 0
 
         # ------------------------------------------------------------------ data
@@ -125,13 +83,58 @@ class Training:
         self.total_steps = self.recipe.steps or self.recipe.epochs * self.steps_per_epoch
 
         # ------------------------------------------------------------------ state, new or from the newest checkpoint
-        self.changes = self._compare_with_saved_config()
+        self._lock = lock(self.workdir) if self._first_process else None
+        try:
+            self._begin_or_resume()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def run(self) -> Outcome:
+        """Trains until all steps are done or a signal asks to stop; either way everything is saved.
+
+        Raises:
+            FloatingPointError: too many steps in a row were skipped.
+            OSError: something could not be written.
+            ValueError: too much of the data could not be read.
+        """
+        try:
+            with self._open_journal() as journal, StopRequest() as request:
+                self._introduce(journal)
+                if self.step < self.total_steps:
+                    self._train(journal, request)
+                self.checkpoints.wait()
+                finished = self.step >= self.total_steps
+                stopped_by = "" if finished else request.received or "a signal to another process"
+                outcome = Outcome(
+                    self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
+                )
+                journal.note(outcome.summary(self.workdir))
+            self.checkpoints.close()
+        except BaseException:
+            # Processes end a save together: if another one is gone, this one would wait for it for ever.
+            if jax.process_count() == 1:
+                self.checkpoints.close()
+            raise
+        finally:
+            self._batches.close()
+            self._unlock()
+        return outcome
+
+    def _begin_or_resume(self) -> None:
+        self.changes = changes_since_start(self.workdir, self.config)
         self.checkpoints = Checkpoints(
             self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
         )
         self.step, self.standing = 0, Standing()
         unrecorded: list[list[float]] = []
         like = states.abstract_state(self.model, self.recipe, self.mesh)
+        newest = max(self.checkpoints.steps(), default=0)
+        if not same_everywhere(newest):
+            raise ValueError(
+                f"{self.workdir}: its newest checkpoint is of step {newest} here and of another one on other hosts; "
+                "--workdir must be one folder that all of them see"
+            )
         restored = self.checkpoints.restore(states.to_arrays(like))
         if restored is None:
             self.state = states.begin(self.model, self.recipe, self.mesh)
@@ -145,54 +148,36 @@ class Training:
         if self._first_process:
             save_config(self.workdir / CONFIG_FILE, self.config)
 
-    def run(self) -> Outcome:
-        """Trains until all steps are done or a signal asks to stop; either way everything is saved.
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
-        Raises:
-            FloatingPointError: too many steps in a row were skipped.
-            OSError: something could not be written.
-            ValueError: too much of the data could not be read.
-        """
-        kind = Journal if self._first_process else Silence
-        journal: Journal | Silence = kind(
+    def _open_journal(self) -> Journal | Silence:
+        if not self._first_process:
+            return Silence()
+        return Journal(
             self.workdir,
             total_steps=self.total_steps,
             step=self.step,
             validated_step=self.standing.validated_step,
+            si_sdri_db=self.standing.last_si_sdri_db,
         )
-        try:
-            with journal, StopRequest() as request:
-                self._introduce(journal)
-                if self.step < self.total_steps:
-                    self._train(journal, request)
-                self.checkpoints.wait()
-                finished = self.step >= self.total_steps
-                stopped_by = "" if finished else request.received or "a signal to another process"
-                outcome = Outcome(
-                    self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
-                )
-                journal.note(self._summary(outcome))
-        except BaseException:
-            # Processes end a save together: if another one is gone, this one would wait for it for ever.
-            if jax.process_count() == 1:
-                self.checkpoints.close()
-            raise
-        finally:
-            self._batches.close()
-        self.checkpoints.close()
-        return outcome
 
     def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
         program = self._compile(journal)
         in_flight: deque[tuple[int, Array]] = deque()
         stopped, first = False, self.step
         if self.step and self._validation_is_due():
-            self._validate(journal)  # a signal came between the step and its validation
+            self._validate(journal, request)  # a signal came before that validation had ended
         self._meter.restart()
         while self.step < self.total_steps and not stopped:
             self._profile(self.step - first)
             with self._meter.waiting():
-                batch = next(self._batches)
+                batch = self._next_batch(request)
+            if batch is None:
+                self._drain(in_flight, journal)
+                self._save(None)
+                break
             placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
             with jax.transfer_guard("disallow"):
                 self.state, metrics = program(self.state, placed)
@@ -204,10 +189,10 @@ class Training:
             stopped = self.step < self.total_steps and self._is_asked_to_stop(request)
             due = self._validation_is_due()
             if due or stopped or self.step % self._checkpoint_every == 0:
-                while in_flight:
-                    self._collect(*in_flight.popleft(), journal)
+                self._drain(in_flight, journal)
                 # Who asks to stop may wait for seconds only: then validation is for the resumed run.
-                self._save(self._validate(journal) if due and not stopped else None)
+                self._save(self._validate(journal, request) if due and not stopped else None)
+                stopped = stopped or self._validation_is_due()
                 self._meter.restart()
         self._profile(None)
 
@@ -228,6 +213,19 @@ class Training:
         journal.note(f"compiled in {time.perf_counter() - began:.1f} s")
         return program
 
+    def _next_batch(self, request: StopRequest) -> Batch | None:
+        """The next batch; None where a signal that asks to stop has ended the processes that make it."""
+        try:
+            return next(self._batches)
+        except Exception:
+            if request.received and jax.process_count() == 1:
+                return None
+            raise
+
+    def _drain(self, in_flight: deque[tuple[int, Array]], journal: Journal | Silence) -> None:
+        while in_flight:
+            self._collect(*in_flight.popleft(), journal)
+
     def _collect(self, step: int, metrics: Array, journal: Journal | Silence) -> None:
         """Takes the metrics of a step that the devices have finished."""
         figures = Metrics(*np.asarray(jax.device_get(metrics)).tolist())
@@ -245,9 +243,17 @@ class Training:
                 "look at the data (mossformer-jax data inspect), or find the origin with --debug_nans"
             )
 
-    def _validate(self, journal: Journal | Silence) -> float:
-        """Validates; the learning rate and the best weights follow from it."""
-        validated = self._validation(self.state.weights)
+    def _validate(self, journal: Journal | Silence, request: StopRequest) -> float | None:
+        """Validates; the learning rate and the best weights follow from it. None where a signal broke it off."""
+        try:
+            validated = self._validation(self.state.weights, lambda: any_process(bool(request.received)))
+        except Exception:
+            # A bad file or an utterance too long for the memory costs no training.
+            if jax.process_count() == 1:
+                self._save(None)
+            raise
+        if validated is None:
+            return None
         score, before = validated.si_sdri_db, self.standing
         best = math.isfinite(score) and (before.best_si_sdri_db is None or score > before.best_si_sdri_db)
         plateau = before.plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
@@ -257,6 +263,7 @@ class Training:
             self.step if best else before.best_step,
             validated.output_gain,
             self.step,
+            score if math.isfinite(score) else None,
         )
         factor = place(np.asarray(plateau.factor, np.float32), replicated(self.mesh))
         self.state = self.state._replace(plateau_factor=factor)
@@ -271,7 +278,7 @@ class Training:
         notes = {
             "standing": dataclasses.asdict(self.standing),
             "batches": self._batches.get_state(),
-            "unrecorded": self._meter.unrecorded,
+            "unrecorded": list(self._meter.unrecorded),  # written later, while the meter goes on
             "config": self.config.to_dict(),
         }
         # Before the checkpoint, as the best ones: with the last checkpoint there, a run is finished.
@@ -300,42 +307,16 @@ class Training:
             return False
         return any_process(bool(request.received))
 
-    def _compare_with_saved_config(self) -> dict[str, tuple[Any, Any]]:
-        """Fields that are others than when the run was last started.
-
-        Raises:
-            ValueError: one of them describes the network, which a run cannot change.
-        """
-        path = self.workdir / CONFIG_FILE
-        if not path.exists():
-            return {}
-        changes = changed_fields(read_saved_config(path), self.config)
-        for name, (before, after) in changes.items():
-            if name.startswith("model.") and name not in _CHANGEABLE:
-                raise ValueError(
-                    f"{self.workdir} holds a run with config.{name}={before}, the config has {after}: train another "
-                    "network in another --workdir"
-                )
-        return changes
-
     def _introduce(self, journal: Journal | Silence) -> None:
         devices = f"{self.mesh.size} {jax.devices()[0].platform} device(s)"
         journal.note(
             f"{count_parameters(self.model):,} parameters on {devices} {dict(self.mesh.shape)}, steps {self.step} to "
             f"{self.total_steps}, {self.steps_per_epoch} an epoch"
         )
+        for message in self.checkpoints.moved_aside:
+            journal.note(message)  # it was said before there was a journal
         for name, (before, after) in self.changes.items():
             journal.note(f"config.{name} is {after} now, it was {before}")
-
-    def _summary(self, outcome: Outcome) -> str:
-        known = ""
-        if outcome.best_si_sdri_db is not None:
-            best = f"best validation SI-SDRi {outcome.best_si_sdri_db:.2f} dB at step {outcome.best_step}"
-            known = f", {best} in {self.workdir / BEST}"
-        if outcome.stopped_by:
-            done = f"stopped by {outcome.stopped_by} after step {outcome.step} of {outcome.total_steps}"
-            return f"{done}, all saved{known}; the same command goes on"
-        return f"finished after step {outcome.step}{known}"
 
     def _profile(self, steps_done: int | None) -> None:
         """Begins or ends the profile where it is time to; None ends it in any case."""
@@ -344,12 +325,12 @@ class Training:
         first, last = self._profile_steps
         if steps_done == first - 1:
             jax.profiler.start_trace(str(self.workdir / "profile"))
-        elif steps_done is None or steps_done == last:
+            self._profiling = True
+        elif self._profiling and (steps_done is None or steps_done == last):
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
-            self._profile_steps = None
+            self._profiling = False
 
 
-# What a step is given of a batch, and what of a network may change during a run: nothing that its weights depend on.
+# What a step is given of a batch.
 _USED = ("mixture", "sources", "lengths")
-_CHANGEABLE = ("model.dropout", "model.dtype", "model.remat")

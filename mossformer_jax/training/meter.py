@@ -73,9 +73,6 @@ class Meter:
 class Silence:
     """The journal of all processes but the first: does nothing."""
 
-    def __init__(self, *_: Any, **__: Any):
-        pass
-
     def __enter__(self) -> Silence:
         return self
 

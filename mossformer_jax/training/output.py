@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.state import TRAINING_FIELDS
 from mossformer_jax.weights import save_model
 from mossformer_jax.weights.parameters import Parameters
 from mossformer_jax.weights.store import write_atomically
@@ -30,10 +32,11 @@ def write_weights(
         step: steps done.
         si_sdri_db: validation SI-SDRi of these weights; None where it was not measured.
     """
-    config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in ("dropout", "dtype", "remat")})
+    config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in TRAINING_FIELDS})
     weights = {**weights, _DECODER: np.asarray(weights[_DECODER] * np.float32(output_gain))}
     save_model(folder, config, weights)
-    result = {"step": step, "si_sdri_db": si_sdri_db}
+    measured = si_sdri_db is not None and math.isfinite(si_sdri_db)
+    result = {"step": step, "si_sdri_db": si_sdri_db if measured else None}
     write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
 
 

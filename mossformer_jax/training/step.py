@@ -57,7 +57,8 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
     """The jitted step `(state, batch) -> (state, metrics)`; the state that it is given is used up.
 
     Forward and backward pass of the PIT SI-SDR loss, gradient clipping, Adam, and the running average. Where the loss
-    or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the counters.
+    or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the counters; where every mixture
+    is solved already (`threshold_db`), nothing but the step.
 
     Args:
         config: the model.
@@ -75,6 +76,8 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         gradients = jax.tree.map(lambda gradient: gradient / count, sums.gradients)
         norm = optax.tree.norm(gradients)
         accepted = jnp.isfinite(loss) & jnp.isfinite(norm) & (loss <= recipe.max_loss)
+        # With nothing left to learn from, Adam would move on its momentum alone.
+        applied = accepted & (sums.num_mixtures > 0)
 
         rate = learning_rate(recipe, total_steps, state.step, state.plateau_factor)
         updates, moments = optimizer.update(gradients, state.optimizer)
@@ -86,7 +89,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
             average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, parameters)
 
         kept = jax.tree.map(
-            lambda new, old: jnp.where(accepted, new, old),
+            lambda new, old: jnp.where(applied, new, old),
             (parameters, moments, average),
             (state.parameters, state.optimizer, state.average),
         )

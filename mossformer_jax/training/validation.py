@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -41,6 +42,10 @@ class Validated(NamedTuple):
     examples: list[Example]
 
 
+class _BrokenOffError(Exception):
+    """Ends a validation in the middle."""
+
+
 class Validation:
     """Scores weights on a data set, with a compiled program a length.
 
@@ -77,21 +82,26 @@ class Validation:
         everywhere = replicated(mesh)
         self._score = jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
 
-    def __call__(self, weights: Arrays) -> Validated:
-        """Scores these weights."""
+    def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
+        """Scores these weights; None if `asked_to_stop` says so before the end, which it must in every process."""
         levels: list[Array] = []
         examples: list[Example] = []
         # The batches go from short utterances to long ones: those in the middle are worth listening to.
         shown = len(self._batches) // 2
 
         def score_batch(batch: Batch) -> tuple[Scores, Array]:
+            if asked_to_stop():
+                raise _BrokenOffError
             scores, index_b, level, estimates_bct = self._score(weights, place_rows(batch, self._mesh))
             if len(levels) == shown:
                 examples.extend(self._examples(batch, scores, index_b, estimates_bct))
             levels.append(level)
             return scores, index_b
 
-        rows = evaluate(score_batch, self._batches)
+        try:
+            rows = evaluate(score_batch, self._batches)
+        except _BrokenOffError:
+            return None
         product, power = np.sum([np.asarray(level, np.float64) for level in levels], axis=0)
         gain = float(product / power) if power > 0 else 1.0
         gain = gain if np.isfinite(gain) and gain != 0.0 else 1.0

@@ -80,6 +80,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except OSError as error:
+        # By itself, an error of the disk does not say which file it is about.
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
     if os.name != "posix":

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import train
 from mossformer_jax.configuration import load_config
+from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
+from mossformer_jax.training.recipe import Recipe
+from mossformer_jax.training.state import initial_weights
 from mossformer_jax.training.validation import Validated
+from mossformer_jax.weights import save_model
 from tests.training import runs
 
 TINY = str(runs.TINY)
@@ -38,7 +46,7 @@ def quick_step(monkeypatch):
 def scores(monkeypatch) -> list[float]:
     """SI-SDR improvements in dB that validations are to find, one after the other."""
     found: list[float] = []
-    monkeypatch.setattr(loop, "Validation", lambda *_: lambda weights: Validated(*2 * (found.pop(0),), 2.0, []))
+    monkeypatch.setattr(loop, "Validation", lambda *_: lambda *_: Validated(*2 * (found.pop(0),), 2.0, []))
     return found
 
 
@@ -111,3 +119,53 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("train.py: error: 6 steps in a row were skipped, up to step 6")
     assert "the newest checkpoint is of step 4" in line
+
+
+def test_a_validation_that_fails_costs_no_step(tmp_path, monkeypatch, quick_step, scores):
+    training = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path)
+    with pytest.raises(IndexError):  # there is no score to be found
+        training.run()
+    assert training.checkpoints.steps() == [4]
+
+
+def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, monkeypatch, quick_step):
+    flags = [*SCHEDULE, "--config.train.max_skipped=99"]
+    stopped = loop.Training(load_config(TINY, flags), tmp_path)
+    validation = stopped._validation
+
+    def validate(weights, asked_to_stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validation(weights, asked_to_stop)
+
+    stopped._validation = validate
+    outcome = stopped.run()
+    assert (outcome.step, outcome.stopped_by, outcome.best_si_sdri_db) == (4, "SIGTERM", None)
+
+    resumed = loop.Training(load_config(TINY, flags), tmp_path)
+    resumed._validation = lambda *_: Validated(1.0, 1.0, 1.0, [])
+    assert resumed.run().step == 12
+    validated = [record["step"] for record in runs.records(tmp_path) if record["kind"] == "validation"]
+    assert validated == [4, 8, 12]
+
+
+def test_a_profile_that_the_run_is_too_short_for_is_no_error(tmp_path, quick_step, scores):
+    scores += [1.0, 1.0, 1.0]
+    config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
+    assert loop.Training(config, tmp_path, profile_steps=(50, 60)).run().step == 12
+
+
+def test_a_folder_has_one_training_at_a_time(tmp_path, quick_step, scores):
+    scores += [1.0, 1.0, 1.0]
+    config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
+    first = loop.Training(config, tmp_path)
+    with pytest.raises(ValueError, match="another training runs in this folder"):
+        loop.Training(config, tmp_path)
+    assert first.run().step == 12
+    assert loop.Training(config, tmp_path).run().step == 12
+
+
+def test_weights_whose_rate_or_level_are_others_are_refused(tmp_path, tiny_config):
+    config = dataclasses.replace(tiny_config, sample_rate=16000, input_level_db=-25.0)
+    save_model(tmp_path / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
+    with pytest.raises(ValueError, match=r"give --config.model.sample_rate=16000 --config.model.input_level_db=-25"):
+        initial_weights(tiny_config, Recipe(initial_weights=str(tmp_path / "model")))

@@ -115,5 +115,6 @@ def to_input_level(
 
 def fetch(scored: ScoredBatch, row: int, num_samples: int) -> Float[np.ndarray, "c t"]:
     """The estimates of a row, in the order of its references and without padding."""
-    estimates_ct = np.asarray(scored.estimates_bct[row])[:, :num_samples]
-    return estimates_ct[np.asarray(scored.scores.permutation_bc[row])]
+    # Indexed here and not on the mesh, where that would be a program of all processes.
+    estimates_ct = np.asarray(scored.estimates_bct)[row, :, :num_samples]
+    return estimates_ct[np.asarray(scored.scores.permutation_bc)[row]]

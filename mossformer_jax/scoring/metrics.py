@@ -80,4 +80,6 @@ def host_figures(
             figures[name] = np.array(
                 [figure(*pair, sample_rate) if np.isfinite(pair).all() else np.nan for pair in pairs]
             )
-    return figures
+    # As for SI-SDR, to which a constant is silence.
+    silent_c = np.all(references_ct == references_ct[:, :1], axis=1)
+    return {name: np.where(silent_c, np.nan, figure_c) for name, figure_c in figures.items()}

@@ -38,9 +38,10 @@ def test_the_figures_of_every_source_are_those_of_the_single_functions(rng):
         assert figures["stoi"][c] == stoi(estimates[c], references[c], 8000)
 
 
-def test_a_silent_reference_or_a_broken_estimate_has_no_figure_and_the_others_keep_theirs(rng):
+@pytest.mark.parametrize("level", [0.0, 0.3])  # a constant is silence to SI-SDR, by which the others go
+def test_a_silent_reference_or_a_broken_estimate_has_no_figure_and_the_others_keep_theirs(rng, level):
     references = rng.normal(size=(3, 6000))
-    references[0] = 0.0
+    references[0] = level
     estimates = rng.normal(size=(3, 6000))
     estimates[1, 7] = np.nan
     figures = host_figures(estimates, references, references.sum(0), 8000, ("sdr", "stoi"))

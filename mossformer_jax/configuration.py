@@ -64,7 +64,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             an override names no field (the nearest one is named) or has a value of another type.
     """
     try:
-        import ml_collections  # noqa: F401  (the config file needs it)
+        from ml_collections import ConfigDict
     except ImportError as error:
         raise ValueError("configs need ml_collections; run: pip install 'mossformer-jax[train]'") from error
     file, variant = path, ""
@@ -78,8 +78,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config = get_config(**{name: True for name in [variant] if name in variants}) if get_config else None
     except Exception as error:  # whatever a Python file may raise
         raise ValueError(f"{_place(file, error)}: {' '.join(str(error).split())} ({type(error).__name__})") from error
-    if config is None:
-        raise ValueError(f"{file}: has no function get_config() that gives a config; see the files in configs/")
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{file}: has no function get_config() that gives a ConfigDict; see the files in configs/")
     if variant and variant not in variants:
         known = ", ".join(variants)
         raise ValueError(f"{file}: has no variant {variant!r}; {f'it has {known}' if known else 'give the file alone'}")

@@ -119,7 +119,8 @@ def test_a_missing_file_is_named(path):
     ("text", "message"),
     [
         ("", r"config\.py: has no function get_config\(\)"),
-        ("def get_config():\n    pass\n", r"config\.py: has no function get_config\(\) that gives a config"),
+        ("def get_config():\n    pass\n", r"config\.py: has no function get_config\(\) that gives a ConfigDict"),
+        ("def get_config():\n    return {}\n", r"config\.py: has no function get_config\(\) that gives a ConfigDict"),
         ("import there_is_none", r"config\.py, line 1: No module named 'there_is_none' \(ModuleNotFoundError\)"),
         ("def get_config():\n    return 1 / 0\n", r"config\.py, line 2: division by zero \(ZeroDivisionError\)"),
         ("\ndef get_config(:\n", r"config\.py, line 2: .*\(SyntaxError\)"),

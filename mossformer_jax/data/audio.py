@@ -11,6 +11,7 @@ from mossformer_jax.data.resampling import check_sample_rate, fit_length, resamp
 from mossformer_jax.data.streams import PCM_BITS, SUBTYPES, AudioReader, AudioWriter
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "PCM_BITS",
     "SUBTYPES",
     "check_sample_rate",
@@ -21,6 +22,13 @@ __all__ = [
     "write_audio",
 ]
 
+# What libsndfile reads and is likely to be a recording; raw samples, which need a description beside them, are not.
+# fmt: off
+AUDIO_SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".caf", ".ircam", ".nist",
+    ".oga", ".rf64", ".sf", ".snd", ".sph", ".voc", ".w64",
+)
+# fmt: on
 _BLOCK_SAMPLES = 2**20
 
 

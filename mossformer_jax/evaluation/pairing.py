@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
+from mossformer_jax.data.audio import AUDIO_SUFFIXES
 
-AUDIO_SUFFIXES = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) - {".raw"}
 _NUM_NAMED = 5
 _FIELD = re.compile(r"\{(.*?)\}")
 
@@ -78,7 +78,7 @@ def pair_files(
 def _look_up(text: str) -> list[tuple[str, dict[str, str]]]:
     """The places that a folder or a template stands for, one a source, and the files of each by id."""
     if "{" in text:
-        return _fill_in(text)
+        return _fill_in(os.path.normpath(text))  # as glob gives paths, without // and ./
     if not Path(text).is_dir():
         raise FileNotFoundError(f"{text}: no such folder; name a folder, or a template of paths with {{id}}")
     files: dict[str, str] = {}

@@ -12,17 +12,11 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mossformer_jax.data.audio import AUDIO_SUFFIXES
 from mossformer_jax.data.download import file_name, is_url
 
 NAME_TEMPLATE = "{stem}_s{source}"
 NAME_FIELDS = ("stem", "suffix", "source", "folder")
-# What libsndfile reads and is likely to be a recording; raw samples, which need a description beside them, are not.
-# fmt: off
-AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".caf", ".ircam", ".nist",
-    ".oga", ".rf64", ".sf", ".snd", ".sph", ".voc", ".w64",
-)
-# fmt: on
 
 
 @dataclass(frozen=True)

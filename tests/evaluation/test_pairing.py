@@ -40,7 +40,7 @@ def test_templates_find_ids_and_sources_in_one_folder(files):
 
 def test_a_template_may_name_folders_and_a_field_twice(files):
     files("d/a/mix_a.wav", "d/a/mix_b.wav", *(f"s{k}/a.wav" for k in (1, 2, 3)), *(f"e/{k}/a.wav" for k in (1, 2, 3)))
-    utterances, _ = pair_files("d/{id}/mix_{id}.wav", ["s{k}/{id}.wav"], ["e/{k}/{id}.wav"])
+    utterances, _ = pair_files("d/{id}//mix_{id}.wav", ["./s{k}/{id}.wav"], ["e/./{k}/{id}.wav"])
     assert [(each.id, each.mixture, len(each.references)) for each in utterances] == [("a", "d/a/mix_a.wav", 3)]
 
 

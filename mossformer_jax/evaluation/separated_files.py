@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +19,14 @@ from mossformer_jax.data.lengths import Ladder
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, score_separation
 from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.report import Row, utterance_row
-from mossformer_jax.scoring import host_figures
+from mossformer_jax.scoring import host_figures, parse_metrics
 
 # Samples of the mixtures of a batch: enough to keep the device busy, few enough for any memory.
 _BATCH_SAMPLES = 2**20
 # A process takes seconds to start, in which this one scores about as many.
 _MIN_UTTERANCES_PER_PROCESS = 16
 _READING_THREADS = 4
+_NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ def read_signals(files: SeparatedFiles) -> Signals:
     length, sample_rate = audio[0][0].shape[1], audio[0][1]
     for path, (waveform, rate) in zip(files.paths(), audio, strict=True):
         if (waveform.shape[1], rate) != (length, sample_rate):
-            raise ValueError(
-                f"{path}: has {waveform.shape[1]} samples at {rate} Hz, but {files.mixture} has {length} at "
-                f"{sample_rate} Hz; cut and resample them alike"
-            )
+            # An MP3 file can have fewer than its header declares.
+            misfit = _misfit(path, (waveform.shape[1], rate), files.mixture, (length, sample_rate))
+            raise ValueError(f"{misfit}. Cut and resample them alike")
     mixture, *sources = (to_mono(waveform) for waveform, _ in audio)
     count = len(files.references)
     return Signals(mixture, np.stack(sources[:count]), np.stack(sources[count:]), sample_rate)
@@ -100,10 +99,12 @@ def score_files(
         The figures of each utterance, in their order.
 
     Raises:
-        FileNotFoundError, ValueError: a file cannot be read or does not fit the others; the message names it.
+        FileNotFoundError, ValueError: a file cannot be read or does not fit the others, which is named, or a metric is
+            not defined at this rate. All headers are read before anything is scored.
     """
-    sample_rate, lengths = _headers(utterances)
     with ThreadPoolExecutor(_READING_THREADS) as pool:
+        sample_rate, lengths = _headers(utterances, pool)
+        metrics = parse_metrics(",".join(metrics), sample_rate)
         batches = _batches(utterances, lengths, Ladder(sample_rate), pool)
         scored = evaluate(_score_batch, batches, on_batch=lambda rows: on_scored(len(rows)))
     results = [
@@ -125,19 +126,35 @@ def score_files(
     return completed
 
 
-def _headers(utterances: Sequence[SeparatedFiles]) -> tuple[int, list[int]]:
+def _headers(utterances: Sequence[SeparatedFiles], pool: Executor) -> tuple[int, list[int]]:
     """The sample rate of all, and the length of each in samples."""
-    found = []
-    for files in utterances:
-        with AudioReader(files.mixture) as reader:
-            found.append((reader.sample_rate, reader.num_samples))
-    sample_rate = found[0][0]
-    for files, (rate, _) in zip(utterances, found, strict=True):
-        if rate != sample_rate:
+    found = list(pool.map(lambda files: [_header(path) for path in files.paths()], utterances))
+    first, (_, sample_rate) = utterances[0].mixture, found[0][0]
+    for files, (mixture, *_) in zip(utterances, found, strict=True):
+        if mixture[1] != sample_rate:
             raise ValueError(
-                f"{files.mixture}: is at {rate} Hz, but {utterances[0].mixture} at {sample_rate} Hz; score them apart"
+                f"{files.mixture}: is at {mixture[1]} Hz, but {first} at {sample_rate} Hz; score them apart"
             )
-    return sample_rate, [length for _, length in found]
+    misfits = [
+        _misfit(path, header, files.mixture, headers[0])
+        for files, headers in zip(utterances, found, strict=True)
+        for path, header in zip(files.paths(), headers, strict=True)
+        if header != headers[0]
+    ]
+    if misfits:
+        more = f" and {len(misfits) - _NUM_NAMED} more" if len(misfits) > _NUM_NAMED else ""
+        raise ValueError(f"{'; '.join(misfits[:_NUM_NAMED])}{more}. Cut and resample them alike")
+    return sample_rate, [headers[0][0] for headers in found]
+
+
+def _header(path: str) -> tuple[int, int]:
+    """Length in samples and sample rate."""
+    with AudioReader(path) as reader:
+        return reader.num_samples, reader.sample_rate
+
+
+def _misfit(path: str, header: tuple[int, int], mixture: str, wanted: tuple[int, int]) -> str:
+    return f"{path}: has {header[0]} samples at {header[1]} Hz, but {mixture} has {wanted[0]} at {wanted[1]} Hz"
 
 
 def _batches(
@@ -206,5 +223,5 @@ def _complete(scores: FileScores, metrics: Sequence[str]) -> FileScores:
     signals = read_signals(scores.files)
     estimates_ct = signals.estimates_ct[list(scores.permutation)]
     figures = host_figures(estimates_ct, signals.references_ct, signals.mixture_t, signals.sample_rate, metrics)
-    others = {name: np.where(scores.silent, math.nan, figure_c).tolist() for name, figure_c in figures.items()}
+    others = {name: figure_c.tolist() for name, figure_c in figures.items()}
     return replace(scores, figures={**scores.figures, **others})

@@ -85,8 +85,15 @@ def test_a_silent_reference_has_no_figure_and_the_other_sources_keep_theirs(fold
 
 def test_files_that_do_not_fit_are_named(folder, utterances):
     write_audio(folder / "e2" / "u1.wav", np.full(8999, 0.1), RATE)
-    with pytest.raises(ValueError, match=r"e2/u1.wav: has 8999 samples at 8000 Hz, but .*mix/u1.wav has 9000"):
-        score_files(utterances)
+    write_audio(folder / "s1" / "u4.wav", np.full(8001, 0.1), 16_000)
+    message = (
+        r"e2/u1.wav: has 8999 samples at 8000 Hz, but .*mix/u1.wav has 9000 at 8000 Hz; "
+        r".*s1/u4.wav: has 8001 samples at 16000 Hz, .*\. Cut and resample them alike"
+    )
+    told = []
+    with pytest.raises(ValueError, match=message):
+        score_files(utterances, on_scored=told.append)
+    assert told == []
     write_audio(folder / "mix" / "u3.wav", np.full(8000, 0.1), 16_000)
     with pytest.raises(ValueError, match=r"u3.wav: is at 16000 Hz, but .*u0.wav at 8000 Hz; score them apart"):
         score_files(utterances)

@@ -11,7 +11,7 @@ from typing import Any
 from mossformer_jax.data.text_tables import read_text
 
 # LibriSpeech's SPEAKERS.TXT has "14   | F | train-clean-360 | ...", WSJ0's spkrinfo.txt "001 F ...".
-_LINE = re.compile(r"^\s*(\w+)\s*[|\s]\s*([FM])\b", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*(\w+)[ \t]*[| \t][ \t]*([FM])\b", re.MULTILINE)
 _LIBRISPEECH_TABLE = "SPEAKERS.TXT"
 
 
@@ -35,9 +35,8 @@ def find_genders(options: Mapping[str, Any]) -> dict[str, str]:
     Args:
         options: of `open_mixtures`.
     """
-    for name in ("librispeech", "root"):
-        root = Path(options.get(name) or ".")
-        for folder in (root, root / "LibriSpeech") if name in options else ():
+    for root in (options.get("librispeech"), options.get("root")):
+        for folder in (Path(root), Path(root, "LibriSpeech")) if root else ():
             if (folder / _LIBRISPEECH_TABLE).is_file():
                 return read_genders(folder / _LIBRISPEECH_TABLE)
     return {}

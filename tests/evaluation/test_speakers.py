@@ -8,6 +8,8 @@ from mossformer_jax.evaluation.speakers import find_genders, read_genders
 
 LIBRISPEECH = """;ID  |SEX| SUBSET           |MINUTES| NAME
 14   | F | train-clean-360  | 25.03 | Kristin LeMoine
+20   |
+ M | a line that was cut in two
 908  | M | test-clean       |  8.05 | Sam Stinson
 """
 WSJ0 = """;; speaker information
@@ -26,9 +28,11 @@ def test_the_tables_of_librispeech_and_wsj0_are_read(tmp_path):
         read_genders(tmp_path / "none.txt")
 
 
-def test_librispeechs_table_is_found_where_the_data_lie(tmp_path):
+def test_librispeechs_table_is_found_where_the_data_lie(tmp_path, monkeypatch):
     (tmp_path / "LibriSpeech").mkdir()
     (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").write_text(LIBRISPEECH)
     for options in ({"librispeech": str(tmp_path)}, {"root": str(tmp_path / "LibriSpeech"), "librispeech": None}):
         assert find_genders(options) == {"14": "F", "908": "M"}
-    assert find_genders({"layout": "demo"}) == {}
+    monkeypatch.chdir(tmp_path)
+    for options in ({"layout": "demo"}, {"librispeech": None, "root": None}):
+        assert find_genders(options) == {}

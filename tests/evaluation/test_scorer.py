@@ -11,7 +11,7 @@ from flax import nnx
 
 from mossformer_jax.data.lengths import Ladder
 from mossformer_jax.evaluation.evaluate import score_separation, utterance_scores
-from mossformer_jax.evaluation.run import TestSet, evaluate_model
+from mossformer_jax.evaluation.run import TestSet, batches_of, evaluate_model
 from mossformer_jax.evaluation.scorer import Scorer, to_input_level
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.separation.levels import input_gain, loudness
@@ -30,9 +30,17 @@ def test_300_lengths_take_as_many_programs_as_rungs_and_score_as_if_alone(tiny_c
     mixtures = Noises(lengths, rate)
     scorer = Scorer(config, parameters, make_mesh())
     # A number that the rows of no length fill.
-    evaluation = evaluate_model(scorer, TestSet(mixtures, batch_size=16), tmp_path, identity={})
+    test_set = TestSet(mixtures, batch_size=16)
+    evaluation = evaluate_model(scorer, test_set, tmp_path, identity={})
     assert len(evaluation.rows) == 300
     assert scorer.num_programs <= len(Ladder(rate).rungs(max(lengths))) == 3
+
+    for length in (209, 1802, 2711):  # one of each rung, by the same programs with nothing beside it
+        index = lengths.index(length)
+        (batch,) = batches_of(test_set, [index])
+        (alone,) = utterance_scores(*scorer(batch)[:2])
+        assert evaluation.rows[index]["si_sdr"] == pytest.approx(alone.si_sdr_db, abs=1e-3)
+    assert scorer.num_programs <= 3
 
     graphdef, state = nnx.split(build_network(config, parameters))
 

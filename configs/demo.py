@@ -55,11 +55,11 @@ def get_config() -> ConfigDict:
 
     config.train = section(
         Recipe(
-            steps=600,
+            steps=450,
             lr=1e-3,
             warmup_steps=50,
             constant_epochs=100,
-            decay_steps=200,
+            decay_steps=150,
             validate_every=150,
             log_every=20,
         )

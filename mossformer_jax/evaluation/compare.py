@@ -81,5 +81,7 @@ def plot_comparison(path: str | os.PathLike[str], comparison: Comparison, names:
         ylabel=f"{label}, {names[1]}",
         title=f"Mean difference {comparison.differences.mean():+.2f} (95 %: {low:+.2f} to {high:+.2f})",
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_parse_math(False)  # a folder's name may have a dollar
     axes.grid(alpha=0.3)
     save_figure(figure, path)

@@ -33,8 +33,9 @@ def test_means_intervals_and_the_most_changed_are_printed(evaluations, capsys):
     assert "only B has new; not compared" in printed.err
 
 
-def test_the_picture_is_written(evaluations, capsys):
-    assert main(["compare", "A", "B", "--metric", "si_sdr", "--changed", "0", "-o", "scatter.png"]) == 0
+def test_the_picture_is_written_whatever_the_folders_are_called(evaluations, capsys):
+    (evaluations / "B").rename("B$^$")  # which would be broken mathematics
+    assert main(["compare", "A", "B$^$", "--metric", "si_sdr", "--changed", "0", "-o", "scatter.png"]) == 0
     assert (evaluations / "scatter.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.splitlines()[-1] == "scatter.png"
 

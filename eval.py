@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
+import json
 import os
 import signal
 import sys
@@ -22,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 from mossformer_jax import __version__
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import one_line, print_table
-from mossformer_jax.evaluation.report import METRICS, metrics_in
+from mossformer_jax.evaluation.report import summary_table
 
 if TYPE_CHECKING:
     from mossformer_jax.evaluation.run import TestSet
     from mossformer_jax.model import ModelConfig
 
+INSTALL = "run: pip install 'mossformer-jax[train,eval]'"
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.py"
 
 
@@ -46,10 +49,16 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
     model.add_argument("--run", type=Path, metavar="RUN", help="folder of a training run; its best weights are taken")
     model.add_argument("--model", default="default", help="model folder, or OWNER/NAME on Hugging Face")
     add("--split", choices=("test", "validation"), default="test", help="part of the config's data")
-    add("--output", type=Path, metavar="DIR", help="default: RUN/evaluation/SPLIT, or evaluation/MODEL")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="default: RUN/evaluation/SPLIT, with --config RUN/evaluation/CONFIG_SPLIT, without --run "
+        "evaluation/MODEL/CONFIG_SPLIT",
+    )
     add("--metrics", default="si_sdr", help="some of si_sdr,sdr,stoi,estoi,pesq (default: %(default)s)")
     add("--save-audio", type=_count, default=0, metavar="N", help="write the sources of the first N utterances")
-    add("--batch-size", type=_count, metavar="B", help="rows of a batch over all devices (default: by the device)")
+    add("--batch-size", type=_positive, metavar="B", help="rows of a batch over all devices (default: by the device)")
     add("--num-workers", type=_count, default=0, metavar="N", help="processes that read audio (default: threads do)")
     add(
         "--speakers",
@@ -91,12 +100,13 @@ def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
         "model_config": model_config.to_dict(),
         "data": {"split": flags.split, **options},
         "metrics": list(test_set.metrics),
+        "genders_sha256": hashlib.sha256(json.dumps(test_set.genders, sort_keys=True).encode()).hexdigest(),
         "version": __version__,
     }
-    name = str(flags.run or flags.model)
-    output = flags.output
-    if output is None:
-        output = flags.run / "evaluation" / flags.split if flags.run else Path("evaluation") / Path(flags.model).name
+    name, output = str(flags.run or flags.model), output_folder(flags)
+    report = importlib.util.find_spec("matplotlib") is not None
+    if not report and jax.process_index() == 0:
+        print("there will be no report.html: it needs matplotlib; " + INSTALL, file=sys.stderr)
     with EvaluationBar(len(test_set.mixtures), shown=sys.stderr.isatty() and jax.process_index() == 0) as bar:
         evaluation = evaluate_model(
             scorer,
@@ -107,16 +117,31 @@ def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
             note=bar.note,
             on_rows=bar.advance,
         )
+    title = f"{name} on {describe(options)}" if report else None
+    write_examples(scorer, test_set, evaluation, output, title, flags.save_audio)
     if evaluation is not None:
+        evaluation.partial.remove()
         tell(evaluation.summary, output)
-    try:
-        write_examples(scorer, test_set, evaluation, output, f"{name} on {describe(options)}", flags.save_audio)
-    except ModuleNotFoundError as error:
-        print(f"no report.html: it needs {error.name}; run: pip install 'mossformer-jax[eval]'", file=sys.stderr)
+
+
+def output_folder(flags: argparse.Namespace) -> Path:
+    """Where to write: another folder for every model, config and split, unless --output names one."""
+    if flags.output is not None:
+        return flags.output
+    if flags.run and not flags.config:
+        return flags.run / "evaluation" / flags.split
+    file, _, variant = (flags.config or str(DEMO_CONFIG)).partition(":")
+    data = "_".join(filter(None, [Path(file).stem, variant, flags.split]))
+    if flags.run:
+        return flags.run / "evaluation" / data
+    *_, parent, name = Path(os.path.abspath(flags.model)).parts
+    return Path("evaluation", f"{parent}_{name}" if name in ("best", "last") else name, data)
 
 
 def data_options(flags: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
     """The options of the data that the flags ask for."""
+    from ml_collections import ConfigDict
+
     from mossformer_jax.configuration import load_config, read_saved_config
 
     saved = flags.run is not None and flags.config is None
@@ -124,9 +149,10 @@ def data_options(flags: argparse.Namespace, overrides: Sequence[str]) -> dict[st
         raise ValueError(f"{overrides[0]}: only a config file can be changed; name it with --config")
     path = str(flags.run / "config.json") if saved else flags.config or str(DEMO_CONFIG)
     config = read_saved_config(path) if saved else load_config(path, overrides)
-    options = config.data.get(flags.split)
-    if not options:
-        raise ValueError(f"{path}: has no data.{flags.split}; choose another --split or config")
+    data = config.get("data")
+    options = data.get(flags.split) if isinstance(data, ConfigDict) else None
+    if not isinstance(options, ConfigDict) or "layout" not in options:
+        raise ValueError(f"{path}: has no data.{flags.split} with a layout; choose another --split or config")
     return options.to_dict()
 
 
@@ -161,19 +187,14 @@ def describe(options: dict[str, Any]) -> str:
 
 def tell(summary: dict[str, Any], output: Path) -> None:
     """Prints the figures."""
-    table: list[tuple[str, ...]] = [("metric", "mean", "95 % interval", "median", "std", "utterances")]
-    for name in metrics_in(summary):
-        section = summary[name]
-        cells = [f"{section[figure]:.2f}" if section["count"] else "" for figure in ("mean", "median", "std")]
-        interval = "{:.2f} to {:.2f}".format(*section["interval_95"]) if section["count"] else ""
-        table.append((METRICS[name], cells[0], interval, *cells[1:], str(section["count"])))
-    print_table(table, left=1)
+    print_table(summary_table(summary), left=1)
     silent, factor = summary["silent_references"]["count"], summary["real_time_factor"]
     if silent:
         print(f"{silent} of {summary['count']} utterances have a silent reference; no figure counts them")
     speed = "" if factor is None else f", real-time factor {factor:.3f}"
     print(
-        f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}"
+        f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}",
+        flush=True,
     )
 
 
@@ -184,6 +205,12 @@ def _count(text: str) -> int:
     return number
 
 
+def _positive(text: str) -> int:
+    if (number := _count(text)) == 0:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if it succeeded, 1 where something cannot be used, 130 where it was interrupted."""
     flags, overrides = parse_flags(arguments)
@@ -191,17 +218,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(flags, overrides)
-    # RuntimeError: what JAX raises where memory runs out.
+        return 0
+    except BrokenPipeError:
+        # Who read our output has gone (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        print(f"eval.py: error: needs the package {error.name}; {INSTALL}", file=sys.stderr)
+    # RuntimeError: what JAX raises where memory runs out, or another process is gone.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         print(f"eval.py: error: {one_line(error)}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("eval.py: interrupted; the same command goes on from here", file=sys.stderr)
         if arguments is None:
             # XLA may be in the middle of a computation, and crashes where Python shuts down meanwhile.
             os._exit(130)
         return 130
-    return 0
+
+    from mossformer_jax.sharding import leave_others
+
+    leave_others(1)
+    return 1
 
 
 if __name__ == "__main__":

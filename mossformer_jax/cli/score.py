@@ -14,7 +14,6 @@ from mossformer_jax.cli.devices import add_device_options, prepare_jax
 from mossformer_jax.cli.terminal import print_table, warn
 
 if TYPE_CHECKING:
-    from mossformer_jax.evaluation.report import Row
     from mossformer_jax.evaluation.separated_files import FileScores
 
 _NUM_NAMED = 5
@@ -42,7 +41,8 @@ def add_parser(commands: Any) -> None:
     many.add_argument(
         "--jobs",
         type=_count,
-        default=os.cpu_count() or 1,
+        # Of a cluster's machine, a job is often given some cores only.
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
         help="processes for metrics other than si_sdr (default: %(default)s)",
     )
@@ -78,7 +78,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def _score_one(options: argparse.Namespace) -> int:
     from mossformer_jax.evaluation.pairing import SeparatedFiles
-    from mossformer_jax.evaluation.report import METRICS
+    from mossformer_jax.evaluation.report import METRICS, format_figure
     from mossformer_jax.evaluation.separated_files import score_files
     from mossformer_jax.scoring import parse_metrics
 
@@ -92,8 +92,8 @@ def _score_one(options: argparse.Namespace) -> int:
     rows: list[tuple[str, ...]] = [("reference", "estimate", *(METRICS[name] for name in scores.figures))]
     for source, estimate in enumerate(scores.permutation):
         names = Path(files.references[source]).name, Path(files.estimates[estimate]).name
-        rows.append((*names, *(_format(figures[source], name) for name, figures in scores.figures.items())))
-    means = (_format(sum(figures) / len(figures), name) for name, figures in scores.figures.items())
+        rows.append((*names, *(format_figure(figures[source], name) for name, figures in scores.figures.items())))
+    means = (format_figure(sum(figures) / len(figures), name) for name, figures in scores.figures.items())
     print_table([*rows, ("mean", "", *means)], left=2)
     return 0
 
@@ -104,6 +104,7 @@ def _score_many(options: argparse.Namespace) -> int:
         METRICS_FILE,
         SUMMARY_FILE,
         summarize,
+        summary_table,
         write_metrics,
         write_summary,
     )
@@ -123,10 +124,11 @@ def _score_many(options: argparse.Namespace) -> int:
     _complain_of_silence(scores)
     rows = [each.row() for each in scores]
     summary = summarize(rows, mixtures=options.mixtures, references=options.references, estimates=options.estimates)
-    _print_summary(summary, rows)
     if output is not None:
         write_metrics(output / METRICS_FILE, rows)
         write_summary(output / SUMMARY_FILE, summary)
+    print_table(summary_table(summary), left=1)
+    if output is not None:
         print(f"{output / METRICS_FILE}\n{output / SUMMARY_FILE}")
     return 0
 
@@ -149,25 +151,6 @@ def _complain_of_silence(scores: Sequence[FileScores]) -> None:
         warn(f"{path}: is silent, and SI-SDR is not defined for silence; the means leave {id} out")
     if len(silent) > _NUM_NAMED:
         warn(f"{len(silent) - _NUM_NAMED} more references are silent, and their mixtures left out")
-
-
-def _print_summary(summary: dict[str, Any], rows: Sequence[Row]) -> None:
-    from mossformer_jax.evaluation.report import METRICS, metrics_in
-
-    table: list[tuple[str, ...]] = [("", "mean", "95 % interval", "median", "std", "utterances")]
-    for name in metrics_in(rows[0]):
-        section = summary[name]
-        figures = [_format(section.get(key, float("nan")), name) for key in ("mean", "median", "std")]
-        low, high = (_format(end, name) for end in section.get("interval_95", [float("nan")] * 2))
-        table.append((METRICS[name], figures[0], f"{low} to {high}", *figures[1:], f"{section['count']:,}"))
-    print_table(table, left=1)
-
-
-def _format(figure: float, metric: str) -> str:
-    if figure != figure:
-        return "-"
-    decimals = 3 if "stoi" in metric else 2
-    return f"{round(figure, decimals) + 0.0:.{decimals}f}"  # -0.0 + 0.0 is 0.0
 
 
 @contextmanager

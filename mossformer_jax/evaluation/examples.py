@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -20,7 +20,12 @@ AUDIO_FOLDER = "audio"
 
 
 def write_examples(
-    scorer: Scorer, test_set: TestSet, evaluation: Evaluation | None, folder: Path, title: str, num_audio: int = 0
+    scorer: Scorer,
+    test_set: TestSet,
+    evaluation: Evaluation | None,
+    folder: Path,
+    title: str | None,
+    num_audio: int = 0,
 ) -> None:
     """Writes `report.html` with the best, the median and the worst utterance, and the sources of the first ones.
 
@@ -29,38 +34,40 @@ def write_examples(
         test_set: what was evaluated.
         evaluation: what `evaluate_model` gave in this process; all processes must come here.
         folder: where to write.
-        title: of the report.
+        title: of the report; without one there is none.
         num_audio: how many utterances to write to `folder/audio`.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed; the audio has been written by then.
+        ModuleNotFoundError: matplotlib is not installed, and the report has a title.
     """
     # Rows and mixtures are in one order. As a list of fixed length, other processes can be told.
-    shown = typical(evaluation.rows) if evaluation else {}
+    shown = typical(evaluation.rows) if evaluation and title is not None else {}
     num_audio = min(num_audio, len(test_set.mixtures))
     wanted = np.full(num_audio + 3, -1)
     wanted[:num_audio] = np.arange(num_audio)
     wanted[num_audio : num_audio + len(shown)] = list(shown.values())
     if jax.process_count() > 1:
         wanted = multihost_utils.broadcast_one_to_all(wanted)
-    separated = separate_some(scorer, test_set, [index for index in np.unique(wanted).tolist() if index >= 0])
-    if evaluation is None:
-        return
-    for index in range(num_audio):
-        save_audio(folder / AUDIO_FOLDER, *separated[index])
-    examples = {name: separated[index] for name, index in shown.items()}
-    write_report(folder / REPORT_FILE, title, evaluation.rows, evaluation.summary, examples)
+    kept = {}
+    for index, separated in separate_some(scorer, test_set, np.unique(wanted[wanted >= 0]).tolist()):
+        if evaluation is not None and index < num_audio:
+            save_audio(folder / AUDIO_FOLDER, *separated)
+        if index in shown.values():
+            kept[index] = separated
+    if evaluation is not None and title is not None:
+        examples = {name: kept[index] for name, index in shown.items()}
+        write_report(folder / REPORT_FILE, title, evaluation.rows, evaluation.summary, examples)
 
 
 def separate_some(
     scorer: Scorer, test_set: TestSet, indices: Sequence[int]
-) -> dict[int, tuple[Mixture, Float[np.ndarray, "c t"]]]:
-    """Separates a few utterances again, to look at or to listen to; every process must ask for the same.
+) -> Iterator[tuple[int, tuple[Mixture, Float[np.ndarray, "c t"]]]]:
+    """Separates a few utterances again, to look at or to listen to; every process must ask for the same, and for all.
 
-    Returns:
-        By index: the mixture, and the estimates in the order of its sources, each at the level of its source.
+    Yields:
+        The index, and with it the mixture and the estimates in the order of its sources, each at the level of its
+        source.
     """
-    separated = {}
     for batch in batches_of(test_set, indices):
         scored = scorer(batch)
         for row, position in enumerate(np.asarray(scored.index_b)):
@@ -70,8 +77,7 @@ def separate_some(
                 # The network's own level says nothing: SI-SDR, by which it was trained, does not look at it.
                 powers_c, wanted_c = (np.square(signals).mean(axis=1) for signals in (estimates_ct, mixture.sources))
                 gains_c = np.sqrt(wanted_c / np.where(powers_c > 0, powers_c, 1.0))
-                separated[indices[position]] = mixture, (estimates_ct * gains_c[:, None]).astype(np.float32)
-    return separated
+                yield indices[position], (mixture, (estimates_ct * gains_c[:, None]).astype(np.float32))
 
 
 def save_audio(folder: Path, mixture: Mixture, estimates_ct: Float[np.ndarray, "c t"]) -> None:

@@ -17,18 +17,19 @@ class PartialMetrics:
 
     Args:
         folder: where the evaluation is written.
-        identity: what the rows depend on, ready for JSON; rows of another identity are dropped.
+        identity: what the rows depend on, ready for JSON.
 
     Attributes:
         rows: those that an evaluation that was broken off has left, one that was cut off excepted.
-        dropped: what has changed since then, where rows were dropped; else None.
+
+    Raises:
+        ValueError: there are rows of another identity; what differs is named.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
         self._path = folder / f"{METRICS_FILE}.partial"
         self._identity_path = folder / f"{METRICS_FILE}.partial.json"
         self.rows: list[Row] = []
-        self.dropped: str | None = None
         found = self._read_identity()
         # As JSON gives it back: tuples are lists there.
         wanted = json.loads(json.dumps(identity))
@@ -37,8 +38,10 @@ class PartialMetrics:
             self._recover()
             return
         if self._path.exists():
-            self.dropped = ", ".join(sorted(changed))
-        self._path.unlink(missing_ok=True)
+            raise ValueError(
+                f"{self._path}: is of an evaluation that was broken off, with other {', '.join(sorted(changed))}; "
+                "name another folder with --output, or remove this file"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._identity_path, json.dumps(wanted, indent=2).encode())
 

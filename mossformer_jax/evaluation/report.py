@@ -106,9 +106,11 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
     rows, known = [], set()
     for line, cells in lines:
         try:
-            row: Row = {name: cell if name in _TEXTS else float(cell) if cell else None for name, cell in cells.items()}
+            row: Row = {name: cell if name in _TEXTS else _number(cell) for name, cell in cells.items()}
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}; every cell but {', '.join(_TEXTS)} is a number") from None
+            raise ValueError(
+                f"{path}, line {line}: {error}; every cell but {', '.join(_TEXTS)} is a finite number"
+            ) from None
         if row["id"] in known:
             raise ValueError(f"{path}, line {line}: the id {row['id']!r} is there twice; ids must be unique")
         known.add(row["id"])
@@ -152,6 +154,25 @@ def summarize(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
     return summary
 
 
+def summary_table(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The figures of a summary as rows of text to print, a metric each, below the columns' names."""
+    table: list[tuple[str, ...]] = [("", "mean", "95 % interval", "median", "std", "utterances")]
+    for name in metrics_in(summary):
+        section = summary[name]
+        mean, median, std = (format_figure(section.get(key, math.nan), name) for key in ("mean", "median", "std"))
+        low, high = (format_figure(end, name) for end in section.get("interval_95", (math.nan, math.nan)))
+        table.append((METRICS[name], mean, f"{low} to {high}", median, std, f"{section['count']:,}"))
+    return table
+
+
+def format_figure(figure: float, metric: str) -> str:
+    """A figure to print, with as many decimals as mean something; a dash where it is not defined."""
+    if math.isnan(figure):
+        return "-"
+    decimals = 3 if "stoi" in metric else 2
+    return f"{round(figure, decimals) + 0.0:.{decimals}f}"  # -0.0 + 0.0 is 0.0
+
+
 def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:
     """Writes a summary as JSON; the file appears whole or not at all."""
     write_atomically(Path(path), (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
@@ -178,6 +199,14 @@ def _section(by_id: Mapping[str, float], in_db: bool) -> dict[str, Any]:
         "worst": sorted(by_id, key=by_id.__getitem__)[:NUM_WORST],
     }
     return section | ({"share_below_0_db": float(np.mean(values < 0))} if in_db else {})
+
+
+def _number(cell: str) -> float | None:
+    """None for an empty cell, and for NaN, as other tools write what is not defined."""
+    number = float(cell or "nan")
+    if math.isinf(number):
+        raise ValueError(f"{cell} is not finite")
+    return None if math.isnan(number) else number
 
 
 def _rounded(figure: float) -> float | None:

@@ -67,11 +67,13 @@ class Evaluation:
         rows: one an utterance, in the order of the data set; see `report`.
         summary: as it is in summary.json.
         num_resumed: how many rows were there from an evaluation that had been broken off.
+        partial: the file of the rows, to be removed when everything else is written, too.
     """
 
     rows: list[Row]
     summary: dict[str, Any]
     num_resumed: int
+    partial: PartialMetrics
 
 
 def evaluate_model(
@@ -87,7 +89,7 @@ def evaluate_model(
     """Scores every utterance once, and writes `metrics.csv` and `summary.json`.
 
     Rows are kept in `metrics.csv.partial` as they come. Where an evaluation of the same identity was broken off, only
-    the utterances that it lacks are scored.
+    the utterances that it lacks are scored. The file stays until `Evaluation.partial` is removed.
 
     Args:
         scorer: the model.
@@ -102,12 +104,13 @@ def evaluate_model(
         The figures; None in all processes but the first.
 
     Raises:
-        ValueError: the network's output is not finite, or a metric is not defined at this rate.
+        ValueError: the network's output is not finite, a metric is not defined at this rate, or the folder has rows of
+            another identity.
         FileNotFoundError, ValueError: a mixture is missing or corrupt; the message names it.
     """
     mixtures = test_set.mixtures
     main = jax.process_index() == 0
-    partial = _open_partial(folder, identity, note) if main else None
+    partial = PartialMetrics(folder, identity) if main else None
     rows: dict[int, Row] = {}
     if partial is not None and partial.rows:
         found = {row["id"]: row for row in partial.rows}
@@ -141,15 +144,7 @@ def evaluate_model(
     )
     write_metrics(folder / METRICS_FILE, in_order)
     write_summary(folder / SUMMARY_FILE, summary)
-    partial.remove()
-    return Evaluation(in_order, summary, num_resumed)
-
-
-def _open_partial(folder: Path, identity: Mapping[str, Any], note: Callable[[str], None]) -> PartialMetrics:
-    partial = PartialMetrics(folder, identity)
-    if partial.dropped is not None:
-        note(f"{folder}: an evaluation was broken off there, but of another {partial.dropped}; starting anew")
-    return partial
+    return Evaluation(in_order, summary, num_resumed, partial)
 
 
 def _score(scorer: Scorer, test_set: TestSet, indices: Sequence[int]) -> Iterator[dict[int, Row]]:

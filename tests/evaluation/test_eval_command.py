@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eval import main
+from eval import main, output_folder, parse_flags
 from mossformer_jax.cli import main as command
 from mossformer_jax.data import write_audio
 from mossformer_jax.evaluation.report import read_metrics
@@ -56,7 +56,7 @@ def test_a_model_scores_as_the_files_that_it_separates(listed_mixtures, tiny_con
     told = capsys.readouterr().out
     assert "SI-SDRi (dB)" in told
     assert "SDRi (dB)" in told
-    evaluated = read_metrics("evaluation/model/metrics.csv")
+    evaluated = read_metrics("evaluation/model/listed_test/metrics.csv")
 
     mixtures = [f"mix/m{number}.wav" for number in range(4)]
     assert command(["separate", *mixtures, "--model", "model", "-o", "out", "--subtype", "FLOAT", "--quiet"]) == 0
@@ -67,10 +67,10 @@ def test_a_model_scores_as_the_files_that_it_separates(listed_mixtures, tiny_con
     for row in evaluated:
         for metric in ("si_sdr", "si_sdri", "sdr", "sdri", "si_sdr_2", "sdri_1"):
             assert row[metric] == pytest.approx(scored[row["id"]][metric], abs=1e-3)
-    assert len(list((folder / "evaluation/model/audio").iterdir())) == 5
+    assert len(list((folder / "evaluation/model/listed_test/audio").iterdir())) == 5
 
     # In the form that the files have, the audio can be scored by other tools, too.
-    prefix = "evaluation/model/audio/{id}_"
+    prefix = "evaluation/model/listed_test/audio/{id}_"
     places = ["--mixtures", f"{prefix}mixture.wav", "--references", f"{prefix}reference{{k}}.wav"]
     assert command(["score", *places, "--estimates", f"{prefix}estimate{{k}}.wav", "--output", "audio_scores"]) == 0
     (row,) = read_metrics("audio_scores/metrics.csv")
@@ -80,7 +80,7 @@ def test_a_model_scores_as_the_files_that_it_separates(listed_mixtures, tiny_con
 @pytest.mark.slow
 def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_model_folder, tmp_path):
     arguments = ["--model", str(tiny_model_folder), "--config", DEMO, "--save-audio", "1"]
-    arguments += ["--config.data.test.num_mixtures=5"]
+    arguments += ["--metrics", "si_sdr,sdr", "--config.data.test.num_mixtures=5"]
     assert main([*arguments, "--output", str(tmp_path / "alone")]) == 0
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -112,7 +112,8 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     alone, together = (read_metrics(tmp_path / name / "metrics.csv") for name in ("alone", "by0"))
     assert [row["id"] for row in together] == [row["id"] for row in alone]
     for ours, theirs in zip(together, alone, strict=True):
-        assert ours["si_sdri"] == pytest.approx(theirs["si_sdri"], abs=1e-3)
+        for metric in ("si_sdri", "sdr"):
+            assert ours[metric] == pytest.approx(theirs[metric], abs=1e-3)
     names = sorted(path.name for path in (tmp_path / "by0").iterdir())
     assert names == ["audio", "metrics.csv", "report.html", "summary.json"]
 
@@ -135,6 +136,45 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, message, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ("", "evaluation/default/demo_test"),
+        ("--model=runs/a/best --config=configs/b.py:large", "evaluation/a_best/b_large_test"),
+        ("--model=OWNER/NAME --split=validation", "evaluation/NAME/demo_validation"),
+        ("--run=runs/a", "runs/a/evaluation/test"),
+        ("--run=runs/a --config=configs/b.py", "runs/a/evaluation/b_test"),
+        ("--run=runs/a --output=here", "here"),
+    ],
+)
+def test_models_configs_and_splits_are_written_to_folders_of_their_own(arguments, folder):
+    assert str(output_folder(parse_flags(arguments.split())[0])) == folder
+
+
+@pytest.mark.parametrize("option", ["--batch-size=0", "--save-audio=-1"])
+def test_numbers_out_of_range_are_wrong_usage(option):
+    with pytest.raises(SystemExit) as stopped:
+        main([option])
+    assert stopped.value.code == 2
+
+
+def test_a_package_that_is_missing_is_named_with_the_extras(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mossformer_jax.data.pipeline", None)
+    monkeypatch.delitem(sys.modules, "mossformer_jax.evaluation.run", raising=False)
+    monkeypatch.delitem(sys.modules, "mossformer_jax.evaluation.examples", raising=False)
+    assert main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs the package" in line
+    assert line.endswith("run: pip install 'mossformer-jax[train,eval]'")
+
+
+def test_one_of_several_processes_that_fails_does_not_wait_for_the_others(monkeypatch):
+    left = []
+    monkeypatch.setattr("mossformer_jax.sharding.leave_others", left.append)
+    assert main(["--run", "nowhere", "--no-compile-cache"]) == 1
+    assert left == [1]
+
+
 def test_data_that_the_model_is_not_made_for_are_refused(tmp_path, capsys):
     (tmp_path / "fast.py").write_text(
         "from ml_collections import ConfigDict\n"
@@ -152,4 +192,4 @@ def test_the_config_of_a_run_is_not_overridden(tmp_path, tiny_config, capsys):
     assert main(["--run", str(tmp_path), "--config.data.test.seed=1"]) == 1
     assert "name it with --config" in capsys.readouterr().err
     assert main(["--run", str(tmp_path)]) == 1
-    assert "config.json: has no data.test" in capsys.readouterr().err
+    assert "config.json: has no data.test with a layout" in capsys.readouterr().err

@@ -68,12 +68,18 @@ def test_the_interval_holds_the_true_mean_as_often_as_it_says():
     assert 85 <= sum(low <= 1.0 <= high for low, high in intervals) < 100
 
 
+def test_nan_in_a_table_is_not_defined(tmp_path):
+    (tmp_path / "metrics.csv").write_text("id,si_sdr\na,nan\nb,\nc,4\n")
+    assert [row["si_sdr"] for row in read_metrics(tmp_path / "metrics.csv")] == [None, None, 4.0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("id,seconds\na,4\n", "needs id and one of si_sdr, "),
         ("id,si_sdr\na,4\na,5\n", "line 3: the id 'a' is there twice"),
         ("id,si_sdr\na,much\n", "line 2: could not convert string to float: 'much'"),
+        ("id,si_sdr\na,inf\n", "line 2: inf is not finite"),
         ("id,si_sdr\na\n", "line 2: must have one cell a column"),
     ],
 )

@@ -26,6 +26,7 @@ def test_set(noises):
 
 def test_an_evaluation_writes_a_row_an_utterance_in_the_order_of_the_data(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path / "out", identity=IDENTITY)
+    evaluation.partial.remove()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "summary.json"]
     rows = read_metrics(tmp_path / "out" / "metrics.csv")
     assert rows == evaluation.rows
@@ -50,6 +51,7 @@ def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_pa
             raise KeyboardInterrupt
 
     undisturbed = evaluate_model(swapping_scorer, test_set, tmp_path / "a", identity=IDENTITY)
+    undisturbed.partial.remove()
     swapping_scorer.seen.clear()
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, on_rows=kill_in_third_batch)
@@ -62,6 +64,7 @@ def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_pa
     evaluation = evaluate_model(
         swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, note=notes.append, on_rows=told.extend
     )
+    evaluation.partial.remove()
     assert 0 < num_kept < 7
     assert evaluation.num_resumed == num_kept
     assert notes == [f"{num_kept} of 7 utterances had been scored before; going on with the others"]
@@ -71,9 +74,8 @@ def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_pa
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["metrics.csv", "summary.json"]
 
 
-def test_one_that_was_killed_before_its_last_rename_only_finishes(test_set, swapping_scorer, tmp_path):
+def test_one_that_was_killed_while_it_drew_only_finishes(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
-    PartialMetrics(tmp_path, IDENTITY).append(evaluation.rows)
     swapping_scorer.seen.clear()
     again = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
     assert swapping_scorer.seen == []
@@ -81,18 +83,34 @@ def test_one_that_was_killed_before_its_last_rename_only_finishes(test_set, swap
     assert again.summary["real_time_factor"] is None
 
 
-def test_rows_of_other_weights_are_not_gone_on_with(test_set, swapping_scorer, tmp_path):
-    rows = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows
-    PartialMetrics(tmp_path, IDENTITY).append(rows[:3])
-    notes = []
-    other = IDENTITY | {"weights": "def"}
-    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=other, note=notes.append)
-    assert evaluation.num_resumed == 0
-    assert notes == [f"{tmp_path}: an evaluation was broken off there, but of another weights; starting anew"]
+def test_rows_of_other_weights_are_neither_gone_on_with_nor_lost(test_set, swapping_scorer, tmp_path):
+    evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
+    partial = tmp_path / "metrics.csv.partial"
+    written = partial.read_bytes()
+    with pytest.raises(ValueError, match=r"partial: is of an .* with other weights; name another folder with --output"):
+        evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY | {"weights": "def"})
+    assert partial.read_bytes() == written
+
+
+def test_a_constant_reference_has_no_figure_of_any_metric(test_set, swapping_scorer, tmp_path, monkeypatch):
+    read = test_set.mixtures.read
+
+    def with_a_constant(index):
+        mixture = read(index)
+        mixture.sources[0] = 0.3
+        return mixture
+
+    monkeypatch.setattr(test_set.mixtures, "read", lambda index, *_: with_a_constant(index))
+    row = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows[0]
+    assert row["silent"] == "1"
+    assert row["si_sdr_1"] is None
+    assert row["sdr_1"] is None
+    assert isinstance(row["sdr_2"], float)
 
 
 def test_partial_rows_survive_a_kill_at_any_byte(test_set, swapping_scorer, tmp_path):
     rows = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows
+    (tmp_path / "metrics.csv.partial").unlink()
     PartialMetrics(tmp_path, IDENTITY).append(rows)
     path = tmp_path / "metrics.csv.partial"
     written = path.read_bytes()
@@ -125,6 +143,8 @@ def test_the_report_shows_pictures_and_the_audio_is_what_was_scored(test_set, sw
     for name, place in (("Best", -1), ("Median", 3), ("Worst", 0)):
         assert f"<h2>{name}: {ranked[place]['id']}, " in page
     assert len(list((tmp_path / "audio").iterdir())) == 2 * 5
+    write_examples(swapping_scorer, test_set, evaluation, tmp_path / "untitled", None, num_audio=1)
+    assert [path.name for path in (tmp_path / "untitled").iterdir()] == ["audio"]
     mixture = test_set.mixtures.read(1)
     for number, source in enumerate(mixture.sources, 1):
         estimate, rate = read_audio(tmp_path / "audio" / f"mixture1_estimate{number}.wav")

@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         status = 130
+    except ModuleNotFoundError as error:
+        print(f"train.py: error: {error.name} is missing; run: pip install 'mossformer-jax[train]'", file=sys.stderr)
+        status = 1
     # RuntimeError: what JAX raises where memory runs out, or another process is gone.
     except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
         if flags.debug_nans and isinstance(error, FloatingPointError):

@@ -88,6 +88,8 @@ class GatedAttention(nnx.Module):
         quad_q, lin_q, quad_k, lin_k = jnp.unstack(rotate(self.offset_scale(qk_bkl), rotation), axis=1)
 
         attended_bel = self._quadratic(quad_q, quad_k, vu_bel, keys[2]) + self._linear(lin_q, lin_k, vu_bel, frames)
+        # No gradient needs one of the two alone.
+        attended_bel = checkpoint_name(attended_bel, PRODUCTS)
         v, u = jnp.split(vu_bel, 2, axis=1)
         attended_v, attended_u = jnp.split(attended_bel, 2, axis=1)
         gated = attended_u * v * jax.nn.sigmoid(attended_v * u)
@@ -98,7 +100,7 @@ class GatedAttention(nnx.Module):
         q_bgki, k_bgkj, vu_bgej = (split_groups(x, self.group_size) for x in (q_bkl, k_bkl, vu_bel))
         similarity = checkpoint_name(jnp.einsum("bgki,bgkj->bgij", q_bgki, k_bgkj), PRODUCTS) / self.group_size
         weights_bgij = dropout(jnp.square(jax.nn.relu(similarity)), self.dropout_rate, key)
-        attended = checkpoint_name(jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej), PRODUCTS)
+        attended = jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej)
         return join_groups(attended, vu_bel.shape[-1])
 
     def _linear(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, frames: Frames | None) -> Array:
@@ -106,4 +108,4 @@ class GatedAttention(nnx.Module):
         num_frames = vu_bel.shape[-1] if frames is None else frames.count_b[:, None, None]
         memory_bke = checkpoint_name(jnp.einsum("bkl,bel->bke", k_bkl, vu_bel), PRODUCTS)
         memory_bke = memory_bke / jnp.asarray(num_frames, vu_bel.dtype)
-        return checkpoint_name(jnp.einsum("bke,bkl->bel", memory_bke, q_bkl), PRODUCTS)
+        return jnp.einsum("bke,bkl->bel", memory_bke, q_bkl)

@@ -57,10 +57,10 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
     assert line.startswith("train.py: error: ")
     assert "Traceback" not in killed.stderr
 
-    # They agree on stopping at every tenth step.
+    # They agree on stopping at every tenth step, and before each validation.
     first, second = train(workdir, ("", "SIGTERM step 7"))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert f"step 10 of {STEPS}, all saved" in first.stdout.splitlines()[-1]
+    assert f"after step 8 of {STEPS}, all saved" in first.stdout.splitlines()[-1]
 
     killed, survivor = train(workdir, ("SIGKILL step 13", ""))
     assert killed.returncode == -9, killed.stderr

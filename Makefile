@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# A test uses about one core, nearly all of it to compile.
+TEST_WORKERS ?= 2
 # Written last, so that a set-up that was broken off is done again; older than its inputs, it is done again too.
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
@@ -26,7 +28,7 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
 
 test: lint  ## lint, then run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 lint: $(TEST_READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

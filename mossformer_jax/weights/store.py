@@ -82,7 +82,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         # By itself, an error of the disk does not say which file it is about.
-        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
     if os.name != "posix":

@@ -32,6 +32,9 @@ def write_weights(
         step: steps done.
         si_sdri_db: validation SI-SDRi of these weights; None where it was not measured.
     """
+    # Only one training writes here: what lies there unfinished is of a process that was killed.
+    for unfinished in folder.glob(".*.tmp"):
+        unfinished.unlink()
     config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in TRAINING_FIELDS})
     weights = {**weights, _DECODER: np.asarray(weights[_DECODER] * np.float32(output_gain))}
     save_model(folder, config, weights)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mossformer_jax.data.mixing import check_speeds
+from mossformer_jax.data.drawing import check_speeds
 from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.data.resampling import resample, resampled_length
 

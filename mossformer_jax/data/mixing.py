@@ -6,15 +6,25 @@ process, in any order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.data.drawing import (
+    check_range,
+    check_share,
+    check_speeds,
+    draw_crop,
+    draw_joined,
+    draw_noise,
+    place,
+)
 from mossformer_jax.data.records import Mixture
-from mossformer_jax.data.resampling import fit_length, resample
 from mossformer_jax.data.utterances import Speech
 
 # The recipe of dynamic mixing that the field took over from SpeechBrain's SepFormer on WSJ0-mix.
@@ -24,6 +34,8 @@ LEVEL_RANGE_DB = (-45.0, 0.0)
 PEAK = 0.9
 # A crop fainter than this holds no speech: bringing it to level would make a source of its rounding errors.
 SILENCE_DB = -80.0
+# Where sources overlap in part only, each is heard for a share of the mixture between these.
+PARTIAL_LENGTHS = (0.3, 1.0)
 _ATTEMPTS = 20
 
 
@@ -67,16 +79,31 @@ class DynamicMixing:
     of the crop); if the mixture or a source then peaks above 0.9, everything is scaled down to that. Each source is a
     random crop; a mixture is no longer than its shortest utterance. Noise is added at the level it is stored at.
 
+    That is the published recipe. The options after `epoch_size` depart from it, each only where it is given.
+
     Attributes:
         speech: the utterances.
         num_sources: speakers of every mixture.
         noise: recordings of noise, one of which is added to each mixture.
         speeds: percentages, one of which is drawn for each source: it is resampled so as to run that fast.
         epoch_size: how many mixtures count as an epoch; None stands for as many as use each utterance once.
+        single_share: share of the mixtures in which all sources but one are silent.
+        partial_share: share of the mixtures in which each source is heard for a part of the time only, 30 % to all of
+            it, anywhere in the mixture; its level is that of this part.
+        fill: whether every mixture has the full length: other utterances of the same speaker follow one that is too
+            short, and where there are none, it lies anywhere in silence.
+        relative_range_db: lowest and highest level of the sources relative to the first, drawn evenly, instead of
+            N(-2.51, 2.66) dB.
+        noise_share: share of the mixtures to which noise between white and pink is added, beside any recorded one.
+        noise_snr_db: lowest and highest level of the sum of the sources above that noise (powers, over the whole
+            mixture), drawn evenly.
+        min_level_db: a mixture with a crop fainter than this (`level_db`, as it is stored) is drawn again.
+        max_speaker_seconds: makes a speaker's chance proportional to the seconds of its speech, of which no more than
+            this many count, instead of to the number of its utterances.
 
     Raises:
-        ValueError: there are fewer speakers than sources, a speed or the epoch's size is not positive, or the noise has
-            another sample rate.
+        ValueError: there are fewer speakers than sources, a speed or the epoch's size is not positive, the noise has
+            another sample rate, or another option is out of its range; the message names it.
     """
 
     speech: Speech
@@ -84,9 +111,30 @@ class DynamicMixing:
     noise: Speech | None = None
     speeds: Sequence[int] = (100,)
     epoch_size: int | None = None
+    single_share: float = 0.0
+    partial_share: float = 0.0
+    fill: bool = False
+    relative_range_db: tuple[float, float] | None = None
+    noise_share: float = 0.0
+    noise_snr_db: tuple[float, float] = (20.0, 50.0)
+    min_level_db: float = SILENCE_DB
+    max_speaker_seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_speeds(self.speeds)
+        for name in ("single_share", "partial_share", "noise_share"):
+            check_share(name, getattr(self, name))
+        check_range("noise_snr_db", self.noise_snr_db)
+        if self.relative_range_db is not None:
+            check_range("relative_range_db", self.relative_range_db)
+        if not SILENCE_DB <= self.min_level_db < 0:
+            raise ValueError(
+                f"min_level_db={self.min_level_db!r} is not allowed: must be from {SILENCE_DB:g} to below 0"
+            )
+        if self.max_speaker_seconds is not None and not self.max_speaker_seconds > 0:
+            raise ValueError(
+                f"max_speaker_seconds={self.max_speaker_seconds!r} is not allowed: must be above 0, or None"
+            )
         if not 1 <= self.num_sources <= len(self.speech.speaker_names):
             raise ValueError(
                 f"num_sources={self.num_sources} is not allowed: must be from 1 to the number of different speakers, "
@@ -110,14 +158,25 @@ class DynamicMixing:
     def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
         """Draws a mixture; the index plays no part."""
         for _ in range(_ATTEMPTS):
-            utterances, sources_ct, noise = self._draw_crops(num_samples, rng)
-            levels = level_db(sources_ct)
-            if levels.min() > SILENCE_DB:
+            utterances, crops, length, noise = self._draw_crops(num_samples, rng)
+            levels = np.array([level_db(crop) for crop in crops])
+            if levels.min() > self.min_level_db:
                 break
         else:
-            silent = self.speech.name(utterances[int(levels.argmin())])
-            raise ValueError(f"{silent}: silent, as other utterances before it; check the level of the speech files")
-        sources_ct *= 10 ** ((self._draw_levels(rng) - levels) / 20)[:, None].astype(np.float32)
+            faint = self.speech.name(utterances[int(levels.argmin())])
+            raise ValueError(
+                f"{faint}: silent (below {self.min_level_db:g} dB), as other utterances before it; check the level of "
+                "the speech files"
+            )
+        gains = 10 ** ((self._draw_levels(rng) - levels) / 20).astype(np.float32)
+        sources_ct = np.stack(
+            [place(crop, length, self.sample_rate, rng) * gain for crop, gain in zip(crops, gains, strict=True)]
+        )
+        if _falls(self.single_share, rng):
+            sources_ct[np.arange(self.num_sources) != rng.integers(self.num_sources)] = 0.0
+        if _falls(self.noise_share, rng):
+            made = draw_noise(sources_ct.sum(axis=0), self.noise_snr_db, rng)
+            noise = made if noise is None else noise + made
         mixture = sources_ct.sum(axis=0) if noise is None else sources_ct.sum(axis=0) + noise
         peak = max(mixture.max(), -mixture.min(), sources_ct.max(), -sources_ct.min())
         if peak > PEAK:
@@ -133,35 +192,58 @@ class DynamicMixing:
 
     def _draw_crops(
         self, num_samples: int, rng: np.random.Generator
-    ) -> tuple[list[int], Float[np.ndarray, "c t"], Float[np.ndarray, " t"] | None]:
-        """Utterances of different speakers, a crop of each, and one of a noise."""
+    ) -> tuple[list[int], list[Float[np.ndarray, " _"]], int, Float[np.ndarray, " t"] | None]:
+        """Utterances of different speakers, a crop of each, the mixture's length, and a crop of a noise."""
         utterances = self._draw_utterances(rng)
         speeds = rng.choice(self.speeds, self.num_sources).tolist()
         lengths = [self.speech.num_samples(i) * 100 // speed for i, speed in zip(utterances, speeds, strict=True)]
-        length = min(num_samples, *lengths)
+        length = num_samples if self.fill else min(num_samples, *lengths)
         noise = None
         if self.noise is not None:
-            place = int(rng.integers(len(self.noise)))
-            length = min(length, self.noise.num_samples(place))
-            noise = _crop(self.noise, place, length, rng)
-        crops = [_crop(self.speech, i, length, rng, speed) for i, speed in zip(utterances, speeds, strict=True)]
-        return utterances, np.stack(crops), noise
+            index = int(rng.integers(len(self.noise)))
+            length = min(length, self.noise.num_samples(index))
+            noise = draw_crop(self.noise, index, length, rng)
+        draw = draw_joined if self.fill else draw_crop
+        crops = [draw(self.speech, i, length, rng, speed) for i, speed in zip(utterances, speeds, strict=True)]
+        if _falls(self.partial_share, rng):
+            crops = [crop[: math.ceil(rng.uniform(*PARTIAL_LENGTHS) * length)] for crop in crops]
+        return utterances, crops, length, noise
 
     def _draw_utterances(self, rng: np.random.Generator) -> list[int]:
         """Any utterance is as likely as another: that makes a speaker's chance proportional to their number."""
+        if self.max_speaker_seconds is not None:
+            chances = self._chances
+            speakers = rng.choice(len(chances), self.num_sources, replace=False, p=chances)
+            return [int(rng.choice(np.flatnonzero(self.speech.speakers == speaker))) for speaker in speakers]
         drawn: list[int] = []
-        speakers: set[int] = set()
+        seen: set[int] = set()
         while len(drawn) < self.num_sources:
             utterance = int(rng.integers(len(self.speech)))
-            if (speaker := int(self.speech.speakers[utterance])) not in speakers:
-                speakers.add(speaker)
+            if (speaker := int(self.speech.speakers[utterance])) not in seen:
+                seen.add(speaker)
                 drawn.append(utterance)
         return drawn
 
+    @cached_property
+    def _chances(self) -> Float[np.ndarray, " speakers"]:
+        """Of each speaker, going by seconds of speech."""
+        lengths = [self.speech.num_samples(index) for index in range(len(self.speech))]
+        seconds = np.bincount(self.speech.speakers, lengths) / self.sample_rate
+        counted = np.minimum(seconds, self.max_speaker_seconds or math.inf)
+        return counted / counted.sum()
+
     def _draw_levels(self, rng: np.random.Generator) -> Float[np.ndarray, " c"]:
         first = np.clip(rng.normal(*FIRST_LEVEL_DB), *LEVEL_RANGE_DB)
-        others = np.clip(first + rng.normal(*RELATIVE_LEVEL_DB, self.num_sources - 1), *LEVEL_RANGE_DB)
-        return np.array([first, *others])
+        if self.relative_range_db is None:
+            relative = rng.normal(*RELATIVE_LEVEL_DB, self.num_sources - 1)
+        else:
+            relative = rng.uniform(*self.relative_range_db, self.num_sources - 1)
+        return np.array([first, *np.clip(first + relative, *LEVEL_RANGE_DB)])
+
+
+def _falls(share: float, rng: np.random.Generator) -> bool:
+    """Whether a draw falls into a share; none is made for a share of nothing, so that it changes no later draw."""
+    return share > 0 and rng.random() < share
 
 
 class DrawnMixtures:
@@ -215,25 +297,4 @@ class DrawnMixtures:
             sources=mixture.sources[:, start:stop],
             mixture=mixture.mixed()[start:stop],
             noise=None if mixture.noise is None else mixture.noise[start:stop],
-        )
-
-
-def _crop(
-    speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
-) -> Float[np.ndarray, " t"]:
-    """`num_samples` from anywhere in an utterance that runs at `speed` percent."""
-    length = speech.num_samples(index)
-    needed = min(-(-num_samples * speed // 100), length)
-    waveform = speech.read(index, int(rng.integers(length - needed + 1)), needed)
-    if speed == 100:
-        return waveform
-    rate = speech.sample_rate
-    return fit_length(resample(waveform, rate * speed, rate * 100), num_samples)
-
-
-def check_speeds(speeds: Sequence[int]) -> None:
-    """Raises a ValueError unless there are speeds, all of them positive whole percentages."""
-    if not speeds or not all(isinstance(speed, int) and speed > 0 for speed in speeds):
-        raise ValueError(
-            f"speeds={speeds!r} is not allowed: must be percentages, whole numbers above 0, such as (95, 100, 105)"
         )

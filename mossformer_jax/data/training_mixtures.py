@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,8 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
         mixtures = call_with_options(CroppedMixtures, "a layout", {"mixtures": open_mixtures(**options), **own})
         _check_remixing(mixtures)
         return mixtures
-    own = {name: options.pop(name) for name in ("num_sources", "speeds", "epoch_size") if name in options}
+    known = [field.name for field in dataclasses.fields(DynamicMixing) if field.name not in ("speech", "noise")]
+    own = {name: options.pop(name) for name in known if name in options}
     noise_root = options.pop("noise_root", None)
     speech = open_utterances(**options)
     if noise_root is not None:

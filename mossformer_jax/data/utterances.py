@@ -17,7 +17,8 @@ from mossformer_jax.data.streams import AudioReader, libsndfile_reason
 from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
-_UNKNOWN_SPEAKER = "unknown"
+# All whose names are not known: they count as one.
+UNKNOWN_SPEAKER = "unknown"
 _DAMAGE_BLOCK = 2**12
 
 
@@ -199,7 +200,7 @@ class Utterances:
         paths, speakers, lengths = [], [], []
         length_column = next((column for column in ("num_samples", "n_samples") if column in columns), None)
         for line, row in rows:
-            speaker = row["speaker"] if row.get("speaker_known") != "0" else _UNKNOWN_SPEAKER
+            speaker = row["speaker"] if row.get("speaker_known") != "0" else UNKNOWN_SPEAKER
             if not row["path"] or not speaker:
                 raise ValueError(
                     f"{path}, line {line}: has path {row['path']!r} and speaker {speaker!r}; both must be filled, or "

@@ -1,0 +1,105 @@
+"""What dynamic mixing draws: crops of speech, silence around them, noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from mossformer_jax.data.resampling import fit_length, resample
+from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
+
+# Where speech is cut off in the middle of a mixture, a click would say so; in seconds.
+_FADE = 0.01
+
+
+def draw_crop(
+    speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
+) -> Float[np.ndarray, " t"]:
+    """`num_samples` from anywhere in an utterance that runs at `speed` percent."""
+    length = speech.num_samples(index)
+    needed = min(-(-num_samples * speed // 100), length)
+    waveform = speech.read(index, int(rng.integers(length - needed + 1)), needed)
+    if speed == 100:
+        return waveform
+    rate = speech.sample_rate
+    return fit_length(resample(waveform, rate * speed, rate * 100), num_samples)
+
+
+def draw_joined(
+    speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
+) -> Float[np.ndarray, " t"]:
+    """A crop of an utterance, and where that is too short, others of the same speaker after it, in random order.
+
+    It is shorter than `num_samples` where the speaker has said no more, or is not known: then nobody knows what else
+    the same voice has said.
+    """
+    speaker = speech.speakers[index]
+    others = np.flatnonzero(speech.speakers == speaker)
+    if speech.speaker_names[speaker] == UNKNOWN_SPEAKER:
+        others = others[:0]
+    pieces, missing = [], num_samples
+    for utterance in [index, *rng.permutation(others[others != index]).tolist()]:
+        length = min(missing, speech.num_samples(utterance) * 100 // speed)
+        pieces.append(draw_crop(speech, utterance, length, rng, speed))
+        missing -= length
+        if missing == 0:
+            break
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate([_fade(piece, speech.sample_rate) for piece in pieces])
+
+
+def place(
+    waveform: Float[np.ndarray, " t"], num_samples: int, sample_rate: int, rng: np.random.Generator
+) -> Float[np.ndarray, " {num_samples}"]:
+    """A waveform anywhere in `num_samples` of silence; itself where it is as long as that."""
+    if len(waveform) == num_samples:
+        return waveform
+    start = int(rng.integers(num_samples - len(waveform) + 1))
+    return np.pad(_fade(waveform, sample_rate), (start, num_samples - start - len(waveform)))
+
+
+def draw_noise(
+    mixture: Float[np.ndarray, " t"], snr_db: tuple[float, float], rng: np.random.Generator
+) -> Float[np.ndarray, " t"]:
+    """Noise between white and pink, at a ratio of powers drawn from a range in dB; silent where the mixture is."""
+    num_samples = len(mixture)
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    # Power falls with frequency to a power between 0, white, and 1, pink.
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-rng.uniform(0.0, 1.0) / 2)
+    noise = np.fft.irfft(spectrum, num_samples)
+    power = np.mean(np.square(mixture, dtype=np.float64)) * 10 ** (-rng.uniform(*snr_db) / 10)
+    return (noise * math.sqrt(power / max(np.mean(np.square(noise)), 1e-12))).astype(np.float32)
+
+
+def _fade(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarray, " t"]:
+    """The waveform with ends that rise from and fall to silence."""
+    num_faded = min(round(_FADE * sample_rate), len(waveform) // 2)
+    faded = waveform.copy()
+    ramp = np.arange(num_faded, dtype=np.float32) / max(num_faded, 1)
+    faded[:num_faded] *= ramp
+    faded[len(faded) - num_faded :] *= ramp[::-1]
+    return faded
+
+
+def check_speeds(speeds: Sequence[int]) -> None:
+    """Raises a ValueError unless there are speeds, all of them positive whole percentages."""
+    if not speeds or not all(isinstance(speed, int) and speed > 0 for speed in speeds):
+        raise ValueError(
+            f"speeds={speeds!r} is not allowed: must be percentages, whole numbers above 0, such as (95, 100, 105)"
+        )
+
+
+def check_share(name: str, share: float) -> None:
+    """Raises a ValueError unless it is a share."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name}={share!r} is not allowed: must be from 0 to 1")
+
+
+def check_range(name: str, ends: Sequence[float]) -> None:
+    """Raises a ValueError unless these are the lower and the upper end of a range."""
+    if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
+        raise ValueError(f"{name}={ends!r} is not allowed: must be two numbers in dB, the smaller first")

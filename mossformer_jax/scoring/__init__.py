@@ -3,7 +3,15 @@
 from mossformer_jax.scoring.bss_eval import sdr
 from mossformer_jax.scoring.metrics import METRIC_NAMES, host_figures, parse_metrics
 from mossformer_jax.scoring.perceptual import pesq, stoi
-from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB, pairwise_si_sdr, pit_si_sdr, pit_si_sdr_loss, si_sdr
+from mossformer_jax.scoring.si_sdr import (
+    MAX_DB,
+    MIN_DB,
+    pairwise_si_sdr,
+    pit_si_sdr,
+    pit_si_sdr_loss,
+    pit_training_score,
+    si_sdr,
+)
 
 __all__ = [
     "MAX_DB",
@@ -15,6 +23,7 @@ __all__ = [
     "pesq",
     "pit_si_sdr",
     "pit_si_sdr_loss",
+    "pit_training_score",
     "sdr",
     "si_sdr",
     "stoi",

@@ -7,6 +7,9 @@ Le Roux, Wisdom, Erdogan, Hershey, "SDR - half-baked or well done?", ICASSP 2019
 
 limited to [MIN_DB, MAX_DB]: a silent estimate or reference gives MIN_DB, a perfect estimate MAX_DB, and where the
 limits hold the gradient is zero, never NaN.
+
+Against a silent reference SI-SDR says nothing. Training has a measure of its own there (`pit_training_score`); figures
+that are reported leave such references out.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from jaxtyping import Array, Float, Int
 
 MIN_DB, MAX_DB = -100.0, 100.0
 MAX_PERMUTED_SOURCES = 6
+# Where a reference is silent, no source is asked to be better than this.
+SILENT_LIMIT_DB = 30.0
 # Mean squares far below those of any audible signal (-200 dB), so that they change no figure; the one under the
 # fraction is the larger, so that silence over silence is the worst score and not 0 dB.
 _NUMERATOR_FLOOR, _DENOMINATOR_FLOOR = 1e-32, 1e-20
@@ -86,14 +91,59 @@ def pit_si_sdr(
     Raises:
         ValueError: the numbers of sources differ, or there are more than MAX_PERMUTED_SOURCES.
     """
-    num_sources = references_bct.shape[1]
-    if estimates_bct.shape[1] != num_sources:
-        raise ValueError(f"{estimates_bct.shape[1]} estimates cannot be assigned to {num_sources} references")
+    return _best_assignment(pairwise_si_sdr(estimates_bct, references_bct, lengths_b))
+
+
+def pit_training_score(
+    estimates_bct: Float[Array, "b c t"],
+    references_bct: Float[Array, "b c t"],
+    lengths_b: Int[Array, " b"] | None = None,
+) -> Float[Array, " b"]:
+    """What training maximises, in dB a mixture: PIT SI-SDR, with a measure of silence against silent references.
+
+    A mixture without a silent reference scores what `pit_si_sdr` gives. In others, an estimate against a silent
+    reference scores how far it is below the rest:
+
+        -10 log10(P / P_others + 10^(-SILENT_LIMIT_DB / 10))
+
+    with P the power of the estimate and P_others that of the other ones together, and SI-SDR against the sounding
+    references counts up to SILENT_LIMIT_DB, too. Levels play no part, as in SI-SDR: the floor is relative, as in the
+    losses for silent sources of Wisdom et al. ("What's all the FUSS about free universal sound separation data?",
+    ICASSP 2021), but to the estimates instead of the mixture. A mixture of silence alone teaches nothing: it scores
+    MAX_DB, with a gradient of zero.
+
+    Raises:
+        ValueError: as `pit_si_sdr`.
+    """
+    scores_bij = pairwise_si_sdr(estimates_bct, references_bct, lengths_b)
+    counted_b1t = jnp.ones_like(references_bct[:, :1], bool)
+    if lengths_b is not None:
+        counted_b1t = (jnp.arange(references_bct.shape[-1]) < jnp.asarray(lengths_b)[:, None])[:, None]
+    # By equality, as in evaluation: what rounding leaves of a constant signal's mean is above any floor.
+    silent_bj = jnp.all(~counted_b1t | (references_bct == references_bct[..., :1]), axis=-1)
+
+    power_bi = jnp.sum(jnp.square(jnp.where(counted_b1t, estimates_bct, 0.0)), -1) / counted_b1t.sum(-1)
+    others_bi = jnp.sum(power_bi, axis=1, keepdims=True) - power_bi
+    floor_bi = 10 ** (-SILENT_LIMIT_DB / 10) * others_bi
+    # A difference of logarithms, as in si_sdr.
+    below_db_bi = 10.0 * (
+        jnp.log10(others_bi + _DENOMINATOR_FLOOR) - jnp.log10(power_bi + floor_bi + _DENOMINATOR_FLOOR)
+    )
+    with_silence_bij = jnp.where(silent_bj[:, None], below_db_bi[:, :, None], jnp.minimum(scores_bij, SILENT_LIMIT_DB))
+    has_silence_b = silent_bj.any(axis=1)
+    best_b, _ = _best_assignment(jnp.where(has_silence_b[:, None, None], with_silence_bij, scores_bij))
+    return jnp.where(silent_bj.all(axis=1), MAX_DB, best_b)
+
+
+def _best_assignment(scores_bij: Float[Array, "b c c2"]) -> tuple[Float[Array, " b"], Int[Array, "b c"]]:
+    """The best mean over the references j, and the estimate i of each."""
+    num_estimates, num_sources = scores_bij.shape[1:]
+    if num_estimates != num_sources:
+        raise ValueError(f"{num_estimates} estimates cannot be assigned to {num_sources} references")
     if num_sources > MAX_PERMUTED_SOURCES:
         raise ValueError(
             f"{num_sources} sources: all permutations are tried, of at most {MAX_PERMUTED_SOURCES} sources"
         )
-    scores_bij = pairwise_si_sdr(estimates_bct, references_bct, lengths_b)
     permutations_pj = np.array(list(itertools.permutations(range(num_sources))))
     means_bp = jnp.mean(scores_bij[:, permutations_pj, np.arange(num_sources)], axis=-1)
     best_b = jnp.argmax(means_bp, axis=-1)
@@ -107,7 +157,7 @@ def pit_si_sdr_loss(
     *,
     threshold_db: float = 30.0,
 ) -> Float[Array, ""]:
-    """Negative PIT SI-SDR in dB, averaged over the mixtures that are not yet above `threshold_db` (0 if all are)."""
-    scores_b, _ = pit_si_sdr(estimates_bct, references_bct, lengths_b)
+    """Negative `pit_training_score` in dB, averaged over mixtures not yet above `threshold_db` (0 if all are)."""
+    scores_b = pit_training_score(estimates_bct, references_bct, lengths_b)
     unsolved_b = scores_b < threshold_db
     return -jnp.sum(jnp.where(unsolved_b, scores_b, 0.0)) / jnp.maximum(jnp.sum(unsolved_b), 1)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from mossformer_jax.evaluation.scorer import to_input_level
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.scoring import pit_si_sdr
+from mossformer_jax.scoring import pit_training_score
 from mossformer_jax.sharding import by_rows, replicated
 from mossformer_jax.training.optimizer import learning_rate, make_optimizer
 from mossformer_jax.training.recipe import Recipe
@@ -43,7 +43,7 @@ class Metrics(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Over the mixtures of a batch that count: the negative SI-SDR in dB, its gradient, and how many they are."""
+    """Over the mixtures of a batch that count: the negative score in dB, its gradient, and how many they are."""
 
     loss: Float[Array, ""]
     gradients: Arrays
@@ -56,9 +56,9 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metri
 def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh):
     """The jitted step `(state, batch) -> (state, metrics)`; the state that it is given is used up.
 
-    Forward and backward pass of the PIT SI-SDR loss, gradient clipping, Adam, and the running average. Where the loss
-    or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the counters; where every mixture
-    is solved already (`threshold_db`), nothing but the step.
+    Forward and backward pass of the PIT SI-SDR loss (`pit_training_score`), gradient clipping, Adam, and the running
+    average. Where the loss or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the
+    counters; where every mixture is solved already (`threshold_db`), nothing but the step.
 
     Args:
         config: the model.
@@ -141,7 +141,7 @@ def _loss_and_gradients(config: ModelConfig, recipe: Recipe, state: TrainState, 
         network = assemble_network(config, {**parameters, **state.buffers})
         mixture_bt = to_input_level(batch["mixture"], batch["lengths"], config.input_level_db)
         estimates_bct = network(mixture_bt, batch["lengths"], key=key if config.dropout else None)
-        scores_b, _ = pit_si_sdr(estimates_bct, batch["sources"], batch["lengths"])
+        scores_b = pit_training_score(estimates_bct, batch["sources"], batch["lengths"])
         counts_b = scores_b < recipe.threshold_db
         # A NaN is not below the threshold; it must not be left out of the loss.
         counts_b = counts_b | jnp.isnan(scores_b)

@@ -1,0 +1,117 @@
+"""The script that makes the held-out mixtures of the default model, and the list that it drew."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+
+from mossformer_jax.data.layouts import open_mixtures
+from tests.conftest import REPOSITORY
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def make_heldout():
+    spec = importlib.util.spec_from_file_location("make_heldout", REPOSITORY / "tools" / "make_heldout.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """Noise of five speakers, one of them for training, one without a name and one too short to be drawn."""
+    folder, rng = tmp_path_factory.mktemp("speech"), np.random.default_rng(0)
+    rows = ["path,speaker,speaker_known,split,n_samples"]
+    speakers = (("a", 1, "dev", 4), ("b", 1, "dev", 9), ("t", 1, "train", 4), ("u", 0, "dev", 4), ("s", 1, "dev", 2))
+    for name, known, split, seconds in speakers:
+        level = 0.01 if name == "a" else 0.2
+        soundfile.write(folder / f"{name}.flac", level * rng.standard_normal(seconds * RATE), RATE)
+        rows.append(f"{name}.flac,{name},{known},{split},{seconds * RATE}")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("heldout")
+
+
+@pytest.fixture(scope="module")
+def make(make_heldout, speech, folder):
+    """Draws a list and writes it; gives the mixtures that are written under a condition."""
+    make_heldout.main(["--data", str(speech), "--list", str(folder / "list.csv"), "--draw"])
+
+    def run(condition: str):
+        arguments = ["--data", str(speech), "--list", str(folder / "list.csv"), "--output", str(folder / condition)]
+        make_heldout.main([*arguments, "--condition", condition, "--count", "4"])
+        mixtures = open_mixtures("csv", path=folder / condition / "mixtures.csv")
+        assert len(mixtures) == 4
+        return [mixtures.read(index) for index in range(4)]
+
+    return run
+
+
+def level_db(waveform) -> float:
+    return float(20 * np.log10(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))))
+
+
+def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_heldout, speech):
+    rows = make_heldout.draw_list(speech, 20)
+    assert rows == make_heldout.draw_list(speech, 20)
+    assert {frozenset((row["source_1_speaker"], row["source_2_speaker"])) for row in rows} == {frozenset("ab")}
+    assert {row["num_samples"] for row in rows} == {str(4 * RATE)}
+    assert len({row["source_1_start"] for row in rows if row["source_1_speaker"] == "b"}) > 1
+    assert len({row["mixture_ID"] for row in rows}) == 20
+
+
+def test_the_committed_list_has_two_speakers_in_each_of_200_mixtures(make_heldout):
+    with open(make_heldout.LIST, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["mixture_ID"] for row in rows}) == len(rows) == 200
+    pairs = [(row["source_1_speaker"], row["source_2_speaker"]) for row in rows]
+    assert all(first != second for first, second in pairs)
+    counts = Counter(speaker for pair in pairs for speaker in pair)
+    assert len(counts) == 27
+    assert min(counts.values()) >= 5
+    lengths = [int(row["num_samples"]) / RATE for row in rows]
+    assert 3 <= min(lengths) <= max(lengths) <= 8
+
+
+def test_clean_mixtures_are_the_sum_of_their_files_at_levels_within_the_range(make):
+    for mixture in make("clean"):
+        np.testing.assert_array_equal(mixture.mixed(), mixture.sources.sum(axis=0))
+        assert all(-33.1 < level_db(source) < -24.9 for source in mixture.sources)
+        assert set(mixture.speakers) == {"a", "b"}
+
+
+def test_every_condition_is_what_it_is_called(make):
+    clean = make("clean")
+    for plain, mixture in zip(clean, make("single"), strict=True):
+        np.testing.assert_array_equal(mixture.sources[0], plain.sources[0])
+        assert not mixture.sources[1].any()
+    for plain, mixture in zip(clean, make("partial"), strict=True):
+        heard = mixture.sources != 0
+        assert heard.mean(axis=1) == pytest.approx([0.6, 0.6], abs=0.01)
+        assert heard.all(axis=0).mean() == pytest.approx(0.2, abs=0.01)
+        np.testing.assert_array_equal(mixture.sources[heard], plain.sources[heard])
+    differences = [level_db(m.sources[0]) - level_db(m.sources[1]) for m in make("levels")]
+    assert differences == pytest.approx([10, -10, 10, -10], abs=0.1)
+    for plain, mixture in zip(clean, make("noise"), strict=True):
+        np.testing.assert_array_equal(mixture.sources, plain.sources)
+        noise = mixture.mixed() - mixture.sources.sum(axis=0)
+        assert level_db(plain.mixed()) - level_db(noise) == pytest.approx(20, abs=0.1)
+    assert not any(mixture.mixed().any() or mixture.sources.any() for mixture in make("silence"))
+
+
+def test_validation_is_the_beginning_of_the_list(make, make_heldout, monkeypatch, folder):
+    monkeypatch.setattr(make_heldout, "NUM_VALIDATION", 3)
+    make("clean")
+    first, whole = (open_mixtures("csv", path=folder / f"clean/{name}.csv") for name in ("validation", "mixtures"))
+    assert [first.mixture_id(i) for i in range(len(first))] == [whole.mixture_id(i) for i in range(3)]

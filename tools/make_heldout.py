@@ -1,0 +1,164 @@
+"""Mixtures of speakers that the default model was never trained on: draws the fixed list, or writes it as audio.
+
+    python tools/make_heldout.py --data SPEECH --output HELDOUT
+    python tools/make_heldout.py --data SPEECH --output HELDOUT-NOISE --condition noise --count 50
+    python tools/make_heldout.py --data SPEECH --draw
+
+SPEECH holds manifest.csv (path, speaker, speaker_known, split, n_samples) and the mono 8 kHz files that it names; the
+list, configs/default_8k_heldout.csv, is drawn from its split "dev". The output is mix/, s1/ and s2/, for
+`mossformer-jax separate` and `score`; mixtures.csv, for layout="csv"; and validation.csv, the first 60 of them.
+Everything is the same every time.
+
+Conditions: "clean" is the list itself; "single" has the first source alone; "partial" has each source for 60 % of the
+time, both of them for 20 %; "levels" has them 10 dB apart; "noise" has noise between white and pink 20 dB below both
+together; "silence" has no sound at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mossformer_jax.data import read_audio, to_mono, write_audio
+from mossformer_jax.data.drawing import draw_noise
+from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Utterances
+
+LIST = Path(__file__).parents[1] / "configs" / "default_8k_heldout.csv"
+COLUMNS = ["mixture_ID", "num_samples"]
+COLUMNS += [f"source_{s}_{field}" for s in (1, 2) for field in ("speaker", "path", "start", "gain")]
+CONDITIONS = ("clean", "single", "partial", "levels", "noise", "silence")
+SAMPLE_RATE = 8000
+NUM_MIXTURES, NUM_VALIDATION = 200, 60
+SECONDS = (3.0, 8.0)
+# Of each source, in dB RMS, drawn evenly: Libri2Mix draws its loudness from a range as wide.
+LEVELS_DB = (-33.0, -25.0)
+PEAK = 0.9
+LEVEL_DIFFERENCE_DB, NOISE_SNR_DB, HEARD_SHARE = 10.0, 20.0, 0.6
+
+
+def draw_list(folder: Path, count: int = NUM_MIXTURES, seed: int = 0) -> list[dict[str, str]]:
+    """Draws mixtures of two labelled speakers each, all speakers being equally likely.
+
+    Args:
+        folder: where manifest.csv is.
+        count: how many mixtures.
+        seed: another seed draws others.
+
+    Returns:
+        A row a mixture, with the fields of `COLUMNS`; starts and lengths in samples.
+
+    Raises:
+        FileNotFoundError, ValueError: the manifest or a file is missing, or does not fit.
+    """
+    rng = np.random.default_rng(seed)
+    speech = Utterances.from_manifest(folder / "manifest.csv", sample_rate=SAMPLE_RATE, split="dev")
+    shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in SECONDS)
+    long_enough: dict[str, list[int]] = {}
+    for index, speaker in enumerate(speech.speakers):
+        if speech.num_samples(index) >= shortest and speech.speaker_names[speaker] != UNKNOWN_SPEAKER:
+            long_enough.setdefault(speech.speaker_names[speaker], []).append(index)
+    names = sorted(long_enough)
+    rows = []
+    for number in range(count):
+        speakers = [names[i] for i in rng.choice(len(names), 2, replace=False)]
+        pair = [int(rng.choice(long_enough[speaker])) for speaker in speakers]
+        length = min(longest, *(speech.num_samples(index) for index in pair))
+        starts = [int(rng.integers(speech.num_samples(index) - length + 1)) for index in pair]
+        sources_ct = np.stack([speech.read(index, start, length) for index, start in zip(pair, starts, strict=True)])
+        gains = 10 ** (rng.uniform(*LEVELS_DB, 2) / 20) / np.sqrt(np.mean(np.square(sources_ct), axis=1))
+        scaled_ct = sources_ct * gains[:, None]
+        gains *= min(1.0, PEAK / max(np.abs(scaled_ct).max(), np.abs(scaled_ct.sum(axis=0)).max()))
+        row = {
+            "mixture_ID": f"{number:03d}_{'_'.join(speech.name(index) for index in pair)}",
+            "num_samples": str(length),
+        }
+        for s, (speaker, index, start, gain) in enumerate(zip(speakers, pair, starts, gains, strict=True), 1):
+            path = Path(speech.paths[index]).relative_to(folder).as_posix()
+            fields = {"speaker": speaker, "path": path, "start": start, "gain": f"{gain:.6f}"}
+            row |= {f"source_{s}_{field}": str(value) for field, value in fields.items()}
+        rows.append(row)
+    return rows
+
+
+def make_mixture(
+    folder: Path, row: dict[str, str], number: int, condition: str = "clean"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mixture `(t,)` and its sources `(2, t)` of a row of the list, under a condition."""
+    length = int(row["num_samples"])
+    sources_ct = np.empty((2, length))
+    for s, source in enumerate(sources_ct, 1):
+        waveform, _ = read_audio(folder / row[f"source_{s}_path"])
+        start = int(row[f"source_{s}_start"])
+        source[:] = to_mono(waveform)[start : start + length] * float(row[f"source_{s}_gain"])
+    # Odd mixtures the other way round: neither source is always the fainter or the later one.
+    first, second = (0, 1) if number % 2 == 0 else (1, 0)
+    if condition == "single":
+        sources_ct[1] = 0.0
+    elif condition == "partial":
+        heard = round(HEARD_SHARE * length)
+        sources_ct[first, heard:] = 0.0
+        sources_ct[second, : length - heard] = 0.0
+    elif condition == "levels":
+        level = np.sqrt(np.mean(np.square(sources_ct), axis=1))
+        ratio = level[first] / level[second] * 10 ** (-LEVEL_DIFFERENCE_DB / 20)
+        # The one that must become fainter does, so that nothing clips.
+        sources_ct[second if ratio < 1 else first] *= ratio if ratio < 1 else 1 / ratio
+    elif condition == "silence":
+        sources_ct[:] = 0.0
+    # To 16 bits before they are added: the files then add up.
+    sources_ct = np.round(sources_ct * 2**15) / 2**15
+    mixture = sources_ct.sum(axis=0)
+    if condition == "noise":
+        mixture = mixture + draw_noise(mixture, (NOISE_SNR_DB, NOISE_SNR_DB), np.random.default_rng(number))
+    return mixture, sources_ct
+
+
+def write_audio_files(folder: Path, rows: Sequence[dict[str, str]], output: Path, condition: str) -> None:
+    """Writes mix/, s1/, s2/ and the tables mixtures.csv and validation.csv."""
+    for name in ("mix", "s1", "s2"):
+        (output / name).mkdir(parents=True, exist_ok=True)
+    table = []
+    for number, row in enumerate(rows):
+        mixture, sources_ct = make_mixture(folder, row, number, condition)
+        file = f"{row['mixture_ID']}.wav"
+        for name, signal in zip(("mix", "s1", "s2"), (mixture, *sources_ct), strict=True):
+            write_audio(output / name / file, signal, SAMPLE_RATE)
+        speakers = row["source_1_speaker"], row["source_2_speaker"]
+        table.append((row["mixture_ID"], f"mix/{file}", f"s1/{file}", f"s2/{file}", *speakers))
+    columns = ("id", "mixture", "source_1", "source_2", "speaker_1", "speaker_2")
+    for name, part in (("mixtures.csv", table), ("validation.csv", table[:NUM_VALIDATION])):
+        with open(output / name, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([columns, *part])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draws the list, or writes the audio of one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="SPEECH", help="the folder with manifest.csv")
+    parser.add_argument("--list", type=Path, default=LIST, metavar="CSV", help="the list (default: %(default)s)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--draw", action="store_true", help="draw the list again and write it")
+    what.add_argument("--output", type=Path, metavar="HELDOUT", help="write the mixtures of the list as audio files")
+    parser.add_argument("--condition", choices=CONDITIONS, default="clean", help="default: %(default)s")
+    parser.add_argument("--count", type=int, metavar="N", help="the first N of the list only")
+    flags = parser.parse_args(arguments)
+    if flags.draw:
+        with open(flags.list, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(draw_list(flags.data))
+        print(f"{flags.list}: {NUM_MIXTURES} mixtures")
+        return
+    with open(flags.list, newline="", encoding="utf-8") as file:
+        rows = list(itertools.islice(csv.DictReader(file), flags.count))
+    write_audio_files(flags.data, rows, flags.output, flags.condition)
+    print(f"{flags.output}: {len(rows)} mixtures, {flags.condition}")
+
+
+if __name__ == "__main__":
+    main()

@@ -30,7 +30,7 @@ files = pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES]
 
 
 def test_every_promised_config_is_there():
-    names = {"demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham", "whamr"}
+    names = {"default_8k", "demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham", "whamr"}
     assert names <= {file.stem for file in FILES}
 
 
@@ -153,6 +153,12 @@ def _make_data_sets(root: Path) -> None:
         _make_audio(root / f"whamr/wav8k/min/{split}/mix_both_reverb/{name}", 8000, seed=9)  # not the sum
     for speaker in ("01a", "01b", "01c"):
         _make_audio(root / f"wsj0/si_tr_s/{speaker}/{speaker}c0101.wav", 16000, ord(speaker[-1]))
+        _make_audio(root / f"speech8k/{speaker}.flac", 8000, ord(speaker[-1]))
+    rows = [f"{speaker}.flac,{speaker},1,train,2000" for speaker in ("01a", "01b", "01c")]
+    (root / "speech8k/manifest.csv").write_text("\n".join(["path,speaker,speaker_known,split,n_samples", *rows]))
+    _make_tree(root / "heldout", ["mix", "s1", "s2"], "1.wav")
+    for table in ("validation", "mixtures"):
+        (root / f"heldout/{table}.csv").write_text("mixture,source_1,source_2\nmix/1.wav,s1/1.wav,s2/1.wav\n")
 
 
 def _make_tree(folder: Path, signals: list[str], name: str) -> None:

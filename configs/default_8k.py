@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
             query_key_channels=64,
             fsmn_channels=128,
             dropout=0.0,
+            remat="products",  # on a CPU a fifth faster than to keep everything, at batches of four crops of 2 s
             # Of what is louder than the mean power, so that it is the same for talkers with long pauses.
             input_level_db=-19.0,
         )

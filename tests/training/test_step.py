@@ -107,6 +107,19 @@ def test_a_mixture_above_the_threshold_has_no_part_in_the_step(run_step, start, 
     assert run_step(start, changed_rows(batch, list(below), 1e-3))[1].loss != stepped[1].loss
 
 
+def test_a_silent_source_is_not_scored_by_si_sdr(run_step, start, batch, scores):
+    below = np.flatnonzero(scores < RECIPE.threshold_db)
+    sources_bct = batch["sources"].copy()
+    sources_bct[below[0], 1] = 0.0
+    # SI-SDR against silence is -100 dB, far below the threshold; outputs that are about as loud are about 0 dB apart.
+    _, metrics = run_step(start, {**batch, "sources": sources_bct})
+    assert metrics.loss == pytest.approx(-np.mean(scores[below[1:]]), abs=1e-3)
+    # With nothing but silence in the references there is nothing to learn.
+    state, metrics = run_step(start, {**batch, "sources": 0 * sources_bct})
+    assert (metrics.loss, metrics.skipped) == (0, 0)
+    assert_same(state, start._replace(step=np.int32(1)))
+
+
 def test_the_step_is_clipped_adam_and_the_average_follows(start, stepped):
     state, metrics = stepped
     assert metrics.gradient_norm > RECIPE.clip_norm, "nothing to clip"

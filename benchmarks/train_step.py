@@ -5,25 +5,20 @@ of its own, since the peak of its resident memory is one of the figures; they li
 turns, and the ratios are medians over the rounds, so that what else the machine does falls on all of them. Where it
 does much, the processor time is the steadier figure. Needs the official code (see docs/parity.md).
 
-    python benchmarks/train_step.py
-    python benchmarks/train_step.py --ways pytorch products --blocks 4 --rounds 3
+    python -m benchmarks.train_step
+    python -m benchmarks.train_step --ways pytorch products --blocks 4 --rounds 3
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+from benchmarks import side_by_side
+
 WAYS = ("pytorch", "none", "products", "blocks")
 
 
@@ -46,47 +41,25 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> None:
     arguments = [f"--{name}={getattr(options, name)}" for name in ("seconds", "blocks", "dtype")]
-    command = [sys.executable, "-m", "benchmarks.train_step", *arguments, "--measure"]
-    # Started one after the other: a process compiles before it says its first line.
-    children, compiled, rounds = {}, {}, {way: [] for way in options.ways}
-    for way in options.ways:
-        children[way] = subprocess.Popen(
-            [*command, way], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        compiled[way] = json.loads(children[way].stdout.readline())
-    for _ in range(options.rounds):
-        for way, child in children.items():
-            print("step", file=child.stdin, flush=True)
-            rounds[way].append(json.loads(child.stdout.readline()))
-    for child in children.values():
-        child.communicate()
-
+    prepared, rounds = side_by_side.compare("benchmarks.train_step", options.ways, arguments, options.rounds)
     peer = options.ways[0]
-    columns = ("compile (s)", "step (s)", f"/ {peer}", "processor (s)", f"/ {peer}", "peak memory (MB)", f"/ {peer}")
-    print(f"{'way':<10}" + "".join(f"{column:>18}" for column in columns))
+    columns = [("compile (s)", 1), ("step (s)", 2), (f"/ {peer}", 2), ("processor (s)", 2), (f"/ {peer}", 2)]
+    columns += [("peak memory (MB)", 0), (f"/ {peer}", 2)]
+    rows = {}
     for way, steps in rounds.items():
-        row = [compiled[way]]
+        rows[way] = [prepared[way]["compile"]]
         for figure in ("wall", "processor"):
-            row.append(statistics.median(step[figure] for step in steps))
-            row.append(statistics.median(a[figure] / b[figure] for a, b in zip(steps, rounds[peer], strict=True)))
-        row += [steps[-1]["peak"], steps[-1]["peak"] / rounds[peer][-1]["peak"]]
-        digits = (1, 2, 2, 2, 2, 0, 2)
-        print(f"{way:<10}" + "".join(f"{value:>18.{places}f}" for value, places in zip(row, digits, strict=True)))
+            rows[way] += [side_by_side.median(steps, figure), side_by_side.median_ratio(steps, rounds[peer], figure)]
+        rows[way] += [steps[-1]["peak"], steps[-1]["peak"] / rounds[peer][-1]["peak"]]
+    side_by_side.print_table(columns, rows)
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Makes a step a line of the standard input, and says as JSON what it took."""
+    """One way, in a process of its own."""
     sources = 0.1 * np.random.default_rng(0).standard_normal((1, 2, int(8000 * options.seconds))).astype(np.float32)
     make = pytorch_step if options.measure == "pytorch" else jax_step
     compile_seconds, step = make(options, sources)
-    print(json.dumps(compile_seconds), flush=True)
-    step()  # the first one allocates
-    for _ in sys.stdin:
-        wall, processor = time.perf_counter(), time.process_time()
-        step()
-        took = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(took | {"peak": peak}), flush=True)
+    side_by_side.serve({"compile": compile_seconds}, step)
 
 
 def jax_step(options: argparse.Namespace, sources: np.ndarray) -> tuple[float, Callable[[], None]]:
@@ -119,9 +92,9 @@ def pytorch_step(options: argparse.Namespace, sources: np.ndarray) -> tuple[floa
     import torch
 
     from mossformer_jax.model import ModelConfig
-    from tests.parity import harness, oracle
+    from tests.parity import harness
 
-    network = oracle.build(ModelConfig(num_blocks=options.blocks)).train()
+    network = side_by_side.official_network(ModelConfig(num_blocks=options.blocks)).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=15e-5)
     references = torch.from_numpy(sources)
 

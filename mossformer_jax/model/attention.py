@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.layers import PRODUCTS, ConvProjection, dropout
-from mossformer_jax.model.norms import Frames, ScaleNorm, zero_padding
+from mossformer_jax.model.norms import Frames, ScaleNorm, scale_channels, zero_padding
 from mossformer_jax.model.positions import rotate
+from mossformer_jax.model.units import unit
 
 
 class OffsetScale(nnx.Module):
@@ -29,9 +30,9 @@ class OffsetScale(nnx.Module):
         self.gamma = nnx.Param(draws.normal(shape, 0.02, param_dtype))
         self.beta = nnx.Param(jnp.zeros(shape, param_dtype))
 
-    def __call__(self, x_bkl: Float[Array, "b k l"]) -> Float[Array, "b 4 k l"]:
+    def __call__(self, x_bkl: Float[Array, "b k l"]) -> list[Float[Array, "b k l"]]:
         gamma, beta = self.gamma[...].astype(x_bkl.dtype), self.beta[...].astype(x_bkl.dtype)
-        return x_bkl[:, None] * gamma[..., None] + beta[..., None]
+        return [scale_channels(x_bkl, gamma[copy]) + beta[copy][:, None] for copy in range(self.COPIES)]
 
 
 def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
@@ -39,6 +40,41 @@ def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
     half = x_bdl.shape[1] // 2
     delayed = jnp.pad(x_bdl[:, :half, :-1], ((0, 0), (0, 0), (1, 0)))
     return jnp.concatenate([delayed, x_bdl[:, half:]], axis=1)
+
+
+@jax.custom_vjp
+def gate(vu_bel: Float[Array, "b 2*e l"], attended_bel: Float[Array, "b 2*e l"]) -> Float[Array, "b e l"]:
+    """Values and gates, plain and attended, gate each other: `att_u v sigmoid(att_v u)`."""
+    return _gate(vu_bel, attended_bel)
+
+
+@unit
+def _gate(vu_bel: Array, attended_bel: Array) -> Array:
+    (v, u), (attended_v, attended_u) = (jnp.split(x, 2, axis=1) for x in (vu_bel, attended_bel))
+    return attended_u * v * jax.nn.sigmoid(attended_v * u)
+
+
+@unit
+def _gate_backward(vu_bel: Array, attended_bel: Array, dy_bel: Array) -> tuple[Array, Array, Array, Array]:
+    (v, u), (attended_v, attended_u) = (jnp.split(x, 2, axis=1) for x in (vu_bel, attended_bel))
+    opening = jax.nn.sigmoid(attended_v * u)
+    let_through = dy_bel * opening
+    tilt = let_through * (attended_u * v) * (1.0 - opening)
+    return let_through * attended_u, tilt * attended_v, tilt * u, let_through * v
+
+
+@unit
+def _join_halves(first_bel: Array, second_bel: Array) -> Array:
+    """A unit, since a concatenation that computes what it copies cannot be vectorised."""
+    return jnp.concatenate([first_bel, second_bel], axis=1)
+
+
+def _pull_back_gate(residuals: tuple[Array, Array], dy_bel: Array) -> tuple[Array, Array]:
+    dv, du, dattended_v, dattended_u = _gate_backward(*residuals, dy_bel)
+    return _join_halves(dv, du), _join_halves(dattended_v, dattended_u)
+
+
+gate.defvjp(lambda vu, attended: (gate(vu, attended), (vu, attended)), _pull_back_gate)
 
 
 def split_groups(x_bdl: Float[Array, "b d l"], group_size: int) -> Float[Array, "b g d s"]:
@@ -72,6 +108,7 @@ class GatedAttention(nnx.Module):
         self.offset_scale = OffsetScale(config.query_key_channels, param_dtype=config.param_dtype, draws=draws)
         self.to_out = conv_projection(config.hidden_channels // 2, channels)
 
+    @jax.named_scope("attention")
     def __call__(
         self,
         x_bdl: Float[Array, "b d l"],
@@ -85,16 +122,14 @@ class GatedAttention(nnx.Module):
         # [v | u]: zero on padding, so that padded frames give nothing to either attention.
         vu_bel = zero_padding(self.to_hidden(shifted, frames, key=keys[0]), frames)
         qk_bkl = self.to_qk(shifted, frames, key=keys[1])
-        quad_q, lin_q, quad_k, lin_k = jnp.unstack(rotate(self.offset_scale(qk_bkl), rotation), axis=1)
+        quad_q, lin_q, quad_k, lin_k = (rotate(copy_bkl, rotation) for copy_bkl in self.offset_scale(qk_bkl))
 
         attended_bel = self._quadratic(quad_q, quad_k, vu_bel, keys[2]) + self._linear(lin_q, lin_k, vu_bel, frames)
         # No gradient needs one of the two alone.
         attended_bel = checkpoint_name(attended_bel, PRODUCTS)
-        v, u = jnp.split(vu_bel, 2, axis=1)
-        attended_v, attended_u = jnp.split(attended_bel, 2, axis=1)
-        gated = attended_u * v * jax.nn.sigmoid(attended_v * u)
-        return x_bdl + self.to_out(gated, frames, key=keys[3])
+        return x_bdl + self.to_out(gate(vu_bel, attended_bel), frames, key=keys[3])
 
+    @jax.named_scope("quadratic")
     def _quadratic(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, key: Array | None) -> Array:
         """`relu(q k^T / s)^2 [v|u]` inside each group."""
         q_bgki, k_bgkj, vu_bgej = (split_groups(x, self.group_size) for x in (q_bkl, k_bkl, vu_bel))
@@ -103,6 +138,7 @@ class GatedAttention(nnx.Module):
         attended = jnp.einsum("bgij,bgej->bgei", weights_bgij, vu_bgej)
         return join_groups(attended, vu_bel.shape[-1])
 
+    @jax.named_scope("linear")
     def _linear(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, frames: Frames | None) -> Array:
         """`q (k^T [v|u] / l)` over the whole signal, l its true number of frames."""
         num_frames = vu_bel.shape[-1] if frames is None else frames.count_b[:, None, None]

@@ -21,6 +21,7 @@ class Encoder(nnx.Module):
         shape = (config.kernel_size, config.encoder_channels)
         self.kernel = nnx.Param(draws.uniform(shape, config.kernel_size, config.param_dtype))
 
+    @jax.named_scope("encoder")
     def __call__(self, mixture_bt: Float[Array, "b t"]) -> Float[Array, "b n l"]:
         kernel_tn = self.kernel[...]
         batch, overlap = mixture_bt.shape[0], kernel_tn.shape[0] // self.stride
@@ -43,6 +44,7 @@ class Decoder(nnx.Module):
         # PyTorch's fan-in of a transposed convolution with one output channel is its kernel size.
         self.kernel = nnx.Param(draws.uniform(shape, config.kernel_size, config.param_dtype))
 
+    @jax.named_scope("decoder")
     def __call__(self, features_bcnl: Float[Array, "b c n l"], num_samples: int) -> Float[Array, "b c t"]:
         """Decodes, then zero-pads or cuts the end to `num_samples`."""
         kernel_nt = self.kernel[...]

@@ -67,6 +67,7 @@ class Memory(nnx.Module):
         self.project = Linear(channels, channels, use_bias=False, dtype=dtype, param_dtype=param_dtype, draws=draws)
         self.dense = DenseMemory(channels, param_dtype=param_dtype, draws=draws)
 
+    @jax.named_scope("memory")
     def __call__(self, u_bfl: Float[Array, "b f l"], frames: Frames | None = None) -> Float[Array, "b f l"]:
         return u_bfl + self.dense(self.project(jax.nn.relu(self.linear(u_bfl))), frames)
 
@@ -94,6 +95,7 @@ class GatedFSMN(nnx.Module):
         self.output_norm = LayerNorm(inner, NORM_EPS, param_dtype)
         self.output_projection = linear(inner, channels)
 
+    @jax.named_scope("fsmn")
     def __call__(
         self, x_bdl: Float[Array, "b d l"], frames: Frames | None = None, *, key: Array | None = None
     ) -> Float[Array, "b d l"]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.initial import Draws
-from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, zero_padding
+from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, scale_channels, zero_padding
 from mossformer_jax.model.units import unit
 
 CONV_PROJECTION_TAPS = 17
@@ -28,6 +28,7 @@ PRODUCTS, MASKS = "products", "masks"
 BLOCK = 32
 
 
+@jax.named_scope("dropout")
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
     """Zeroes a share `rate` of x and scales the rest up; `key=None` (inference) returns x."""
     if key is None or rate == 0.0:
@@ -94,11 +95,12 @@ class PReLU(nnx.Module):
         self.slope = nnx.Param(jnp.full(() if channels is None else (channels,), 0.25, param_dtype))
 
     def __call__(self, x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
-        slope = self.slope[...].astype(x_bdl.dtype)
-        return jnp.where(x_bdl >= 0, x_bdl, x_bdl * (slope if slope.ndim == 0 else slope[:, None]))
+        slope_d = jnp.broadcast_to(self.slope[...].astype(x_bdl.dtype), x_bdl.shape[1:2])
+        return jnp.maximum(x_bdl, 0.0) + scale_channels(jnp.minimum(x_bdl, 0.0), slope_d)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
+@jax.named_scope("depthwise_conv")
 def depthwise_conv(
     x_bel: Float[Array, "b e l"], kernel_te: Float[Array, "taps e"], dilation: int = 1
 ) -> Float[Array, "b e l"]:
@@ -131,6 +133,7 @@ def _depthwise_conv_forward(x_bel: Array, kernel_te: Array, dilation: int) -> tu
     return depthwise_conv(x_bel, kernel_te, dilation), (x_bel, kernel_te)
 
 
+@jax.named_scope("depthwise_conv")
 def _depthwise_conv_backward(dilation: int, residuals: tuple[Array, Array], dy_bel: Array) -> tuple[Array, Array]:
     x_bel, kernel_te = residuals
     dx_bel = depthwise_conv(dy_bel, kernel_te[::-1], dilation)
@@ -191,6 +194,7 @@ class ConvProjection(nnx.Module):
         self.conv = DepthwiseConv(out_channels, CONV_PROJECTION_TAPS, param_dtype=param_dtype, draws=draws)
         self.dropout_rate = config.dropout
 
+    @jax.named_scope("conv_projection")
     def __call__(
         self, x_bdl: Float[Array, "b d l"], frames: Frames | None = None, *, key: Array | None = None
     ) -> Float[Array, "b e l"]:

@@ -80,6 +80,7 @@ class MaskNet(nnx.Module):
         self.output_gate = linear(d, d)
         self.mask_projection = linear(d, n, use_bias=False)
 
+    @jax.named_scope("mask_net")
     def __call__(
         self, features_bnl: Float[Array, "b n l"], frames: Frames | None = None, *, key: Array | None = None
     ) -> Float[Array, "b c n l"]:

@@ -1,0 +1,95 @@
+"""Gradients that are written by hand are those that JAX derives from the plain formulas, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from mossformer_jax.model.attention import gate
+from mossformer_jax.model.layers import mix_channels
+from mossformer_jax.model.norms import Frames, scale_channels, scale_norm, standardise, zero_padding
+
+# Rounding of sums of a few dozen terms of size 1.
+BOUND = 1e-12
+SHAPE = (2, 6, 9)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def assert_same_gradients(ours, plain, rng, *inputs):
+    """Both functions agree, and so do their gradients by every input."""
+    y, pull_back = jax.vjp(ours, *inputs)
+    expected, expected_pull_back = jax.vjp(plain, *inputs)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=BOUND)
+    dy = rng.normal(size=y.shape)
+    for gradient, expected_gradient in zip(pull_back(dy), expected_pull_back(dy), strict=True):
+        assert np.abs(expected_gradient).max() > 0
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=BOUND * np.abs(expected_gradient).max())
+
+
+def two_lengths() -> Frames:
+    """The first signal is whole, the second has 4 of 9 frames."""
+    count_b = jnp.array([9, 4])
+    return Frames(jnp.arange(9) < count_b[:, None, None], count_b)
+
+
+def plain_standardise(x, frames, axes, eps):
+    if frames is None:
+        mean, size = x.mean(axes, keepdims=True), None
+        variance = jnp.square(x - mean).mean(axes, keepdims=True)
+    else:
+        size = frames.count_b[:, None, None] * (x.shape[1] if 1 in axes else 1)
+        mean = zero_padding(x, frames).sum(axes, keepdims=True) / size
+        variance = zero_padding(jnp.square(x - mean), frames).sum(axes, keepdims=True) / size
+    return (x - mean) * lax.rsqrt(variance + eps)
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
+def test_standardising_has_the_gradient_of_its_formula(rng, axes):
+    x = rng.normal(size=SHAPE)
+    assert_same_gradients(
+        lambda x: standardise(x, None, axes, 0.1), lambda x: plain_standardise(x, None, axes, 0.1), rng, x
+    )
+
+
+@pytest.mark.parametrize("axes", [(2,), (1, 2)])
+def test_standardising_over_time_has_the_gradient_of_its_formula_on_padding_too(rng, axes):
+    x, frames = rng.normal(size=SHAPE), two_lengths()
+    assert_same_gradients(
+        lambda x: standardise(x, frames, axes, 0.1), lambda x: plain_standardise(x, frames, axes, 0.1), rng, x
+    )
+
+
+def test_scale_norm_has_the_gradient_of_its_formula_on_both_sides_of_the_clamp(rng):
+    x = rng.normal(size=SHAPE)
+    x[:, :, ::2] *= 1e-3  # below the clamp, which stands at 0.1
+
+    def plain(x, scale):
+        return x / jnp.maximum(jnp.sqrt(jnp.square(x).mean(1, keepdims=True)), 0.1) * scale
+
+    assert_same_gradients(lambda x, scale: scale_norm(x, scale, 0.1), plain, rng, x, np.float64(1.7))
+
+
+def test_scaling_channels_has_the_gradient_of_a_product(rng):
+    x, scale = rng.normal(size=SHAPE), rng.normal(size=SHAPE[1])
+    assert_same_gradients(scale_channels, lambda x, scale: x * scale[:, None], rng, x, scale)
+
+
+def test_mixing_channels_has_the_gradient_of_a_matrix_product(rng):
+    x, kernel = rng.normal(size=SHAPE), rng.normal(size=(SHAPE[1], 5))
+    assert_same_gradients(mix_channels, lambda x, kernel: jnp.einsum("bdl,de->bel", x, kernel), rng, x, kernel)
+
+
+def test_the_gate_has_the_gradient_of_its_formula(rng):
+    vu, attended = rng.normal(size=(2, *SHAPE))
+
+    def plain(vu, attended):
+        (v, u), (attended_v, attended_u) = jnp.split(vu, 2, axis=1), jnp.split(attended, 2, axis=1)
+        return attended_u * v * jax.nn.sigmoid(attended_v * u)
+
+    assert_same_gradients(gate, plain, rng, vu, attended)

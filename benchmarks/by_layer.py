@@ -10,8 +10,10 @@ from pathlib import Path
 
 import jax
 
-# One operation of XLA's text: its name, and the path of scopes that its metadata keeps.
-_OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name=\"([^\"]*)\"", re.MULTILINE)
+# An operation of XLA's text: its name and the rest of its line. A computation: its name, before its operations.
+_OPERATION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (.*)$")
+_COMPUTATION = re.compile(r"^%([\w.\-]+) .*\{$")
+_PATH = re.compile(r'op_name="([^"]*)"')
 _SCOPES = ("attention", "fsmn", "conv_projection", "depthwise_conv", "dropout", "quadratic", "linear", "memory")
 _SCOPES += ("encoder", "decoder", "mask_net")
 
@@ -23,7 +25,7 @@ def time_by_layer(program: str, run: Callable[[], object]) -> dict[str, float]:
         program: the compiled program's text.
         run: executes it once and waits for it.
     """
-    layers = {name: layer_of(path) for name, path in _OPERATION.findall(program)}
+    layers = layers_of(program)
     seconds: dict[str, float] = collections.defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -34,8 +36,37 @@ def time_by_layer(program: str, run: Callable[[], object]) -> dict[str, float]:
                 for event in line.events:
                     # A loop or a call lasts as long as what is in it, which has events of its own.
                     if "hlo_op" in dict(event.stats) and not event.name.startswith(("while", "call", "jit_")):
-                        seconds[layers.get(event.name, "copies and transposes by XLA")] += event.duration_ns / 1e9
+                        seconds[layers.get(event.name, "without a name")] += event.duration_ns / 1e9
     return dict(seconds)
+
+
+def layers_of(program: str) -> dict[str, str]:
+    """The layer of each operation of a program's text.
+
+    XLA names few of the operations that it makes itself: a fusion takes the name of something that it computes,
+    anything else that of what it reads.
+    """
+    paths: dict[str, str] = {}
+    rest: dict[str, str] = {}
+    members: dict[str, list[str]] = collections.defaultdict(list)
+    computation = ""
+    for line in program.splitlines():
+        if started := _COMPUTATION.match(line):
+            computation = started[1]
+        elif found := _OPERATION.match(line):
+            name, rest[found[1]] = found[1], found[2]
+            members[computation].append(name)
+            if path := _PATH.search(found[2]):
+                paths[name] = path[1]
+    for name, text in rest.items():  # operands stand before their users
+        if name in paths:
+            continue
+        (called,) = re.findall(r"calls=%([\w.\-]+)", text) or [""]
+        read = re.findall(r"%([\w.\-]+)", text.split("calls=")[0])
+        origins = [paths[other] for other in [*reversed(members[called]), *read] if "/" in paths.get(other, "")]
+        if origins:
+            paths[name] = origins[0] + ("/dot_general" if " dot(" in text or "ynn_fusion" in text else "")
+    return {name: layer_of(path) for name, path in paths.items()}
 
 
 def layer_of(path: str) -> str:

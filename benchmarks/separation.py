@@ -126,7 +126,7 @@ def ours(options: argparse.Namespace, mixture: np.ndarray) -> tuple[dict, Callab
 
 
 def measure_start() -> None:
-    """Stores the model, and separates a second of audio with it in processes of their own, the first without a cache."""
+    """Stores the model, and separates a second of audio with it in new processes, the first without a cache."""
     from flax import nnx
 
     from mossformer_jax.model import ModelConfig, MossFormer2

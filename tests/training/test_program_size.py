@@ -1,0 +1,66 @@
+"""The program of a step is no larger than it was when it was last made faster: a gain that is lost shows here.
+
+Counted in the program that JAX hands to XLA, which is the same on every machine. Where a change adds operations on
+purpose, measure it (benchmarks/train_step.py) and write the new figures here; where it saves some, too.
+"""
+
+import collections
+import dataclasses
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from mossformer_jax.sharding import make_mesh
+from mossformer_jax.training.recipe import Recipe
+from mossformer_jax.training.state import abstract_state
+from mossformer_jax.training.step import make_train_step
+from mossformer_jax.weights.parameters import assemble_network
+
+# What costs a CPU most, beside the products themselves, is what lies between them: copies and sums of products.
+RECORDED_STEP = {}
+RECORDED_SEPARATION = {}
+
+
+def operations(lowered) -> collections.Counter:
+    """How often each operation stands in a program. A scanned block counts once, at any depth."""
+    return collections.Counter(re.findall(r"stablehlo\.(\w+)", lowered.as_text()))
+
+
+def within(counted: collections.Counter, recorded: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """What has grown: counted and recorded."""
+    return {name: (counted[name], limit) for name, limit in recorded.items() if counted[name] > limit}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    return dataclasses.replace(tiny_config, dropout=0.1, remat="products", num_blocks=3)
+
+
+def lower_step(config):
+    mesh, recipe = make_mesh(), Recipe()
+    batch = {
+        "mixture": jax.ShapeDtypeStruct((2, 1600), np.float32),
+        "sources": jax.ShapeDtypeStruct((2, 2, 1600), np.float32),
+        "lengths": jax.ShapeDtypeStruct((2,), np.int32),
+    }
+    return make_train_step(config, recipe, 10, mesh).lower(abstract_state(config, recipe, mesh), batch)
+
+
+def test_the_step_has_no_more_operations_than_recorded(config):
+    counted = operations(lower_step(config))
+    assert not within(counted, RECORDED_STEP), counted
+
+
+def test_the_step_is_as_large_at_any_depth(config):
+    deeper = dataclasses.replace(config, num_blocks=12)
+    assert operations(lower_step(deeper)) == operations(lower_step(config))
+
+
+def test_separation_has_no_more_operations_than_recorded(config):
+    weights = abstract_state(config, Recipe(), make_mesh()).weights
+    separate = jax.jit(lambda weights, mixture, lengths: assemble_network(config, weights)(mixture, lengths))
+    arguments = jax.ShapeDtypeStruct((2, 1600), np.float32), jax.ShapeDtypeStruct((2,), np.int32)
+    counted = operations(separate.lower(weights, *arguments))
+    assert not within(counted, RECORDED_SEPARATION), counted

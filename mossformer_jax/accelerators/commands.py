@@ -39,7 +39,8 @@ def report_training(config_file: str, overrides: Sequence[str], chips: str, sear
     pieces = f", in {recipe.accumulation} pieces" if recipe.accumulation > 1 else ""
     print(
         f"training step for {target}, {len(devices)} chip(s){sharing}: {_told(config)}, remat={config.remat}, "
-        f"mixtures of {data.seconds:g} s{pieces}"
+        f"mixtures of {data.seconds:g} s{pieces}",
+        flush=True,
     )
     print_report(
         lambda batch: training_step(config, recipe, mesh, batch * len(devices), num_samples),
@@ -76,7 +77,7 @@ def report_separation(model: str, chips: str, batch: int | None, seconds: float,
     if num_samples < config.kernel_size:
         raise ValueError(f"--seconds {seconds:g} is not allowed: the model needs {config.kernel_size} samples or more")
     devices = compile_only_devices(target)
-    print(f"separation on one chip of {target}: {_told(config)}, mixtures of {seconds:g} s")
+    print(f"separation on one chip of {target}: {_told(config)}, mixtures of {seconds:g} s", flush=True)
     print_report(
         lambda number: separation(config, devices, number, num_samples),
         dataclasses.replace(target, topology=target.chip.alone),

@@ -1,9 +1,9 @@
 """Bytes that a compiled program moves, read from its text, loops counted as often as they run.
 
-XLA's own cost analysis counts the body of a loop once, which would take the 24 blocks of a scanned stack for one, and has
-no answer for a GPU that is not there. Counted here is what XLA counts: every instruction that is not inside a fusion
-reads its operands and writes its result; of a buffer of which only a slice is read or written, the slice. On-chip memory
-(other memory spaces than 0) costs nothing.
+XLA's own cost analysis counts the body of a loop once, which would take the 24 blocks of a scanned stack for one, and
+has no answer for a GPU that is not there. What is counted here is what XLA counts: every instruction that is not inside a
+fusion reads its operands and writes its result; of a buffer of which only a slice is read or written, the slice. Memory
+on the chip (other memory spaces than 0) costs nothing.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ class _Program:
     def _bytes_of(self, name: str) -> float:
         """One run of a computation that is not fused."""
         computation = self.computations[name]
-        return sum(
-            self._instruction_bytes(instruction, computation) for instruction in computation.instructions.values()
-        )
+        return sum(self._instruction_bytes(one, computation) for one in computation.instructions.values())
 
     def _instruction_bytes(self, instruction: _Instruction, computation: _Computation) -> float:
         opcode, attributes = instruction.opcode, instruction.attributes
@@ -134,11 +132,8 @@ class _Program:
     def _written_by(self, computation: _Computation, root: _Instruction, shape: str) -> float:
         inside = computation.instructions
         if root.opcode == "tuple":
-            parts = _parts(shape)
-            return sum(
-                self._written_by(computation, inside[name], part)
-                for name, part in zip(root.operands, parts, strict=True)
-            )
+            written = zip(root.operands, _parts(shape), strict=True)
+            return sum(self._written_by(computation, inside[name], part) for name, part in written)
         if root.opcode == "dynamic-update-slice":
             return min(_size(inside[root.operands[1]].shape), _size(shape))
         if root.opcode in ("bitcast", "reshape"):

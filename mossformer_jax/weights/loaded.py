@@ -26,7 +26,7 @@ class CompiledModel(Protocol):
 
 
 def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
-    """The jitted separation `(state, mixture_bt, lengths_b) -> sources_bct` of the network that `nnx.split` took apart."""
+    """The jitted `(state, mixture_bt, lengths_b) -> sources_bct` of a network that `nnx.split` took apart."""
     return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))
 
 

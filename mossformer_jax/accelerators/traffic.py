@@ -1,7 +1,7 @@
 """Bytes that a compiled program moves, read from its text, loops counted as often as they run.
 
 XLA's own cost analysis counts the body of a loop once, which would take the 24 blocks of a scanned stack for one, and
-has no answer for a GPU that is not there. What is counted here is what XLA counts: every instruction that is not inside a
+has no answer for a GPU that is not there. Counted is what XLA counts: every instruction that is not inside a
 fusion reads its operands and writes its result; of a buffer of which only a slice is read or written, the slice. Memory
 on the chip (other memory spaces than 0) costs nothing.
 """

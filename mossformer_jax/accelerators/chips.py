@@ -139,6 +139,8 @@ def prepare_environment() -> None:
     quiet = {"TPU_MIN_LOG_LEVEL": "3", "TPU_STDERR_LOG_LEVEL": "3", "TF_CPP_MIN_LOG_LEVEL": "2"}
     # Without them libtpu would ask the cloud which machine this is, and wait for an answer.
     alone = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+    # A compilation takes no TPU, and need not wait for one that is taken.
+    alone["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     cuda = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
     for name, value in (quiet | alone | cuda).items():
         os.environ.setdefault(name, value)
@@ -175,7 +177,7 @@ def compile_only_devices(target: Target) -> list[jax.Device]:
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{target}: the compiler knows no such topology; give another, as {chip.name}:{chip.example} ({reason})"
+            f"cannot compile for {target} ({reason}); a topology that there is: {chip.name}:{chip.example}"
         ) from error
 
 

@@ -13,7 +13,7 @@ def product_flops(program: ClosedJaxpr) -> int:
     """Two for each multiply-add of every matrix product and convolution, in one run of a traced program.
 
     A loop's body counts as often as it runs, and what rematerialisation computes again counts again. Elementwise
-    work does not count: the depthwise convolutions are sums of shifted rows, a fiftieth of the whole.
+    work does not count, nor do depthwise convolutions, which no matrix unit speeds up: a fiftieth of the whole.
     """
     return _flops(program.jaxpr)
 
@@ -30,7 +30,7 @@ def _equation_flops(equation: JaxprEqn) -> int:
             summed = prod(left.shape[axis] for axis in contracted)  # type: ignore[attr-defined]
             shared = prod(left.shape[axis] for axis in batch)  # type: ignore[attr-defined]
             return 2 * prod(left.shape) * prod(right.shape) // (summed * shared)  # type: ignore[attr-defined]
-        case "conv_general_dilated":
+        case "conv_general_dilated" if equation.params["feature_group_count"] == 1:
             kernel = equation.invars[1].aval.shape  # type: ignore[attr-defined]
             outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             return 2 * prod(equation.outvars[0].aval.shape) * prod(kernel) // outputs  # type: ignore[attr-defined]

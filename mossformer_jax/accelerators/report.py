@@ -118,7 +118,7 @@ def print_report(
         report = reports[batch]
         print("\n".join(report.lines(chip)))
         speed = batch * audio_seconds / report.roofline_seconds(chip)
-        print(f"at the roofline a chip works off {speed:,.0f} s of audio a second", flush=True)
+        print(f"at the roofline: {speed:,.0f} s of audio a second, real-time factor {1 / speed:.2g}", flush=True)
     if search:
         print(f"largest batch, within {_gib(chip.budget)} ({100 * chip.budget / chip.memory:.0f} % of the memory):")
         largest = unit * largest_batch(memory_of, chip.budget, batch // unit)

@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-BIN := $(VENV)/bin
+# Of whatever VENV a target has.
+BIN = $(VENV)/bin
 # A test uses about one core, nearly all of it to compile.
 TEST_WORKERS ?= 2
 # Written last, so that a set-up that was broken off is done again; older than its inputs, it is done again too.
@@ -15,10 +16,10 @@ INPUTS := pyproject.toml constraints.txt
 # Nothing here may ever install into a Python that is not this clone's own environment.
 export PIP_REQUIRE_VIRTUALENV := true
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-tpu-compile test-gpu-compile lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(TEST_READY)  ## make .venv with everything that the tests need
 
@@ -30,6 +31,13 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 test: lint  ## lint, then run every test
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
+# Environments of their own: what compiles for an accelerator takes gigabytes, and JAX would look for the hardware.
+test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs that are not there (minutes; docs/accelerators.md)
+	JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest tests/accelerators
+
+test-gpu-compile: .venv-gpu/.ready  ## compile for an H100 that is not there
+	JAX_PLATFORMS=cpu .venv-gpu/bin/python -m pytest tests/accelerators
+
 lint: $(TEST_READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +48,7 @@ format: $(TEST_READY)  ## format and mend what ruff can
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and everything that was made
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-tpu .venv-gpu demo build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.
@@ -65,3 +73,19 @@ $(TEST_READY): $(INPUTS)
 	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
 	touch $@ $(DEMO_READY)
+
+.venv-tpu/.ready: VENV := .venv-tpu
+.venv-tpu/.ready: $(INPUTS)
+	rm -f $@
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet -e '.[train,eval,tpu]' pytest -c constraints.txt
+	touch $@
+
+# Of CUDA only the assembler: the libraries that the extra cuda12 brings are for running.
+.venv-gpu/.ready: VENV := .venv-gpu
+.venv-gpu/.ready: $(INPUTS)
+	rm -f $@
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet -e '.[train,eval]' pytest jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 \
+	  nvidia-cuda-nvcc-cu12 -c constraints.txt
+	touch $@

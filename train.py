@@ -2,6 +2,7 @@
 
     python train.py --config configs/demo.py
     python train.py --config configs/libri2mix.py --workdir RUN --config.data.root=/data --config.train.lr=1e-4
+    python train.py --config configs/libri2mix.py --compile_only=v5e
 
 The same command resumes a run, and does nothing where it is finished. SIGTERM and Ctrl-C save and end it.
 docs/training.md has everything else.
@@ -32,6 +33,13 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
     add("--config", required=True, metavar="FILE[:VARIANT]", help="what to train; one of configs/, or your own")
     add("--workdir", type=Path, metavar="RUN", help="the run's folder (default: runs/ and the config's name)")
     add("--profile_steps", type=_steps, metavar="A:B", help="write a profile of these steps to RUN/profile")
+    add(
+        "--compile_only",
+        metavar="CHIP[:TOPOLOGY]",
+        help="compile the step for chips that are not there (v5e, v6e, v5p, h100; v5e:4x4 are 16), print what it takes "
+        "of one, and the largest batch that fits; docs/accelerators.md",
+    )
+    add("--no_search", action="store_true", help="with --compile_only: the config's batch alone")
     add("--debug_nans", action="store_true", help="stop at the operation that makes the first NaN; slow")
     add_device_options(parser)
     add_host_options(parser)
@@ -54,6 +62,11 @@ def _steps(text: str) -> tuple[int, int]:
 
 def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Trains as the flags say."""
+    if flags.compile_only:
+        from mossformer_jax.accelerators import report_training
+
+        report_training(flags.config, overrides, flags.compile_only, search=not flags.no_search)
+        return
     import jax
 
     join_hosts(flags)

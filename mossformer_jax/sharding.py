@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -70,16 +70,20 @@ def is_one_of_several() -> bool:
     return on_tpu or any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
-def make_mesh(fsdp: int = 1) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """All devices of all processes, `fsdp` of them sharing one copy of the parameters.
+
+    Args:
+        fsdp: how many.
+        devices: other devices, for example some that only compile.
 
     Raises:
         ValueError: the devices cannot be divided like that.
     """
-    count = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     if fsdp < 1 or count % fsdp:
         raise ValueError(f"fsdp={fsdp} is not allowed: must divide the number of devices, {count}")
-    return jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
+    return jax.make_mesh((count // fsdp, fsdp), (DATA, FSDP), (AxisType.Auto, AxisType.Auto), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -109,7 +109,27 @@ def depthwise_conv(
     Its gradient is written by hand: XLA's own, of a grouped convolution or of the shifted sum below, takes 7 to 90
     times as long as the forward pass on a CPU.
     """
-    return _add_up_shifted(x_bel, kernel_te, dilation=dilation)
+    return lax.platform_dependent(
+        x_bel,
+        kernel_te,
+        tpu=partial(_convolve_groups, dilation=dilation),
+        default=partial(_add_up_shifted, dilation=dilation),
+    )
+
+
+def _convolve_groups(x_bel: Array, kernel_te: Array, *, dilation: int) -> Array:
+    """As XLA has it. On a TPU it moves 3 times the bytes of x, the shifted sum 9 (17 taps) to 147 (39 taps) times."""
+    reach = dilation * (kernel_te.shape[0] // 2)
+    return lax.conv_general_dilated(
+        x_bel,
+        kernel_te[:, None],
+        window_strides=(1,),
+        padding=[(reach, reach)],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NCH", "HIO", "NCH"),
+        feature_group_count=x_bel.shape[1],
+        precision=lax.Precision.HIGHEST,
+    )
 
 
 @unit

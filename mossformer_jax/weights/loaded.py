@@ -25,6 +25,11 @@ class CompiledModel(Protocol):
         """Separates float32 mixtures of exactly that shape; lengths are int32."""
 
 
+def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
+    """The jitted `(state, mixture_bt, lengths_b) -> sources_bct` of a network that `nnx.split` took apart."""
+    return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))
+
+
 class LoadedModel:
     """A network with its weights, compiled once for each shape of input.
 
@@ -37,9 +42,7 @@ class LoadedModel:
         self.config = config
         self.num_parameters = count_parameters(config)
         self._graphdef, self._state = nnx.split(build_network(config, parameters))
-        self._separate = jax.jit(
-            lambda state, mixture_bt, lengths_b: nnx.merge(self._graphdef, state)(mixture_bt, lengths_b)
-        )
+        self._separate = separation_program(self._graphdef)
 
     @property
     def device(self) -> jax.Device:

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from mossformer_jax.model import ModelConfig, MossFormer2
-from mossformer_jax.model.layers import BLOCK, correlate_channels, depthwise_conv, dropout
+from mossformer_jax.model.layers import BLOCK, _convolve_groups, correlate_channels, depthwise_conv, dropout
 from mossformer_jax.model.norms import ScaleNorm
 from mossformer_jax.model.positions import RotaryPositions, rotate
 
@@ -39,6 +39,12 @@ def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, leng
         np.testing.assert_allclose(y, expected_y, rtol=0, atol=1e-12)  # rounding of sums of 39 terms of size 1
         for ours, expected in zip(pull_back(dy), expected_pull_back(dy), strict=True):
             np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_a_tpu_gets_the_same_convolution(rng):
+    """Its branch, run here."""
+    x, kernel = rng.normal(size=(2, 3, 50)).astype(np.float32), rng.normal(size=(17, 3)).astype(np.float32)
+    np.testing.assert_allclose(_convolve_groups(x, kernel, dilation=2), depthwise_conv(x, kernel, 2), rtol=0, atol=1e-5)
 
 
 def test_correlation_of_channels_is_the_sum_over_batch_and_time_at_every_lag(rng):

@@ -1,0 +1,187 @@
+"""Chips that programs can be compiled for without having one: their public figures, and devices that only compile.
+
+TPUs need the package `libtpu`, H100s JAX's CUDA plugin and `ptxas`; the machine needs neither a TPU nor a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import jax
+
+GIB = 2**30
+# What the compiled program may not take of a chip's memory: the runtime, the batches in flight, other programs' code.
+RESERVE = 0.05
+
+H100_DESCRIPTION = """
+gpu_device_info {
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  l2_cache_size: 52428800
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84942979072
+  cuda_compute_capability { major: 9 }
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+"""XLA's `GpuTargetConfig` of an H100 SXM, from NVIDIA's Hopper tuning guide and the limits that CUDA reports."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A kind of accelerator, by its vendor's public figures.
+
+    Attributes:
+        name: what it is called here.
+        platform: "tpu" or "cuda".
+        memory: its main memory in bytes.
+        flops: peak of bfloat16 matrix products, per second, without sparsity.
+        bandwidth: of its main memory, in bytes per second.
+        alone: topology of a single chip.
+        example: topology of several.
+        compiler_options: what XLA must be told to compile without the chip.
+    """
+
+    name: str
+    platform: str
+    memory: float
+    flops: float
+    bandwidth: float
+    alone: str
+    example: str
+    compiler_options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def budget(self) -> float:
+        """Bytes that a program may take."""
+        return self.memory * (1 - RESERVE)
+
+
+# Nothing can be measured without a GPU, and Triton's tiles for matrix products are found by measuring alone.
+_UNMEASURED = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+
+# cloud.google.com/tpu/docs/{v5e,v6e,v5p} and NVIDIA's data sheet of the H100 SXM, read in 2025.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("v5e", "tpu", 16 * GIB, 197e12, 819e9, "1x1", "4x4"),
+        Chip("v6e", "tpu", 32 * GIB, 918e12, 1640e9, "1x1", "4x4"),
+        Chip("v5p", "tpu", 95 * GIB, 459e12, 2765e9, "1x1x1", "2x2x2"),
+        Chip("h100", "cuda", 80e9, 989e12, 3350e9, "1", "8", _UNMEASURED),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Chips of one kind, and how they are connected.
+
+    Attributes:
+        chip: the kind.
+        topology: as "4x4" (TPU) or "8" (GPUs of one host).
+    """
+
+    chip: Chip
+    topology: str
+
+    def __str__(self) -> str:
+        return f"{self.chip.name}:{self.topology}"
+
+    @property
+    def num_chips(self) -> int:
+        """How many there are."""
+        return prod(map(int, self.topology.split("x")))
+
+
+def parse_target(text: str) -> Target:
+    """Reads "CHIP" (a single one) or "CHIP:TOPOLOGY".
+
+    Raises:
+        ValueError: no such chip, or no topology of it; the message says what there is.
+    """
+    name, colon, topology = text.partition(":")
+    if name not in CHIPS:
+        raise ValueError(f"{text!r}: no such chip; there are {', '.join(CHIPS)}, alone or as {CHIPS['v5e'].name}:4x4")
+    chip = CHIPS[name]
+    axes = chip.alone.count("x") + 1
+    if colon and not re.fullmatch("x".join([r"[1-9]\d*"] * axes), topology):
+        kind = "a number of GPUs" if chip.platform == "cuda" else f"{axes} numbers of chips"
+        raise ValueError(f"{text!r}: no such topology; that of {name} is {kind}, as {name}:{chip.example}")
+    return Target(chip, topology or chip.alone)
+
+
+def prepare_environment() -> None:
+    """Keeps the compilers' packages from looking for hardware; to be called before JAX is used.
+
+    What the environment says already stays as it is.
+    """
+    quiet = {"TPU_MIN_LOG_LEVEL": "3", "TPU_STDERR_LOG_LEVEL": "3", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # Without them libtpu would ask the cloud which machine this is, and wait for an answer.
+    alone = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+    # A compilation takes no TPU, and need not wait for one that is taken.
+    alone["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    cuda = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
+    for name, value in (quiet | alone | cuda).items():
+        os.environ.setdefault(name, value)
+    # Everything but the compilation happens on the CPU; an accelerator that is there is left alone.
+    jax.config.update("jax_platforms", "cpu")
+    # A program for other devices is not kept.
+    jax.config.update("jax_enable_compilation_cache", False)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+
+def compile_only_devices(target: Target) -> list[jax.Device]:
+    """Devices that programs can be compiled for, and not be run on.
+
+    Raises:
+        ValueError: what compiles for them is not installed, or does not know the topology; the message says what to do.
+    """
+    from jax.experimental import topologies
+
+    chip = target.chip
+    needed, install = (
+        ("libtpu", "mossformer-jax[tpu]")
+        if chip.platform == "tpu"
+        else ("jax_plugins.xla_cuda12", "mossformer-jax[cuda12]")
+    )
+    if not _is_installed(needed):
+        raise ValueError(f"compiling for {chip.name} needs a compiler that is missing; run: pip install '{install}'")
+    try:
+        if chip.platform == "cuda":
+            options = {"target_config": H100_DESCRIPTION, "topology": f"1x1x{target.topology}"}
+            return topologies.get_topology_desc(chip.name, platform="cuda", **options).devices
+        # A host has more chips than one; that a single one is meant must be said.
+        bounds = {"chips_per_host_bounds": (1, 1, 1)} if target.num_chips == 1 else {}
+        return topologies.get_topology_desc(str(target), platform="tpu", **bounds).devices
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"cannot compile for {target} ({reason}); a topology that there is: {chip.name}:{chip.example}"
+        ) from error
+
+
+def _is_installed(module: str) -> bool:
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(module) is not None
+    return False

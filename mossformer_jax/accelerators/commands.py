@@ -1,0 +1,91 @@
+"""What `train.py --compile_only` and `mossformer-jax info --compile-only` do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from mossformer_jax.accelerators.chips import compile_only_devices, parse_target, prepare_environment
+from mossformer_jax.accelerators.programs import separation, training_step
+from mossformer_jax.accelerators.report import print_report
+from mossformer_jax.model import PRESETS, ModelConfig
+from mossformer_jax.sharding import check_rows, make_mesh
+from mossformer_jax.weights import load_parameters
+
+
+def report_training(config_file: str, overrides: Sequence[str], chips: str, search: bool = True) -> None:
+    """Prints what the training step of a config takes of a chip. No data is opened, nothing written.
+
+    Args:
+        config_file: the file, as `--config` has it.
+        overrides: of its fields.
+        chips: "CHIP" or "CHIP:TOPOLOGY".
+        search: whether to look for the largest batch, too.
+
+    Raises:
+        FileNotFoundError, ValueError: the config is wrong, there is no such chip or topology, its compiler is not
+            installed, or the chips cannot share the batch.
+    """
+    from mossformer_jax.configuration import load_config, resolve
+
+    target = parse_target(chips)
+    prepare_environment()
+    config, recipe, data = resolve(load_config(config_file, overrides))
+    devices = compile_only_devices(target)
+    mesh = make_mesh(recipe.fsdp, devices)
+    check_rows("config.data.batch_size", data.batch_size, mesh, recipe.accumulation)
+    num_samples = round(data.seconds * config.sample_rate)
+    sharing = f", state sharded over {recipe.fsdp}" if recipe.fsdp > 1 else ""
+    pieces = f", in {recipe.accumulation} pieces" if recipe.accumulation > 1 else ""
+    print(
+        f"training step for {target}, {len(devices)} chip(s){sharing}: {_told(config)}, remat={config.remat}, "
+        f"mixtures of {data.seconds:g} s{pieces}",
+        flush=True,
+    )
+    print_report(
+        lambda batch: training_step(config, recipe, mesh, batch * len(devices), num_samples),
+        target,
+        data.batch_size // len(devices),
+        data.seconds,
+        unit=recipe.accumulation,
+        search=search,
+    )
+
+
+def report_separation(model: str, chips: str, batch: int | None, seconds: float, dtype: str | None = None) -> None:
+    """Prints what the separation program of a model takes of a chip.
+
+    Args:
+        model: a model folder, "default", or a published size by its name (`PRESETS`).
+        chips: "CHIP" or "CHIP:TOPOLOGY"; the program runs on one of them.
+        batch: mixtures at once; None looks for the most that fit.
+        seconds: length of a mixture.
+        dtype: compute dtype in place of the model's own.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such model, chip or topology, an option is out of its range, or the
+            chip's compiler is not installed.
+    """
+    target = parse_target(chips)
+    prepare_environment()
+    config = PRESETS[model] if model in PRESETS else load_parameters(model)[0]
+    if dtype is not None:
+        config = dataclasses.replace(config, dtype=dtype)
+    if batch is not None and batch < 1:
+        raise ValueError(f"--batch {batch} is not allowed: must be 1 or more")
+    num_samples = round(seconds * config.sample_rate)
+    if num_samples < config.kernel_size:
+        raise ValueError(f"--seconds {seconds:g} is not allowed: the model needs {config.kernel_size} samples or more")
+    devices = compile_only_devices(target)
+    print(f"separation on one chip of {target}: {_told(config)}, mixtures of {seconds:g} s", flush=True)
+    print_report(
+        lambda number: separation(config, devices, number, num_samples),
+        dataclasses.replace(target, topology=target.chip.alone),
+        batch or 1,
+        seconds,
+        search=batch is None,
+    )
+
+
+def _told(config: ModelConfig) -> str:
+    return f"{config.num_blocks} blocks of {config.model_channels} channels, {config.dtype}"

@@ -1,0 +1,102 @@
+"""`train.py --compile_only` and `mossformer-jax info --compile-only`: what they refuse, and what they print.
+
+Those that compile are skipped where the compiler is not installed; `make test-tpu-compile` and `make test-gpu-compile`
+make an environment that has it, and run them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+
+import train
+from mossformer_jax.accelerators import report as reports
+from mossformer_jax.accelerators.chips import CHIPS, parse_target
+from mossformer_jax.accelerators.report import DoesNotFit, Report, print_report
+from mossformer_jax.cli import main
+from tests.training import runs
+
+FULL = str(runs.REPOSITORY / "configs" / "libri2mix.py")
+needs_tpu_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed; make test-tpu-compile has it"
+)
+needs_gpu_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda12_plugin") is None,
+    reason="JAX's CUDA plugin is not installed; make test-gpu-compile has it",
+)
+
+
+def run(*command: str) -> str:
+    """What a command prints, in a process of its own: the settings of JAX are not those of the tests."""
+    ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=runs.REPOSITORY, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_an_unknown_chip_is_refused_before_the_config_is_read(capsys):
+    assert train.main(["--config", "no_such.py", "--compile_only=v2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there are v5e, v6e, v5p, h100" in line
+
+
+def test_info_refuses_an_unknown_topology(capsys):
+    assert main(["info", "--compile-only", "v5p:4x4"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "as v5p:2x2x2" in line
+
+
+def test_a_report_tells_what_binds_and_the_largest_batch(monkeypatch, capsys):
+    """Of an invented program: 2 GiB a unit besides 1 GiB, 1 TFLOP and 1.638 GB."""
+
+    def compiled(units: int, target) -> Report:
+        peak = (1 + 2 * units) * 2**30
+        if peak > target.chip.memory:
+            raise DoesNotFit("too large")
+        return Report(2**30, peak - 2**30, peak, units * 1e12, units * 1.638e9)
+
+    monkeypatch.setattr(reports, "compile_report", compiled)
+    print_report(lambda units: units, parse_target("v5e:2x2"), batch=4, audio_seconds=4.0, unit=2)
+    printed = capsys.readouterr().out
+    assert "peak 9.00 GiB of 16.00 GiB" in printed
+    assert "roofline: 20.3 ms, bound by computation (computation 20.3 ms, memory 8.0 ms)" in printed
+    assert "8 a chip: does not fit (too large)" in printed
+    assert printed.endswith("6 mixtures a chip, 24 in all\n")
+    assert CHIPS["v5e"].budget > 13 * 2**30
+
+
+@pytest.mark.slow
+@needs_tpu_compiler
+def test_a_sharded_step_compiles_for_tpus(tmp_path):
+    flags = ["--workdir", str(tmp_path / "run"), "--config.data.batch_size=8", "--config.train.fsdp=2"]
+    printed = run("train.py", "--config", str(runs.TINY), *flags, "--compile_only=v5e:2x2", "--no_search")
+    assert "v5e:2x2, 4 chip(s), state sharded over 2" in printed
+    assert "2 a chip: fits" in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@needs_tpu_compiler
+def test_eight_mixtures_of_the_full_model_fit_a_v5e():
+    flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=8"]
+    printed = run("train.py", "--config", FULL, *flags, "--compile_only=v5e", "--no_search")
+    assert "8 a chip: fits" in printed
+
+
+@pytest.mark.slow
+@needs_tpu_compiler
+def test_a_separation_compiles_for_a_tpu(tiny_model_folder):
+    script = "import sys; from mossformer_jax.cli import main; sys.exit(main())"
+    printed = run("-c", script, "info", str(tiny_model_folder), "--compile-only", "v6e", "--batch", "2")
+    assert re.search(r"2 a chip: fits, peak [\d.]+ GiB", printed)
+
+
+@pytest.mark.slow
+@needs_gpu_compiler
+def test_sixty_four_mixtures_of_the_full_model_fit_an_h100():
+    flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=64"]
+    printed = run("train.py", "--config", FULL, *flags, "--compile_only=h100", "--no_search")
+    assert "64 a chip: fits" in printed

@@ -14,8 +14,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.convolution import depthwise_conv
 from mossformer_jax.model.initial import Draws
-from mossformer_jax.model.layers import ConvProjection, DepthwiseConv, Linear, PReLU, depthwise_conv
+from mossformer_jax.model.layers import ConvProjection, DepthwiseConv, Linear, PReLU
 from mossformer_jax.model.norms import Frames, InstanceNorm, LayerNorm, zero_padding
 
 MEMORY_TAPS = 39

@@ -21,7 +21,7 @@ from mossformer_jax.training.recipe import Recipe
 
 def get_config(librispeech: bool = False, dynamic: bool = False) -> ConfigDict:
     config = ConfigDict()
-    config.model = section(ModelConfig.preset("mossformer2-3spk", remat="products"))
+    config.model = section(ModelConfig.preset("mossformer2-3spk", remat="blocks"))
     config.data = ConfigDict({"root": "data", "batch_size": 1, "seconds": 4.0, "seed": 0})
     config.data.update(num_workers=0, max_failed_share=0.001)
 

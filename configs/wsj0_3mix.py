@@ -20,7 +20,7 @@ from mossformer_jax.training.recipe import Recipe
 
 def get_config(dynamic: bool = False) -> ConfigDict:
     config = ConfigDict()
-    config.model = section(ModelConfig.preset("mossformer2-3spk", remat="products"))
+    config.model = section(ModelConfig.preset("mossformer2-3spk", remat="blocks"))
     config.data = ConfigDict({"root": "data/wsj0-mix", "batch_size": 1, "seconds": 4.0, "seed": 0})
     config.data.update(num_workers=0, max_failed_share=0.001)
 

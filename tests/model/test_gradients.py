@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from mossformer_jax.model.attention import gate
+from mossformer_jax.model.convolution import activate_and_convolve
 from mossformer_jax.model.layers import mix_channels
 from mossformer_jax.model.norms import Frames, scale_channels, scale_norm, standardise, zero_padding
 
@@ -83,6 +84,22 @@ def test_scaling_channels_has_the_gradient_of_a_product(rng):
 def test_mixing_channels_has_the_gradient_of_a_matrix_product(rng):
     x, kernel = rng.normal(size=SHAPE), rng.normal(size=(SHAPE[1], 5))
     assert_same_gradients(mix_channels, lambda x, kernel: jnp.einsum("bdl,de->bel", x, kernel), rng, x, kernel)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_an_activated_convolution_has_the_gradient_of_its_formula(rng, padded, rate):
+    z, kernel = rng.normal(size=SHAPE), rng.normal(size=(5, SHAPE[1]))
+    kept = rng.uniform(size=SHAPE) >= rate if rate else None
+    valid = two_lengths().valid_b1l if padded else None
+
+    def plain(z, kernel):
+        h = jax.nn.silu(z) if valid is None else jnp.where(valid, jax.nn.silu(z), 0.0)
+        around = jnp.pad(h, ((0, 0), (0, 0), (2, 2)))
+        y = h + sum(around[:, :, tap : tap + SHAPE[2]] * kernel[tap][:, None] for tap in range(5))
+        return y if kept is None else jnp.where(kept, y / (1.0 - rate), 0.0)
+
+    assert_same_gradients(lambda z, kernel: activate_and_convolve(z, kernel, valid, kept, rate), plain, rng, z, kernel)
 
 
 def test_the_gate_has_the_gradient_of_its_formula(rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 
 import jax
@@ -42,6 +43,7 @@ def main(file: str) -> None:
         }
         found[f"share/{name}"] = largest.addressable_shards[0].data.size / largest.size
         program = make_train_step(model, recipe, STEPS, mesh).lower(state, place_rows(batch, mesh)).compile()
+        found[f"reductions/{name}"] = len(re.findall(r" all-reduce(?:-start)?\(", program.as_text()))
         losses = []
         for _ in range(STEPS):
             state, metrics = program(state, place_rows(batch, mesh))

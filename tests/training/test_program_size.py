@@ -19,8 +19,10 @@ from mossformer_jax.training.step import make_train_step
 from mossformer_jax.weights.parameters import assemble_network
 
 # What costs a CPU most, beside the products themselves, is what lies between them: copies and sums of products.
-RECORDED_STEP = {}
-RECORDED_SEPARATION = {}
+RECORDED_STEP = {"dot_general": 96, "convolution": 0, "transpose": 56, "concatenate": 27, "pad": 54, "reduce": 295}
+RECORDED_STEP |= {"slice": 816, "dynamic_update_slice": 18, "while": 9}
+RECORDED_SEPARATION = {"dot_general": 20, "convolution": 0, "transpose": 19, "concatenate": 5, "pad": 12, "reduce": 21}
+RECORDED_SEPARATION |= {"slice": 247, "dynamic_update_slice": 0, "while": 1}
 
 
 def operations(lowered) -> collections.Counter:

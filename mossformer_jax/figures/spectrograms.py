@@ -157,7 +157,8 @@ def _measure(
     pieces = _with_context(blocks(column * max(BLOCK_SAMPLES // column, 1)), size - hop)
     power_fl = np.concatenate([_power(signal, window, hop, pooled) for signal in pieces], axis=1)
     full_scale = np.square(window.sum() / 2)
-    levels_db = 10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10)))
+    # The floor twice: once for the logarithm, once since the logarithm rounds.
+    levels_db = np.maximum(10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10))), FLOOR_DB)
     return Spectrogram(levels_db, sample_rate, column / sample_rate, num_samples / sample_rate)
 
 

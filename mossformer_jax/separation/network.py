@@ -126,7 +126,7 @@ def activation_bytes(config: ModelConfig, batch: int, num_samples: int) -> int:
     several steps; with very many sources it is the masks.
     """
     n, d, c = config.encoder_channels, config.model_channels, config.num_sources
-    attention = 7 * config.hidden_channels + n + 2 * d + 2 * config.group_size
+    attention = 19 * config.hidden_channels // 4 + n + 2 * d + 2 * config.group_size
     masks = c * (n + 4 * d) + n + 2 * d
     groups = -(-(config.num_frames(num_samples) + 1) // config.group_size)
     return batch * groups * config.group_size * max(attention, masks) * config.param_dtype.itemsize

@@ -7,7 +7,14 @@ import pytest
 from flax import nnx
 
 from mossformer_jax.model import ModelConfig, MossFormer2
-from mossformer_jax.model.layers import BLOCK, _convolve_groups, correlate_channels, depthwise_conv, dropout
+from mossformer_jax.model.convolution import (
+    BLOCK,
+    _add_up_shifted,
+    _convolve_groups,
+    correlate_channels,
+    depthwise_conv,
+)
+from mossformer_jax.model.layers import dropout
 from mossformer_jax.model.norms import ScaleNorm
 from mossformer_jax.model.positions import RotaryPositions, rotate
 
@@ -41,10 +48,14 @@ def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, leng
             np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
 
 
-def test_a_tpu_gets_the_same_convolution(rng):
-    """Its branch, run here."""
-    x, kernel = rng.normal(size=(2, 3, 50)).astype(np.float32), rng.normal(size=(17, 3)).astype(np.float32)
-    np.testing.assert_allclose(_convolve_groups(x, kernel, dilation=2), depthwise_conv(x, kernel, 2), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_tpu_gets_the_same_convolution(rng, residual):
+    """Its branch, run here, with room for 2 x 8 taps on both sides."""
+    padded, kernel = rng.normal(size=(2, 3, 50)).astype(np.float32), rng.normal(size=(17, 3)).astype(np.float32)
+    on_tpu = _convolve_groups(padded, kernel, dilation=2, residual=residual)
+    elsewhere = _add_up_shifted(padded, kernel, dilation=2, residual=residual)
+    assert on_tpu.shape == (2, 3, 18)
+    np.testing.assert_allclose(on_tpu, elsewhere, rtol=0, atol=1e-5)
 
 
 def test_correlation_of_channels_is_the_sum_over_batch_and_time_at_every_lag(rng):

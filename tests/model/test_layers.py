@@ -51,7 +51,8 @@ def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, leng
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_tpu_gets_the_same_convolution(rng, residual):
     """Its branch, run here, with room for 2 x 8 taps on both sides."""
-    padded, kernel = rng.normal(size=(2, 3, 50)).astype(np.float32), rng.normal(size=(17, 3)).astype(np.float32)
+    padded = jnp.asarray(rng.normal(size=(2, 3, 50)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(17, 3)), jnp.float32)
     on_tpu = _convolve_groups(padded, kernel, dilation=2, residual=residual)
     elsewhere = _add_up_shifted(padded, kernel, dilation=2, residual=residual)
     assert on_tpu.shape == (2, 3, 18)

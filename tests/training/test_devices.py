@@ -71,7 +71,7 @@ def test_fsdp_cuts_parameters_up_and_data_parallelism_repeats_them(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "recorded"), [("1", 0), ("2", 2), ("8", 2), ("2x4", 6), ("1x8", 9)])
 def test_devices_wait_for_each_other_no_more_often_than_recorded(trained, mesh, recorded):
-    """All-reduces in the compiled step; a scanned block counts once. One for all gradients, one for what is reported."""
+    """All-reduces in the compiled step; a scanned block counts once."""
     assert trained[f"reductions/{mesh}"] <= recorded
 
 

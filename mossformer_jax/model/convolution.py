@@ -101,7 +101,8 @@ def _where(condition: Array | None, x: Array) -> Array:
     return x if condition is None else jnp.where(condition, x, jnp.zeros((), x.dtype))
 
 
-def _drop(x_bel: Array, kept_bel: Array | None, rate: float) -> Array:
+def drop(x_bel: Array, kept_bel: Array | None, rate: float) -> Array:
+    """Zeroes what dropout does not keep, a share `rate`, and scales the rest up; None keeps everything."""
     return x_bel if kept_bel is None else _where(kept_bel, x_bel / (1.0 - rate))
 
 
@@ -112,12 +113,12 @@ def _activate(z_bel: Array, valid_b1l: Array | None, *, reach: int) -> Array:
 
 @unit
 def _convolve_and_drop(padded_bel: Array, kernel_te: Array, kept_bel: Array | None, *, rate: float) -> Array:
-    return _drop(add_up_taps(padded_bel, kernel_te, residual=True), kept_bel, rate)
+    return drop(add_up_taps(padded_bel, kernel_te, residual=True), kept_bel, rate)
 
 
 @unit
 def _drop_and_pad(dy_bel: Array, kept_bel: Array | None, *, rate: float, reach: int) -> Array:
-    return _pad_time(_drop(dy_bel, kept_bel, rate), reach)
+    return _pad_time(drop(dy_bel, kept_bel, rate), reach)
 
 
 @unit

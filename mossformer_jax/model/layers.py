@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from mossformer_jax.model.config import ModelConfig
-from mossformer_jax.model.convolution import activate_and_convolve, depthwise_conv
+from mossformer_jax.model.convolution import activate_and_convolve, depthwise_conv, drop
 from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, scale_channels
 from mossformer_jax.model.units import unit
@@ -27,8 +27,7 @@ PRODUCTS, MASKS = "products", "masks"
 @jax.named_scope("dropout")
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
     """Zeroes a share `rate` of x and scales the rest up; `key=None` (inference) returns x."""
-    kept = dropout_mask(x.shape, rate, key)
-    return x if kept is None else jnp.where(kept, x / (1.0 - rate), jnp.zeros((), x.dtype))
+    return drop(x, dropout_mask(x.shape, rate, key), rate)
 
 
 def dropout_mask(shape: tuple[int, ...], rate: float, key: Array | None) -> Bool[Array, "*shape"] | None:

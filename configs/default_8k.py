@@ -65,8 +65,8 @@ def get_config() -> ConfigDict:
             "noise_snr_db": (20.0, 50.0),
         }
     )
-    for part, table in (("validation", "validation"), ("test", "mixtures")):
-        path = root + f"/heldout/{table}.csv"
+    for part, folder in (("validation", "heldout/validation"), ("test", "heldout")):
+        path = root + f"/{folder}/mixtures.csv"
         config.data[part] = ConfigDict({"layout": "csv", "path": path, "sample_rate": sample_rate})
 
     config.train = section(

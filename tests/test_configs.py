@@ -156,9 +156,9 @@ def _make_data_sets(root: Path) -> None:
         _make_audio(root / f"speech8k/{speaker}.flac", 8000, ord(speaker[-1]))
     rows = [f"{speaker}.flac,{speaker},1,train,2000" for speaker in ("01a", "01b", "01c")]
     (root / "speech8k/manifest.csv").write_text("\n".join(["path,speaker,speaker_known,split,n_samples", *rows]))
-    _make_tree(root / "heldout", ["mix", "s1", "s2"], "1.wav")
-    for table in ("validation", "mixtures"):
-        (root / f"heldout/{table}.csv").write_text("mixture,source_1,source_2\nmix/1.wav,s1/1.wav,s2/1.wav\n")
+    for folder in (root / "heldout", root / "heldout/validation"):
+        _make_tree(folder, ["mix", "s1", "s2"], "1.wav")
+        (folder / "mixtures.csv").write_text("mixture,source_1,source_2\nmix/1.wav,s1/1.wav,s2/1.wav\n")
 
 
 def _make_tree(folder: Path, signals: list[str], name: str) -> None:

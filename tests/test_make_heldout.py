@@ -71,10 +71,11 @@ def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_hel
     assert len({row["mixture_ID"] for row in rows}) == 20
 
 
-def test_the_committed_list_has_two_speakers_in_each_of_200_mixtures(make_heldout):
+def test_the_committed_list_has_two_speakers_in_each_of_200_mixtures_and_60_more(make_heldout):
     with open(make_heldout.LIST, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len({row["mixture_ID"] for row in rows}) == len(rows) == 200
+    assert len({row["mixture_ID"] for row in rows}) == len(rows) == 260
+    assert (make_heldout.NUM_TEST, make_heldout.NUM_VALIDATION) == (200, 60)
     pairs = [(row["source_1_speaker"], row["source_2_speaker"]) for row in rows]
     assert all(first != second for first, second in pairs)
     counts = Counter(speaker for pair in pairs for speaker in pair)
@@ -110,8 +111,9 @@ def test_every_condition_is_what_it_is_called(make):
     assert not any(mixture.mixed().any() or mixture.sources.any() for mixture in make("silence"))
 
 
-def test_validation_is_the_beginning_of_the_list(make, make_heldout, monkeypatch, folder):
-    monkeypatch.setattr(make_heldout, "NUM_VALIDATION", 3)
+def test_mixtures_to_validate_with_are_none_of_those_to_test_with(make, folder):
     make("clean")
-    first, whole = (open_mixtures("csv", path=folder / f"clean/{name}.csv") for name in ("validation", "mixtures"))
-    assert [first.mixture_id(i) for i in range(len(first))] == [whole.mixture_id(i) for i in range(3)]
+    validation, test = (open_mixtures("csv", path=folder / f"clean/{name}mixtures.csv") for name in ("validation/", ""))
+    assert len(validation) == len(test) == 4
+    ids = [mixtures.mixture_id(index) for mixtures in (validation, test) for index in range(4)]
+    assert len(set(ids)) == 8

@@ -5,9 +5,9 @@
     python tools/make_heldout.py --data SPEECH --draw
 
 SPEECH holds manifest.csv (path, speaker, speaker_known, split, n_samples) and the mono 8 kHz files that it names; the
-list, configs/default_8k_heldout.csv, is drawn from its split "dev". The output is mix/, s1/ and s2/, for
-`mossformer-jax separate` and `score`; mixtures.csv, for layout="csv"; and validation.csv, the first 60 of them.
-Everything is the same every time.
+list, configs/default_8k_heldout.csv, is drawn from its split "dev": 200 mixtures to test with, then 60 others to choose
+between models with. The output is mix/, s1/ and s2/, for `mossformer-jax separate` and `score`, and mixtures.csv, for
+layout="csv"; the 60 are in a folder of their own below it, validation/. Everything is the same every time.
 
 Conditions: "clean" is the list itself; "single" has the first source alone; "partial" has each source for 60 % of the
 time, both of them for 20 %; "levels" has them 10 dB apart; "noise" has noise between white and pink 20 dB below both
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +32,7 @@ COLUMNS = ["mixture_ID", "num_samples"]
 COLUMNS += [f"source_{s}_{field}" for s in (1, 2) for field in ("speaker", "path", "start", "gain")]
 CONDITIONS = ("clean", "single", "partial", "levels", "noise", "silence")
 SAMPLE_RATE = 8000
-NUM_MIXTURES, NUM_VALIDATION = 200, 60
+NUM_TEST, NUM_VALIDATION = 200, 60
 SECONDS = (3.0, 8.0)
 # Of each source, in dB RMS, drawn evenly: Libri2Mix draws its loudness from a range as wide.
 LEVELS_DB = (-33.0, -25.0)
@@ -41,7 +40,7 @@ PEAK = 0.9
 LEVEL_DIFFERENCE_DB, NOISE_SNR_DB, HEARD_SHARE = 10.0, 20.0, 0.6
 
 
-def draw_list(folder: Path, count: int = NUM_MIXTURES, seed: int = 0) -> list[dict[str, str]]:
+def draw_list(folder: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 0) -> list[dict[str, str]]:
     """Draws mixtures of two labelled speakers each, all speakers being equally likely.
 
     Args:
@@ -119,7 +118,7 @@ def make_mixture(
 
 
 def write_audio_files(folder: Path, rows: Sequence[dict[str, str]], output: Path, condition: str) -> None:
-    """Writes mix/, s1/, s2/ and the tables mixtures.csv and validation.csv."""
+    """Writes mix/, s1/, s2/ and their table, mixtures.csv."""
     for name in ("mix", "s1", "s2"):
         (output / name).mkdir(parents=True, exist_ok=True)
     table = []
@@ -131,9 +130,8 @@ def write_audio_files(folder: Path, rows: Sequence[dict[str, str]], output: Path
         speakers = row["source_1_speaker"], row["source_2_speaker"]
         table.append((row["mixture_ID"], f"mix/{file}", f"s1/{file}", f"s2/{file}", *speakers))
     columns = ("id", "mixture", "source_1", "source_2", "speaker_1", "speaker_2")
-    for name, part in (("mixtures.csv", table), ("validation.csv", table[:NUM_VALIDATION])):
-        with open(output / name, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([columns, *part])
+    with open(output / "mixtures.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *table])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -145,19 +143,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what.add_argument("--draw", action="store_true", help="draw the list again and write it")
     what.add_argument("--output", type=Path, metavar="HELDOUT", help="write the mixtures of the list as audio files")
     parser.add_argument("--condition", choices=CONDITIONS, default="clean", help="default: %(default)s")
-    parser.add_argument("--count", type=int, metavar="N", help="the first N of the list only")
+    parser.add_argument("--count", type=int, metavar="N", help="the first N of each part only")
     flags = parser.parse_args(arguments)
     if flags.draw:
         with open(flags.list, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(draw_list(flags.data))
-        print(f"{flags.list}: {NUM_MIXTURES} mixtures")
+        print(f"{flags.list}: {NUM_TEST} mixtures to test with, {NUM_VALIDATION} to validate with")
         return
     with open(flags.list, newline="", encoding="utf-8") as file:
-        rows = list(itertools.islice(csv.DictReader(file), flags.count))
-    write_audio_files(flags.data, rows, flags.output, flags.condition)
-    print(f"{flags.output}: {len(rows)} mixtures, {flags.condition}")
+        rows = list(csv.DictReader(file))
+    test, validation = rows[:NUM_TEST], rows[NUM_TEST:]
+    for output, part in ((flags.output, test), (flags.output / "validation", validation)):
+        write_audio_files(flags.data, part[: flags.count], output, flags.condition)
+        print(f"{output}: {len(part[: flags.count])} mixtures, {flags.condition}")
 
 
 if __name__ == "__main__":

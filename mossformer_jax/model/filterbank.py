@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -56,3 +58,25 @@ class Decoder(nnx.Module):
         hops = functools.reduce(jnp.add, map(jnp.pad, parts, pads))
         samples_bct = hops.reshape(batch, sources, (num_frames - 1 + overlap) * self.stride)[:, :, :num_samples]
         return jnp.pad(samples_bct, ((0, 0), (0, 0), (0, num_samples - samples_bct.shape[-1])))
+
+
+def sinusoids(kernel_size: int, num_channels: int) -> Float[np.ndarray, "kernel_size n"]:
+    """Encoder kernels that tell frequencies apart from the beginning; transposed, the decoder's.
+
+    A quarter of the channels are cosines, at evenly spaced frequencies up to half the sample rate, under a window; then
+    come their sines, and both with the other sign: what the encoder's ReLU cuts off of one, its opposite keeps. As
+    loud as the random kernels that they replace. The decoder of what the encoder made of a signal is that signal again,
+    up to its level, if the stride is half the kernel and there are twice as many channels as samples in it.
+
+    Raises:
+        ValueError: the number of channels is not a multiple of four.
+    """
+    if num_channels % 4:
+        raise ValueError(f"{num_channels} encoder channels cannot be sinusoids: must be a multiple of 4")
+    times_t = np.arange(kernel_size) + 0.5
+    frequencies = (np.arange(num_channels // 4) + 0.5) * math.pi / (num_channels // 4)
+    phases = np.outer(times_t - kernel_size / 2, frequencies)
+    waves = np.concatenate([np.cos(phases), np.sin(phases)], axis=1) * np.sin(math.pi * times_t / kernel_size)[:, None]
+    kernel_tn = np.concatenate([waves, -waves], axis=1)
+    # PyTorch's default is uniform within +-1/sqrt(kernel_size), which has this standard deviation.
+    return (kernel_tn / kernel_tn.std() / math.sqrt(3 * kernel_size)).astype(np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 from mossformer_jax.fields import check_types, from_fields, require
 
 _WHAT = "config.train"
+FILTERBANKS = ("random", "sinusoids")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Recipe:
         ema_decay: decay a step of a running average of the weights, which is then what is validated and written.
         seed: of initial weights and dropout.
         initial_weights: a model folder to begin from (fine-tuning), or "default".
+        initial_filterbank: encoder and decoder of a training that begins from nothing: "random", as PyTorch draws
+            them, or "sinusoids", which tell frequencies apart at once (`sinusoids`).
         fsdp: devices that parameters and optimizer state are sharded over; the others repeat them.
         validate_every: steps between validations; an epoch's if None.
         checkpoint_every: steps between checkpoints; those between validations if None.
@@ -67,6 +70,7 @@ class Recipe:
     ema_decay: float | None = None
     seed: int = 0
     initial_weights: str | None = None
+    initial_filterbank: str = "random"
     fsdp: int = 1
     validate_every: int | None = None
     checkpoint_every: int | None = None
@@ -90,6 +94,8 @@ class Recipe:
         require(0 < self.lr_factor < 1, _WHAT, "lr_factor", self.lr_factor, "between 0 and 1")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, _WHAT, "ema_decay", decay, "None or between 0 and 1")
+        filterbank = self.initial_filterbank
+        require(filterbank in FILTERBANKS, _WHAT, "initial_filterbank", filterbank, f"one of {', '.join(FILTERBANKS)}")
         require(0 <= self.seed < 2**32, _WHAT, "seed", self.seed, "from 0 to 2**32 - 1")
 
     @classmethod

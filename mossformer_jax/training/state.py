@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
 from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model.filterbank import sinusoids
 from mossformer_jax.sharding import by_shape, place, replicated
 from mossformer_jax.training.optimizer import make_optimizer
 from mossformer_jax.training.recipe import Recipe
@@ -62,10 +63,15 @@ def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
     """Freshly drawn weights, or those that the recipe begins from.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: those cannot be read, or are not of this model.
+        FileNotFoundError, OSError, ValueError: those cannot be read, or are not of this model; or the model has no
+            filterbank of sinusoids.
     """
     if recipe.initial_weights is None:
-        return flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(recipe.seed))))
+        drawn = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(recipe.seed))))
+        if recipe.initial_filterbank == "random":
+            return drawn
+        kernel_tn = sinusoids(config.kernel_size, config.encoder_channels)
+        return {**drawn, "encoder.kernel": kernel_tn, "decoder.kernel": kernel_tn.T}
     stored_config, weights = load_parameters(recipe.initial_weights)
     ours, theirs = config.to_dict(), stored_config.to_dict()
     different = [name for name in ours if ours[name] != theirs[name] and name not in TRAINING_FIELDS]

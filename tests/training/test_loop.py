@@ -169,3 +169,13 @@ def test_weights_whose_rate_or_level_are_others_are_refused(tmp_path, tiny_confi
     save_model(tmp_path / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
     with pytest.raises(ValueError, match=r"give --config.model.sample_rate=16000 --config.model.input_level_db=-25"):
         initial_weights(tiny_config, Recipe(initial_weights=str(tmp_path / "model")))
+
+
+def test_training_may_begin_from_a_filterbank_of_sinusoids_and_all_else_as_drawn(tiny_config):
+    config = dataclasses.replace(tiny_config, encoder_channels=64, kernel_size=32, stride=16)
+    drawn, begun = (initial_weights(config, Recipe(initial_filterbank=name)) for name in ("random", "sinusoids"))
+    different = {name for name in drawn if not np.array_equal(drawn[name], begun[name])}
+    assert different == {"encoder.kernel", "decoder.kernel"}
+    for name in different:
+        assert begun[name].shape == drawn[name].shape
+        assert np.std(begun[name]) == pytest.approx(np.std(drawn[name]), rel=0.1)

@@ -1,0 +1,47 @@
+"""The filterbank of sinusoids that a training may begin from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mossformer_jax.model.filterbank import Decoder, Encoder, sinusoids
+from mossformer_jax.model.initial import Draws
+
+
+@pytest.mark.parametrize(("kernel_size", "channels"), [(16, 32), (64, 256)])
+def test_what_sinusoids_encode_they_decode(tiny_config, kernel_size, channels):
+    config = dataclasses.replace(
+        tiny_config, kernel_size=kernel_size, stride=kernel_size // 2, encoder_channels=channels
+    )
+    encoder, decoder = Encoder(config, draws=Draws()), Decoder(config, draws=Draws())
+    kernel = jnp.asarray(sinusoids(kernel_size, channels))
+    encoder.kernel[...], decoder.kernel[...] = kernel, kernel.T
+    signal = np.random.default_rng(0).standard_normal(20 * kernel_size).astype(np.float32)
+    decoded = np.asarray(decoder(encoder(jnp.asarray(signal[None]))[:, None], len(signal)))[0, 0]
+    # At the ends there is one frame where there are two elsewhere.
+    inside = slice(kernel_size, -kernel_size)
+    level = decoded[inside] @ signal[inside] / (signal[inside] @ signal[inside])
+    assert level > 0
+    np.testing.assert_allclose(decoded[inside], level * signal[inside], atol=1e-5 * level * np.abs(signal).max())
+
+
+def test_each_channel_hears_its_own_frequency_most():
+    kernel_size, channels = 64, 256
+    kernel_tn = sinusoids(kernel_size, channels)
+    quarter = channels // 4
+    spectra = np.abs(np.fft.rfft(kernel_tn, 16 * kernel_size, axis=0))
+    peaks = spectra.argmax(axis=0) / (8 * kernel_size)
+    expected = np.tile((np.arange(quarter) + 0.5) / quarter, 4)
+    # Where positive and negative frequencies meet, at both ends, the peak is drawn or pushed aside.
+    inner = (expected > 0.1) & (expected < 0.9)
+    np.testing.assert_allclose(peaks[inner], expected[inner], atol=0.01)
+    np.testing.assert_array_equal(kernel_tn[:, : 2 * quarter], -kernel_tn[:, 2 * quarter :])
+
+
+def test_sinusoids_need_channels_by_fours():
+    with pytest.raises(ValueError, match="30 encoder channels cannot be sinusoids: must be a multiple of 4"):
+        sinusoids(16, 30)

@@ -1,0 +1,46 @@
+"""The script that says how recordings of one talker come out."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def score_single():
+    spec = importlib.util.spec_from_file_location("score_single", REPOSITORY / "tools" / "score_single.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(folder, **signals):
+    folder.mkdir(exist_ok=True)
+    for name, signal in signals.items():
+        soundfile.write(folder / f"{name}.wav", signal, 8000, subtype="FLOAT")
+
+
+def test_what_leaks_and_what_is_lost_of_one_talker(score_single, tmp_path, rng, capsys):
+    voice, noise = 0.1 * rng.standard_normal((2, 8000))
+    noise -= voice * (noise @ voice) / (voice @ voice)
+    noise *= np.linalg.norm(voice) / np.linalg.norm(noise)
+    write(tmp_path / "mix", a=voice, b=np.zeros(8000))
+    # 20 dB of what is not the voice in the first recording; the talker is in the second output.
+    write(tmp_path / "out", a_s1=0.01 * voice, a_s2=voice + 0.1 * noise, b_s1=np.zeros(8000), b_s2=np.zeros(8000))
+    score_single.main(["--mixtures", str(tmp_path / "mix"), "--estimates", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "1 silent recordings, 1 of them separated into silence" in printed
+    assert "SI-SDR of the louder output: mean 20.0 dB" in printed
+    assert "the other output is quieter by: mean 40.0 dB" in printed
+
+
+def test_recordings_that_were_not_separated_are_named(score_single, tmp_path, capsys):
+    write(tmp_path / "mix", a=np.ones(800))
+    with pytest.raises(SystemExit):
+        score_single.main(["--mixtures", str(tmp_path / "mix"), "--estimates", str(tmp_path)])
+    assert "a_s1.wav: no such file" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""How recordings of one talker, or of nobody, come out: `mossformer-jax score` takes no silent references.
+
+    python tools/make_heldout.py --data SPEECH --output SINGLE --condition single --count 50
+    mossformer-jax separate SINGLE/mix -o out
+    python tools/score_single.py --mixtures SINGLE/mix --estimates out
+
+Of every recording: the SI-SDR in dB of its louder output, taking the recording for the truth, and by how many dB the
+other output is quieter. Prints means and the worst tenth of both; of silent recordings, how many came out silent.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mossformer_jax.data import read_audio
+from mossformer_jax.scoring import si_sdr
+
+
+def score(mixture: Path, estimates: Sequence[Path]) -> tuple[float, float] | bool:
+    """The louder output's SI-SDR and its distance to the other, in dB; of a silent recording, whether both are silent."""
+    recording_t = read_audio(mixture)[0][0]
+    outputs = sorted((read_audio(path)[0][0] for path in estimates), key=lambda output: -np.mean(np.square(output)))
+    if not recording_t.any():
+        return not any(output.any() for output in outputs)
+    powers = [max(float(np.mean(np.square(output, dtype=np.float64))), 1e-12) for output in outputs]
+    return float(si_sdr(outputs[0], recording_t)), 10 * float(np.log10(powers[0] / powers[1]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what came out of a folder of recordings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mixtures", type=Path, required=True, metavar="FOLDER", help="recordings, *.wav")
+    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="NAME_s1.wav and NAME_s2.wav")
+    flags = parser.parse_args(arguments)
+    files = sorted(flags.mixtures.glob("*.wav"))
+    if not files:
+        parser.error(f"{flags.mixtures}: has no .wav file")
+    missing = [
+        name for file in files for k in (1, 2) if not (name := flags.estimates / f"{file.stem}_s{k}.wav").exists()
+    ]
+    if missing:
+        parser.error(f"{missing[0]}: no such file; separate {flags.mixtures} first")
+    results = [score(file, [flags.estimates / f"{file.stem}_s{k}.wav" for k in (1, 2)]) for file in files]
+    silent = [result for result in results if isinstance(result, bool)]
+    heard = np.array([result for result in results if not isinstance(result, bool)])
+    if silent:
+        print(f"{len(silent)} silent recordings, {sum(silent)} of them separated into silence")
+    if len(heard):
+        for name, values in zip(
+            ("SI-SDR of the louder output", "the other output is quieter by"), heard.T, strict=True
+        ):
+            print(f"{name}: mean {values.mean():.1f} dB, a tenth below {np.percentile(values, 10):.1f} dB")
+
+
+if __name__ == "__main__":
+    main()

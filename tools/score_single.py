@@ -21,7 +21,7 @@ from mossformer_jax.scoring import si_sdr
 
 
 def score(mixture: Path, estimates: Sequence[Path]) -> tuple[float, float] | bool:
-    """The louder output's SI-SDR and its distance to the other, in dB; of a silent recording, whether both are silent."""
+    """The louder output's SI-SDR and its distance to the other, in dB; of silence, whether both are silent."""
     recording_t = read_audio(mixture)[0][0]
     outputs = sorted((read_audio(path)[0][0] for path in estimates), key=lambda output: -np.mean(np.square(output)))
     if not recording_t.any():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections import Counter
 
 import numpy as np
@@ -11,17 +10,14 @@ import pytest
 import soundfile
 
 from mossformer_jax.data.layouts import open_mixtures
-from tests.conftest import REPOSITORY
+from tests.conftest import load_tool
 
 RATE = 8000
 
 
 @pytest.fixture(scope="module")
 def make_heldout():
-    spec = importlib.util.spec_from_file_location("make_heldout", REPOSITORY / "tools" / "make_heldout.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("make_heldout")
 
 
 @pytest.fixture(scope="module")

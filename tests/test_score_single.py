@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import REPOSITORY
+from tests.conftest import load_tool
 
 
 @pytest.fixture
 def score_single():
-    spec = importlib.util.spec_from_file_location("score_single", REPOSITORY / "tools" / "score_single.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("score_single")
 
 
 def write(folder, **signals):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import jax.numpy as jnp
@@ -12,15 +11,12 @@ import soundfile
 
 from mossformer_jax.weights import load_parameters, save_model
 from mossformer_jax.weights.loaded import LoadedModel
-from tests.conftest import REPOSITORY
+from tests.conftest import load_tool
 
 
 @pytest.fixture(scope="module")
 def ship_default():
-    spec = importlib.util.spec_from_file_location("ship_default", REPOSITORY / "tools" / "ship_default.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("ship_default")
 
 
 @pytest.fixture

@@ -154,10 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with open(flags.list, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    test, validation = rows[:NUM_TEST], rows[NUM_TEST:]
+    test, validation = rows[:NUM_TEST][: flags.count], rows[NUM_TEST:][: flags.count]
     for output, part in ((flags.output, test), (flags.output / "validation", validation)):
-        write_audio_files(flags.data, part[: flags.count], output, flags.condition)
-        print(f"{output}: {len(part[: flags.count])} mixtures, {flags.condition}")
+        write_audio_files(flags.data, part, output, flags.condition)
+        print(f"{output}: {len(part)} mixtures, {flags.condition}")
 
 
 if __name__ == "__main__":

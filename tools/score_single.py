@@ -39,20 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sorted(flags.mixtures.glob("*.wav"))
     if not files:
         parser.error(f"{flags.mixtures}: has no .wav file")
-    missing = [
-        name for file in files for k in (1, 2) if not (name := flags.estimates / f"{file.stem}_s{k}.wav").exists()
-    ]
+    outputs = [[flags.estimates / f"{file.stem}_s{k}.wav" for k in (1, 2)] for file in files]
+    missing = [path for pair in outputs for path in pair if not path.exists()]
     if missing:
         parser.error(f"{missing[0]}: no such file; separate {flags.mixtures} first")
-    results = [score(file, [flags.estimates / f"{file.stem}_s{k}.wav" for k in (1, 2)]) for file in files]
+    results = [score(file, pair) for file, pair in zip(files, outputs, strict=True)]
     silent = [result for result in results if isinstance(result, bool)]
     heard = np.array([result for result in results if not isinstance(result, bool)])
     if silent:
         print(f"{len(silent)} silent recordings, {sum(silent)} of them separated into silence")
     if len(heard):
-        for name, values in zip(
-            ("SI-SDR of the louder output", "the other output is quieter by"), heard.T, strict=True
-        ):
+        names = "SI-SDR of the louder output", "the other output is quieter by"
+        for name, values in zip(names, heard.T, strict=True):
             print(f"{name}: mean {values.mean():.1f} dB, a tenth below {np.percentile(values, 10):.1f} dB")
 
 

@@ -2,10 +2,10 @@
 
     python tools/ship_default.py --run RUN --mixtures HELDOUT/validation/mixtures.csv --output MODEL
 
-SI-SDR does not mind how loud a source is, so that training leaves the outputs at any level. The decoder is multiplied
-by the one number that makes the sources add up to the mixtures as nearly as they can; then the weights are stored as
-float16. It prints what both have changed: the mean SI-SDRi of the mixtures before and after. The default model is
-MODEL = mossformer_jax/assets/default.
+A run's weights are at the level of its validation data, separated sources at that which the model's input is brought
+to (`ModelConfig.input_level_db`). The decoder is multiplied by the one number that makes the sources add up to the
+mixtures as nearly as they can; then the weights are stored as float16. It prints what both have changed: the mean
+SI-SDRi of the mixtures before and after. The default model is MODEL = mossformer_jax/assets/default.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.evaluation.evaluate import score_separation
 from mossformer_jax.evaluation.scorer import to_input_level
-from mossformer_jax.scoring import pit_si_sdr, si_sdr
 from mossformer_jax.weights import load_parameters, save_model
 from mossformer_jax.weights.loaded import LoadedModel
 from mossformer_jax.weights.parameters import Parameters
@@ -39,8 +39,8 @@ def separate_all(model: LoadedModel, sources: Iterable[np.ndarray]) -> tuple[flo
         summed = np.asarray(estimates_bct, np.float64).sum(axis=1)
         dot += float(np.sum(summed * np.asarray(mixture_bt)))
         power += float(np.sum(np.square(summed)))
-        before = si_sdr(mixture_bt[:, None], sources_ct[None]).mean()
-        improvements.append(float(pit_si_sdr(estimates_bct, sources_ct[None])[0].mean() - before))
+        scores = score_separation(estimates_bct, jnp.asarray(sources_ct)[None], mixture_bt, lengths_b)
+        improvements.append(float(scores.si_sdri_bc.mean()))
     return float(np.mean(improvements)), dot / power
 
 

@@ -12,7 +12,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from mossformer_jax.evaluation.scorer import to_input_level
+from mossformer_jax.evaluation.scorer import level_gain
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.scoring import pit_training_score
 from mossformer_jax.sharding import by_rows, replicated
@@ -139,8 +139,9 @@ def _accumulate(config: ModelConfig, recipe: Recipe, state: TrainState, batch: B
 def _loss_and_gradients(config: ModelConfig, recipe: Recipe, state: TrainState, batch: Batch, key: Array) -> _Sums:
     def summed_loss(parameters: Arrays) -> tuple[Array, Array]:
         network = assemble_network(config, {**parameters, **state.buffers})
-        mixture_bt = to_input_level(batch["mixture"], batch["lengths"], config.input_level_db)
-        estimates_bct = network(mixture_bt, batch["lengths"], key=key if config.dropout else None)
+        gain_b1 = level_gain(batch["mixture"], batch["lengths"], config.input_level_db)
+        # The score does not look at how loud the estimates are.
+        estimates_bct = network(batch["mixture"] * gain_b1, batch["lengths"], key=key if config.dropout else None)
         scores_b = pit_training_score(estimates_bct, batch["sources"], batch["lengths"])
         counts_b = scores_b < recipe.threshold_db
         # A NaN is not below the threshold; it must not be left out of the loss.

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from mossformer_jax.data.pipeline import Batch, EvaluationBatches, evaluation_batches
 from mossformer_jax.data.records import MixtureSource
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, mean_si_sdri_db, score_separation
-from mossformer_jax.evaluation.scorer import to_input_level
+from mossformer_jax.evaluation.scorer import separate_at_level
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.sharding import by_rows, place_rows, replicated
 from mossformer_jax.training.journal import Example
@@ -72,8 +72,7 @@ class Validation:
 
         def score(weights: Arrays, batch: dict[str, Array]) -> tuple[Scores, Array, Array, Array]:
             mixture_bt, sources_bct, lengths_b = batch["mixture"], batch["sources"], batch["lengths"]
-            network = assemble_network(config, weights)
-            estimates_bct = network(to_input_level(mixture_bt, lengths_b, config.input_level_db), lengths_b)
+            estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
             scores = score_separation(estimates_bct, sources_bct, mixture_bt, lengths_b)
             summed_bt = jnp.where(batch["mask"][:, None], estimates_bct.sum(axis=1), 0.0)
             level = jnp.stack([jnp.sum(summed_bt * sources_bct.sum(axis=1)), jnp.sum(jnp.square(summed_bt))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +33,26 @@ def _programs_compiled_once(tmp_path_factory) -> None:
     """Many tests load a model of their own and compile the same program: the second takes it from a folder."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _optimize(fully: bool) -> None:
+    jax.config.update("jax_disable_most_optimizations", not fully)
+    # And in the processes that a test starts.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not fully))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_compiled_in_short() -> None:
+    """A test spends nearly all its time compiling for a tiny network; without LLVM's costly passes, a third less."""
+    _optimize(fully=False)
+
+
+@pytest.fixture(scope="module")
+def fully_optimized(_programs_compiled_in_short) -> Iterator[None]:
+    """Compiles as users do: for what is about the machine's arithmetic, speed or memory, and for large networks."""
+    _optimize(fully=True)
+    yield
+    _optimize(fully=False)
 
 
 @pytest.fixture(scope="session")

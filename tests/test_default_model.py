@@ -11,6 +11,8 @@ from mossformer_jax.weights.loaded import LoadedModel
 from mossformer_jax.weights.store import DEFAULT_MODEL, load_parameters
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("fully_optimized")
+
 # Mean SI-SDR improvement in dB, as in MODEL_CARD.md; 0.1 dB less is let through, for other rounding elsewhere.
 RECORDED_ON_REAL_MIXTURES = 5.60
 RECORDED_ON_THE_EXAMPLE = 6.02

@@ -1,13 +1,19 @@
-"""Draw docs/separation.png: how a long recording goes through the network in windows.
+"""Draw the pictures of docs/ that are made of what is in the repository.
 
-The recording is made of the two voices of the shipped example, with pauses; the model is the default one. Run it again
-after a change to windows or tying:
+    python tools/make_figures.py separation default_model
 
-    python tools/make_figures.py
+docs/separation.png: how a long recording goes through the network in windows. The recording is made of the two voices
+of the shipped example, with pauses; the model is the default one. Draw it again after a change to windows or tying.
+
+docs/default_model.png: how the default model came to what it is, of the validations in docs/default_model.csv. Draw it
+again after another stage.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +42,7 @@ def conversation() -> tuple[np.ndarray, int]:
     return np.concatenate(stretches, axis=1), rate
 
 
-def main() -> None:
+def separation() -> Figure:
     """Separates the conversation in windows, shuffles what comes out, and draws all of it."""
     sources, rate = conversation()
     mixture = sources.sum(axis=0)
@@ -57,10 +63,10 @@ def main() -> None:
         recording.put(outputs)
     recording.finish()
     separated = np.concatenate(list(recording.sources()), axis=-1)[:, 0]
-    draw(mixture, separated, recording, rate).savefig(REPOSITORY / "docs" / "separation.png", dpi=110)
+    return draw_windows(mixture, separated, recording, rate)
 
 
-def draw(mixture: np.ndarray, separated: np.ndarray, recording, rate: int) -> Figure:
+def draw_windows(mixture: np.ndarray, separated: np.ndarray, recording, rate: int) -> Figure:
     """The recording, its windows with their fades, and the sources."""
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     top, middle, *bottom = figure.subplots(4, sharex=True, height_ratios=[1, 1.7, 1, 1])
@@ -106,5 +112,38 @@ def draw(mixture: np.ndarray, separated: np.ndarray, recording, rate: int) -> Fi
     return figure
 
 
+def default_model() -> Figure:
+    """Validations of the default model over the speech that it had heard."""
+    with open(REPOSITORY / "docs" / "default_model.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for number, (stage, validations) in enumerate(itertools.groupby(rows, key=lambda row: row["stage"])):
+        hours, si_sdri_db = zip(*((float(r["hours_heard"]), float(r["si_sdri_db"])) for r in validations), strict=True)
+        axes.semilogx(hours, si_sdri_db, marker="o", markersize=4, color=f"C{number}", label=f"stage {stage}")
+        axes.annotate(
+            f"{si_sdri_db[-1]:.2f}", (hours[-1], si_sdri_db[-1]), (0, 6), textcoords="offset points", ha="right"
+        )
+    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axes.set_xticks([], minor=True)
+    axes.margins(y=0.1)
+    axes.set(xlabel="mixtures heard so far (h)", ylabel="SI-SDR improvement, validation (dB)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+FIGURES = {"separation": separation, "default_model": default_model}
+
+
+def main(names: list[str]) -> None:
+    """Draws those that are named."""
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown or not names:
+        sys.exit(f"make_figures.py: error: name figures of {', '.join(FIGURES)}, not {unknown or 'none'}")
+    for name in names:
+        FIGURES[name]().savefig(REPOSITORY / "docs" / f"{name}.png", dpi=110)
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

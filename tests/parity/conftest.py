@@ -12,3 +12,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/parity" in item.path.as_posix():
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_users_compile(fully_optimized):
+    """What is compared with the official code is the program that users run."""

@@ -98,6 +98,7 @@ def _xla_bytes(config, batch, num_samples):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_optimized")
 @pytest.mark.parametrize("overrides", [{}, {"encoder_channels": 384, "model_channels": 384, "num_sources": 3}])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_memory_estimate_is_a_close_upper_bound_of_what_xla_takes(overrides, batch):

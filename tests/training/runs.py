@@ -18,8 +18,6 @@ from tests.conftest import REPOSITORY
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"
 INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
-# Half the time to compile; what is compared is compiled alike.
-XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def start(
@@ -36,7 +34,7 @@ def start(
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{XLA_FLAGS} {xla_flags}",
+            "XLA_FLAGS": xla_flags,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -24,7 +24,7 @@ from mossformer_jax.data import read_audio
 from mossformer_jax.data.streams import AudioWriter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# One pass over more than this is left out: it takes some 8 MB a second of audio with the default model.
+# One pass over more than this is left out: it takes some 5 MB a second of audio with the default model.
 ONE_PASS_MINUTES = 10
 
 

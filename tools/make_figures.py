@@ -11,15 +11,16 @@ again after another stage.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mossformer_jax import Separator, read_audio
+from mossformer_jax.figures.files import save_figure
 from mossformer_jax.separation.network import activation_bytes
 from mossformer_jax.separation.segments import fade_in
 
@@ -68,7 +69,7 @@ def separation() -> Figure:
 
 def draw_windows(mixture: np.ndarray, separated: np.ndarray, recording, rate: int) -> Figure:
     """The recording, its windows with their fades, and the sources."""
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    figure = Figure(figsize=(10, 6.2), dpi=110, layout="constrained")
     top, middle, *bottom = figure.subplots(4, sharex=True, height_ratios=[1, 1.7, 1, 1])
     seconds = np.arange(len(mixture)) / rate
     top.plot(seconds, mixture, color="0.3", linewidth=0.4)
@@ -116,7 +117,7 @@ def default_model() -> Figure:
     """Validations of the default model over the speech that it had heard."""
     with open(REPOSITORY / "docs" / "default_model.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     for number, (stage, validations) in enumerate(itertools.groupby(rows, key=lambda row: row["stage"])):
         hours, si_sdri_db = zip(*((float(r["hours_heard"]), float(r["si_sdri_db"])) for r in validations), strict=True)
@@ -136,14 +137,13 @@ def default_model() -> Figure:
 FIGURES = {"separation": separation, "default_model": default_model}
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Draws those that are named."""
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown or not names:
-        sys.exit(f"make_figures.py: error: name figures of {', '.join(FIGURES)}, not {unknown or 'none'}")
-    for name in names:
-        FIGURES[name]().savefig(REPOSITORY / "docs" / f"{name}.png", dpi=110)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="+", choices=FIGURES, metavar="FIGURE", help=" or ".join(FIGURES))
+    for name in parser.parse_args().figures:
+        save_figure(FIGURES[name](), REPOSITORY / "docs" / f"{name}.png")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

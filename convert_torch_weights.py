@@ -60,7 +60,7 @@ def run(flags: argparse.Namespace) -> None:
         print(f"model    {describe(config)}")
         print(f"wrote    {flags.output}: family {flags.family}, {FAMILY_TITLES[flags.family]}")
         back = load_torch_checkpoint(flags.output).config
-        for field in ("sample_rate", "input_level_db"):
+        for field in ("sample_rate", "input_level_db", "output_gains"):
             if getattr(back, field) != getattr(config, field):
                 print(
                     f"note     {field}={getattr(config, field)} is not part of that form: "

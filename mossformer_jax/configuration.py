@@ -44,7 +44,7 @@ def section(options: Any) -> ConfigDict:
         value, kinds = getattr(options, field.name), declared[field.name]
         if isinstance(kinds, types.UnionType):
             (kind,) = (kind for kind in typing.get_args(kinds) if kind is not type(None))
-            part[field.name] = config_dict.placeholder(kind)
+            part[field.name] = config_dict.placeholder(typing.get_origin(kind) or kind)
         if value is not None:
             part[field.name] = value
     return part

@@ -41,6 +41,8 @@ def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:
 
 def _check_type(what: str, name: str, value: Any, declared: Any) -> None:
     allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
+    # What is in a tuple is for the dataclass itself to check.
+    allowed = tuple(typing.get_origin(kind) or kind for kind in allowed)
     accepted = (*allowed, int) if float in allowed else allowed
     # bool is an int to Python, but num_blocks=True is a mistake.
     mistaken_bool = isinstance(value, bool) and bool not in allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,6 +39,9 @@ class ModelConfig:
             matrix products and dropout masks ("products"), or the input of each block alone ("blocks").
         input_level_db: level in dB that the weights expect of their input, as the RMS of the samples that are louder
             than the mean power; None takes the input raw.
+        output_gains: what the network multiplies its outputs with at the end, one factor a source. SI-SDR leaves the
+            level of each output free, and no weight of the shared decoder could set it; training measures these
+            factors. None, as in the official models, leaves the outputs as they are.
 
     Raises:
         ValueError: a field is out of its range; the message names it.
@@ -58,6 +62,7 @@ class ModelConfig:
     dtype: str = "float32"
     remat: str = "none"
     input_level_db: float | None = None
+    output_gains: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_types(self, _WHAT)
@@ -71,6 +76,13 @@ class ModelConfig:
         require(0.0 <= self.dropout < 1.0, _WHAT, "dropout", self.dropout, "at least 0 and below 1")
         require(self.dtype in DTYPES, _WHAT, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.remat in REMATS, _WHAT, "remat", self.remat, f"one of {', '.join(REMATS)}")
+        gains = self.output_gains
+        usable = gains is None or (
+            len(gains) == self.num_sources
+            and all(isinstance(gain, int | float) and math.isfinite(gain) and gain != 0 for gain in gains)
+        )
+        factors = f"{self.num_sources} finite numbers other than 0 (num_sources={self.num_sources}), or None"
+        require(usable, _WHAT, "output_gains", gains, factors)
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -120,6 +132,8 @@ class ModelConfig:
         """
         if isinstance(fields.get("remat"), bool):
             fields = {**fields, "remat": "blocks" if fields["remat"] else "none"}
+        if isinstance(fields.get("output_gains"), list):  # JSON has no tuples
+            fields = {**fields, "output_gains": tuple(fields["output_gains"])}
         return from_fields(cls, fields, _WHAT)
 
 

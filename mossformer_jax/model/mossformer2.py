@@ -68,7 +68,10 @@ class MossFormer2(nnx.Module):
             masked = masks_bcnl if frames is None else jnp.where(frames.valid_b1l[:, None], masks_bcnl, 0.0)
         else:
             masked = features_bnl[:, None] * masks_bcnl
-        return self.decoder(masked, num_samples)
+        sources_bct = self.decoder(masked, num_samples)
+        if self.config.output_gains is None:
+            return sources_bct
+        return sources_bct * jnp.asarray(self.config.output_gains, sources_bct.dtype)[:, None]
 
     def frames(self, lengths_b: Int[Array, " b"], num_frames: int) -> Frames:
         """The frames that lie wholly inside each signal; the one that straddles its end is padding."""

@@ -261,7 +261,7 @@ class Training:
             plateau,
             score if best else before.best_si_sdri_db,
             self.step if best else before.best_step,
-            validated.output_gain,
+            validated.output_gains,
             self.step,
             score if math.isfinite(score) else None,
         )
@@ -288,7 +288,7 @@ class Training:
     def _write_weights(self, name: str, score: float | None) -> None:
         weights = states.on_host(self.state.weights, self.mesh)
         if self._first_process:
-            write_weights(self.workdir / name, self.model, weights, self.standing.output_gain, self.step, score)
+            write_weights(self.workdir / name, self.model, weights, self.standing.output_gains, self.step, score)
 
     def _validation_is_due(self) -> bool:
         regular = self.step % self._validate_every == 0 or self.step == self.total_steps

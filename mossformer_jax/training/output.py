@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.training.state import TRAINING_FIELDS
@@ -16,11 +15,15 @@ from mossformer_jax.weights.parameters import Parameters
 from mossformer_jax.weights.store import write_atomically
 
 RESULT_FILE = "result.json"
-_DECODER = "decoder.kernel"
 
 
 def write_weights(
-    folder: Path, config: ModelConfig, weights: Parameters, output_gain: float, step: int, si_sdri_db: float | None
+    folder: Path,
+    config: ModelConfig,
+    weights: Parameters,
+    output_gains: Sequence[float] | None,
+    step: int,
+    si_sdri_db: float | None,
 ) -> None:
     """Writes a model folder, and in it result.json: the step and the validation SI-SDRi there.
 
@@ -28,7 +31,7 @@ def write_weights(
         folder: RUN/best or RUN/last.
         config: the model; options that only training knows are stored as if there were none.
         weights: parameters and frequency tables, by dotted name.
-        output_gain: factor on the outputs, which goes into the decoder.
+        output_gains: factors on the outputs of this model, one a source; None where there was no validation yet.
         step: steps done.
         si_sdri_db: validation SI-SDRi of these weights; None where it was not measured.
     """
@@ -36,7 +39,10 @@ def write_weights(
     for unfinished in folder.glob(".*.tmp"):
         unfinished.unlink()
     config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in TRAINING_FIELDS})
-    weights = {**weights, _DECODER: np.asarray(weights[_DECODER] * np.float32(output_gain))}
+    if output_gains is not None:
+        before = config.output_gains or (1.0,) * config.num_sources
+        after = tuple(old * new for old, new in zip(before, output_gains, strict=True))
+        config = dataclasses.replace(config, output_gains=after)
     save_model(folder, config, weights)
     measured = si_sdri_db is not None and math.isfinite(si_sdri_db)
     result = {"step": step, "si_sdri_db": si_sdri_db if measured else None}

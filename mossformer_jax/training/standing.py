@@ -18,7 +18,8 @@ class Standing:
         plateau: of the learning rate.
         best_si_sdri_db: best mean SI-SDR improvement on the validation set; None before the first.
         best_step: when that was.
-        output_gain: factor on the outputs that brings them to the level of the sources, at the last validation.
+        output_gains: factors on the outputs, one a source, that bring them to the level of the sources, at the last
+            validation; None before the first.
         validated_step: when that was.
         last_si_sdri_db: mean SI-SDR improvement then; None where it has no figure.
     """
@@ -26,14 +27,20 @@ class Standing:
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
     best_si_sdri_db: float | None = None
     best_step: int = 0
-    output_gain: float = 1.0
+    output_gains: tuple[float, ...] | None = None
     validated_step: int = 0
     last_si_sdri_db: float | None = None
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Standing:
-        """Reads what `dataclasses.asdict` made of one."""
-        return cls(**{**fields, "plateau": Plateau(**fields["plateau"])})
+        """Reads what `dataclasses.asdict` made of one, and JSON of that.
+
+        Checkpoints of earlier versions have one gain for all outputs: the next validation measures them again.
+        """
+        fields = {name: value for name, value in fields.items() if name != "output_gain"}
+        gains = fields.get("output_gains")
+        gains = None if gains is None else tuple(gains)
+        return cls(**{**fields, "plateau": Plateau(**fields["plateau"]), "output_gains": gains})
 
 
 @dataclasses.dataclass(frozen=True)

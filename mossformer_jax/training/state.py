@@ -23,6 +23,8 @@ from mossformer_jax.weights.parameters import Parameters, buffer_names, paramete
 
 # What of a model may change from run to run: nothing that its weights depend on.
 TRAINING_FIELDS = ("dropout", "dtype", "remat")
+# What validation finds out about weights, anew for those that training makes of them.
+MEASURED_FIELDS = ("output_gains",)
 
 Arrays = dict[str, Array]
 """Parameters by dotted name, as a stored model has them."""
@@ -74,7 +76,8 @@ def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
         return {**drawn, "encoder.kernel": kernel_tn, "decoder.kernel": kernel_tn.T}
     stored_config, weights = load_parameters(recipe.initial_weights)
     ours, theirs = config.to_dict(), stored_config.to_dict()
-    different = [name for name in ours if ours[name] != theirs[name] and name not in TRAINING_FIELDS]
+    may_differ = (*TRAINING_FIELDS, *MEASURED_FIELDS)
+    different = [name for name in ours if ours[name] != theirs[name] and name not in may_differ]
     if different:
         seen = ", ".join(f"config.model.{name}={ours[name]}" for name in different)
         overrides = " ".join(f"--config.model.{name}={theirs[name]}" for name in different)

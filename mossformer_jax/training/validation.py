@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from mossformer_jax.data.pipeline import Batch, EvaluationBatches, evaluation_batches
 from mossformer_jax.data.records import MixtureSource
@@ -31,14 +30,15 @@ class Validated(NamedTuple):
     Attributes:
         si_sdri_db: mean SI-SDR improvement.
         si_sdr_db: mean SI-SDR.
-        output_gain: what the outputs are to be multiplied by, so that they add up to the sources as nearly as one
-            factor can make them; SI-SDR does not mind how loud a source is, so that training leaves them at any level.
+        output_gains: what each output is to be multiplied by, so that over the data set it differs least (in power)
+            from the sources that it was given to; SI-SDR does not mind how loud a source is, so that training leaves
+            outputs at any level, and each at another one.
         examples: mixtures to look at and listen to; of the first process, others have their own.
     """
 
     si_sdri_db: float
     si_sdr_db: float
-    output_gain: float
+    output_gains: tuple[float, ...]
     examples: list[Example]
 
 
@@ -74,9 +74,9 @@ class Validation:
             mixture_bt, sources_bct, lengths_b = batch["mixture"], batch["sources"], batch["lengths"]
             estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
             scores = score_separation(estimates_bct, sources_bct, mixture_bt, lengths_b)
-            summed_bt = jnp.where(batch["mask"][:, None], estimates_bct.sum(axis=1), 0.0)
-            level = jnp.stack([jnp.sum(summed_bt * sources_bct.sum(axis=1)), jnp.sum(jnp.square(summed_bt))])
-            return scores, batch["index"], level, estimates_bct
+            counted_bct = jnp.where(batch["mask"][:, None, None], estimates_bct, 0.0)
+            levels_2c = output_levels(counted_bct, sources_bct, scores.permutation_bc)
+            return scores, batch["index"], levels_2c, estimates_bct
 
         everywhere = replicated(mesh)
         self._score = jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
@@ -84,38 +84,39 @@ class Validation:
     def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
         """Scores these weights; None if `asked_to_stop` says so before the end, which it must in every process."""
         levels: list[Array] = []
-        examples: list[Example] = []
+        shown: list[tuple[Batch, Scores, Array, Array]] = []
         # The batches go from short utterances to long ones: those in the middle are worth listening to.
-        shown = len(self._batches) // 2
+        middle = len(self._batches) // 2
 
         def score_batch(batch: Batch) -> tuple[Scores, Array]:
             if asked_to_stop():
                 raise _BrokenOffError
-            scores, index_b, level, estimates_bct = self._score(weights, place_rows(batch, self._mesh))
-            if len(levels) == shown:
-                examples.extend(self._examples(batch, scores, index_b, estimates_bct))
-            levels.append(level)
+            scores, index_b, levels_2c, estimates_bct = self._score(weights, place_rows(batch, self._mesh))
+            if len(levels) == middle:
+                shown.append((batch, scores, index_b, estimates_bct))
+            levels.append(levels_2c)
             return scores, index_b
 
         try:
             rows = evaluate(score_batch, self._batches)
         except _BrokenOffError:
             return None
-        product, power = np.sum([np.asarray(level, np.float64) for level in levels], axis=0)
-        gain = float(product / power) if power > 0 else 1.0
-        gain = gain if np.isfinite(gain) and gain != 0.0 else 1.0
+        gains_c = least_squares_gains(np.sum([np.asarray(levels_2c, np.float64) for levels_2c in levels], axis=0))
         return Validated(
             mean_si_sdri_db(rows),
             float(np.mean([row.si_sdr_db for row in rows if not any(row.silent)])),
-            gain,
-            [replace(example, estimates_ct=example.estimates_ct * np.float32(gain)) for example in examples],
+            tuple(gains_c.tolist()),
+            [example for of_batch in shown for example in self._examples(*of_batch, gains_c)],
         )
 
-    def _examples(self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array) -> list[Example]:
+    def _examples(
+        self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array, gains_c: np.ndarray
+    ) -> list[Example]:
         """The first utterances of this process's part of a batch."""
         local_bct = np.asarray(
             multihost_utils.global_array_to_host_local_array(estimates_bct, self._mesh, by_rows(self._mesh).spec)
         )
+        local_bct = local_bct * gains_c[:, None].astype(local_bct.dtype)
         permutation = dict(zip(np.asarray(index_b).tolist(), np.asarray(scores.permutation_bc), strict=True))
         rows = [row for row in range(len(local_bct)) if batch["mask"][row]][: self._num_examples]
         examples = []
@@ -131,3 +132,28 @@ class Validation:
                 )
             )
         return examples
+
+
+def output_levels(
+    estimates_bct: Float[Array, "b c t"], sources_bct: Float[Array, "b c t"], permutation_bc: Int[Array, "b c"]
+) -> Float[Array, "2 c"]:
+    """Of each output: its inner product with the sources that it was given to, and its energy, over the whole batch.
+
+    Args:
+        estimates_bct: separated sources, in the order that the network gives them.
+        sources_bct: the true ones.
+        permutation_bc: the estimate that belongs to each source.
+    """
+    given_bce = jax.nn.one_hot(permutation_bc, estimates_bct.shape[1], dtype=estimates_bct.dtype)
+    products_bce = jnp.einsum("bct,bet->bce", sources_bct, estimates_bct)
+    return jnp.stack([jnp.sum(given_bce * products_bce, axis=(0, 1)), jnp.sum(jnp.square(estimates_bct), axis=(0, 2))])
+
+
+def least_squares_gains(levels_2c: Float[np.ndarray, "2 c"]) -> Float[np.ndarray, " c"]:
+    """The factors with which outputs of these levels (`output_levels`) differ least from their sources.
+
+    They are 1 where there is nothing to find: an output that is silent throughout, or has nothing of its sources.
+    """
+    products_c, energies_c = levels_2c
+    gains_c = products_c / np.where(energies_c > 0, energies_c, np.inf)
+    return np.where(np.isfinite(gains_c) & (gains_c != 0), gains_c, 1.0)

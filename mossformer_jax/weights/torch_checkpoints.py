@@ -101,6 +101,8 @@ def load_torch_checkpoint(
 def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: str = "A") -> dict[str, Any]:
     """Our parameters as an official state dict of torch tensors, for `load_state_dict(..., strict=True)`.
 
+    It has no place for `config.output_gains`: whoever serves it multiplies the outputs with them.
+
     Args:
         config: the model's sizes and options.
         params: every parameter and frequency table, nested or by dotted name.

@@ -1,6 +1,7 @@
 """A model config is checked when it is made, and says what is wrong in one line."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -11,6 +12,11 @@ from mossformer_jax.model import PRESETS, ModelConfig
 def test_a_config_survives_its_dict(name):
     config = ModelConfig.preset(name)
     assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def test_gains_of_the_outputs_survive_json():
+    config = ModelConfig(output_gains=(5.6, -0.9))
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_an_unknown_preset_names_the_known_ones():
@@ -42,6 +48,11 @@ def test_an_unknown_field_names_the_nearest_one():
         ("remat", True, "of type str"),
         ("remat", "all", "one of none, products, blocks"),
         ("input_level_db", "-25", "of type float or None"),
+        ("output_gains", 2.0, "of type tuple or None"),
+        ("output_gains", (1.0,), "2 finite numbers other than 0 (num_sources=2), or None"),
+        ("output_gains", (1.0, 0.0), "2 finite numbers other than 0"),
+        ("output_gains", (1.0, float("inf")), "2 finite numbers other than 0"),
+        ("output_gains", (1.0, "2"), "2 finite numbers other than 0"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed):

@@ -45,6 +45,13 @@ def test_sources_are_as_long_as_the_mixture(rng, separate):
         assert np.isfinite(sources).all()
 
 
+def test_outputs_have_the_gains_of_the_config_and_are_zero_on_padding(rng, separate):
+    mixture, lengths, gains = noise(rng, 2, 400), np.array([400, 300]), (5.6, -0.5)
+    levelled = np.asarray(make(output_gains=gains)(mixture, lengths))
+    np.testing.assert_allclose(levelled, separate(mixture, lengths) * np.array(gains)[:, None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(levelled[1, :, 300:], 0.0)
+
+
 def test_silence_gives_silence(separate):
     np.testing.assert_array_equal(separate(np.zeros((1, 100), np.float32)), 0.0)
 

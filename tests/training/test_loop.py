@@ -18,10 +18,13 @@ import train
 from mossformer_jax.configuration import load_config
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
+from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.recipe import Recipe
+from mossformer_jax.training.standing import Standing
 from mossformer_jax.training.state import initial_weights
 from mossformer_jax.training.validation import Validated
-from mossformer_jax.weights import save_model
+from mossformer_jax.weights import load_parameters, save_model
+from mossformer_jax.weights.parameters import flatten
 from tests.training import runs
 
 TINY = str(runs.TINY)
@@ -46,7 +49,7 @@ def quick_step(monkeypatch):
 def scores(monkeypatch) -> list[float]:
     """SI-SDR improvements in dB that validations are to find, one after the other."""
     found: list[float] = []
-    monkeypatch.setattr(loop, "Validation", lambda *_: lambda *_: Validated(*2 * (found.pop(0),), 2.0, []))
+    monkeypatch.setattr(loop, "Validation", lambda *_: lambda *_: Validated(*2 * (found.pop(0),), (2.0, 0.5), []))
     return found
 
 
@@ -142,7 +145,7 @@ def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, 
     assert (outcome.step, outcome.stopped_by, outcome.best_si_sdri_db) == (4, "SIGTERM", None)
 
     resumed = loop.Training(load_config(TINY, flags), tmp_path)
-    resumed._validation = lambda *_: Validated(1.0, 1.0, 1.0, [])
+    resumed._validation = lambda *_: Validated(1.0, 1.0, (1.0, 1.0), [])
     assert resumed.run().step == 12
     validated = [record["step"] for record in runs.records(tmp_path) if record["kind"] == "validation"]
     assert validated == [4, 8, 12]
@@ -169,6 +172,38 @@ def test_weights_whose_rate_or_level_are_others_are_refused(tmp_path, tiny_confi
     save_model(tmp_path / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
     with pytest.raises(ValueError, match=r"give --config.model.sample_rate=16000 --config.model.input_level_db=-25"):
         initial_weights(tiny_config, Recipe(initial_weights=str(tmp_path / "model")))
+
+
+def test_the_levels_of_outputs_that_validation_found_do_not_keep_weights_from_being_trained_on(tmp_path, tiny_config):
+    config = dataclasses.replace(tiny_config, output_gains=(5.6, 0.9))
+    stored = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
+    save_model(tmp_path / "model", config, stored)
+    begun = initial_weights(tiny_config, Recipe(initial_weights=str(tmp_path / "model")))
+    assert all(np.array_equal(begun[name], stored[name]) for name in stored)
+
+
+def test_gains_of_a_validation_are_written_on_top_of_those_that_the_model_had(tmp_path, tiny_config):
+    weights = flatten(nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
+    for before, found, after in [
+        (None, None, None),
+        (None, (5.0, 0.5), (5.0, 0.5)),
+        ((2.0, 3.0), None, (2.0, 3.0)),
+        ((2.0, 3.0), (5.0, 0.5), (10.0, 1.5)),
+    ]:
+        config = dataclasses.replace(tiny_config, output_gains=before)
+        write_weights(tmp_path, config, weights, found, 1, None)
+        stored_config, stored = load_parameters(tmp_path)
+        assert stored_config.output_gains == after
+        assert all(np.array_equal(stored[name], weights[name]) for name in weights)
+
+
+def test_a_standing_survives_json_and_one_of_an_earlier_version_is_read():
+    standing = Standing(best_si_sdri_db=3.0, best_step=4, output_gains=(5.6, 0.9), validated_step=4)
+    fields = json.loads(json.dumps(dataclasses.asdict(standing)))
+    assert Standing.from_dict(fields) == standing
+    del fields["output_gains"]
+    earlier = Standing.from_dict({**fields, "output_gain": 0.7})
+    assert earlier == dataclasses.replace(standing, output_gains=None)
 
 
 def test_training_may_begin_from_a_filterbank_of_sinusoids_and_all_else_as_drawn(tiny_config):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mossformer_jax import Separator
+from mossformer_jax import Separator, pit_si_sdr
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.sharding import make_mesh
 from mossformer_jax.training.recipe import Recipe
-from mossformer_jax.training.validation import Validation
+from mossformer_jax.training.validation import Validation, least_squares_gains, output_levels
 from mossformer_jax.weights.loaded import LoadedModel
 from mossformer_jax.weights.parameters import flatten
 from tests.evaluation.conftest import Noises
@@ -28,21 +28,42 @@ def model(request, tiny_config):
     return config, flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
 
 
-def test_with_the_gain_that_it_finds_separated_sources_add_up_to_their_mixture(model):
+def test_no_other_gains_than_those_that_it_finds_bring_the_outputs_nearer_to_their_sources(model):
     config, weights = model
     mixtures = Noises(LENGTHS, SAMPLE_RATE)
     validation = Validation(config, Recipe(num_examples=1), mixtures, 0, make_mesh())
     validated = validation({name: jnp.asarray(array) for name, array in weights.items()})
-    levelled = {**weights, "decoder.kernel": weights["decoder.kernel"] * np.float32(validated.output_gain)}
-    separator = Separator(LoadedModel(config, levelled))
-    product = power = 0.0
+    separator = Separator(LoadedModel(dataclasses.replace(config, output_gains=validated.output_gains), weights))
+    products, energies = np.zeros(2), np.zeros(2)
     for index in range(len(mixtures)):
-        mixed_t = mixtures.read(index).mixed()
-        summed_t = separator(mixed_t, SAMPLE_RATE).sources.sum(axis=0)
-        product, power = product + summed_t @ mixed_t, power + summed_t @ summed_t
-    assert product / power == pytest.approx(1.0, abs=1e-3)
-    assert validated.output_gain != pytest.approx(1.0, abs=0.1), "nothing was to be done"
-    # What is shown of a validation has that level too.
+        mixture = mixtures.read(index)
+        estimates = separator(mixture.mixed(), SAMPLE_RATE).sources
+        permutation = np.asarray(pit_si_sdr(estimates[None], mixture.sources[None])[1][0])
+        for source, output in enumerate(permutation):
+            products[output] += mixture.sources[source] @ estimates[output]
+            energies[output] += estimates[output] @ estimates[output]
+    # The factors that are still to be found.
+    np.testing.assert_allclose(products / energies, 1.0, atol=1e-3)
+    assert min(abs(gain - 1.0) for gain in validated.output_gains) > 0.1, "nothing was to be done"
+    # What is shown of a validation has those levels too.
     (example,) = validated.examples
-    shown_t = separator(example.mixture_t, SAMPLE_RATE).sources.sum(axis=0)
-    np.testing.assert_allclose(example.estimates_ct.sum(axis=0), shown_t, rtol=1e-2, atol=1e-3 * shown_t.std())
+    shown_ct = separator(example.mixture_t, SAMPLE_RATE).sources
+    shown_ct = shown_ct[np.asarray(pit_si_sdr(shown_ct[None], example.references_ct[None])[1][0])]
+    np.testing.assert_allclose(example.estimates_ct, shown_ct, rtol=1e-2, atol=1e-3 * shown_ct.std())
+
+
+def test_each_output_gets_the_gain_that_it_lacks_whichever_source_it_was_given_to(rng):
+    sources_bct = rng.standard_normal((4, 3, 5000)).astype(np.float32)
+    permutation_bc = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])
+    given_bct = np.empty_like(sources_bct)
+    for row, permutation in enumerate(permutation_bc):
+        given_bct[row, permutation] = sources_bct[row]
+    lacking = np.array([5.6, -0.5, 1.0], np.float32)
+    levels_2c = np.asarray(output_levels(given_bct / lacking[:, None], sources_bct, permutation_bc))
+    np.testing.assert_allclose(least_squares_gains(levels_2c), lacking, rtol=1e-4)
+
+
+def test_an_output_that_is_silent_or_has_nothing_of_its_sources_is_left_as_it_is():
+    np.testing.assert_array_equal(least_squares_gains(np.array([[0.0, 0.0, 3.0], [0.0, 2.0, 2.0]])), [1.0, 1.0, 1.5])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(least_squares_gains(np.array([[np.nan], [np.nan]])), [1.0])

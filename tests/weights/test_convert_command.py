@@ -8,7 +8,7 @@ import torch
 
 import convert_torch_weights
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.weights import load_model, load_parameters
+from mossformer_jax.weights import load_model, load_parameters, save_model
 from tests.parity import oracle
 
 pytestmark = pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
@@ -71,6 +71,17 @@ def test_writing_family_a_notes_what_it_cannot_hold(tmp_path, official, capsys):
     printed = capsys.readouterr().out
     assert "note     sample_rate=8000 is not part of that form: its readers assume 16000" in printed
     assert "note     input_level_db=None is not part of that form: its readers assume -25.0" in printed
+
+
+def test_the_way_back_says_that_gains_of_the_outputs_are_not_part_of_it(tmp_path, network, official, capsys):
+    convert("--input", official, "--output", tmp_path / "ours")
+    config, parameters = load_parameters(tmp_path / "ours")
+    save_model(tmp_path / "levelled", dataclasses.replace(config, output_gains=(5.6, 0.9)), parameters)
+    flags = ["--to-torch", "--family", "C", "--output", tmp_path / "back"]
+    assert convert(*flags, "--input", tmp_path / "levelled") == 0
+    assert (
+        "note     output_gains=(5.6, 0.9) is not part of that form: its readers assume None" in capsys.readouterr().out
+    )
 
 
 def refused(capsys, *arguments) -> str:

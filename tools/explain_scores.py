@@ -1,0 +1,140 @@
+"""What is behind the mean of separated held-out mixtures: genders, levels, and talkers who change outputs.
+
+    python tools/make_heldout.py --data SPEECH --output HELDOUT
+    mossformer-jax separate HELDOUT/mix -o out
+    python tools/explain_scores.py --mixtures HELDOUT/mixtures.csv --manifest SPEECH/manifest.csv --estimates out
+
+Prints the mean SI-SDRi of every pair of genders; how many mixtures improve by less than 1 dB, the worst of them by
+name; how loud talkers are in the output that is theirs, against the mixture; and in how many half seconds, of those in
+which both talk, the outputs fit better the other way round than over the whole mixture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mossformer_jax.data import read_audio
+from mossformer_jax.scoring import pairwise_si_sdr
+
+SEGMENT_SECONDS = 0.5
+# Of a talker's mean power over the mixture: below this half a second counts as a pause.
+PAUSE_DB = -20.0
+FAILED_DB = 1.0
+NUM_NAMED = 3
+
+
+class Explained(NamedTuple):
+    """One mixture of two talkers.
+
+    Attributes:
+        si_sdri_db: mean improvement over both.
+        talker_db: how loud the talker of each output is in it, in dB above that talker in the mixture.
+        segments_k2: mean SI-SDRi in dB of each half second in which both talk; the outputs in the order that is best
+            over the whole mixture, and the other way round.
+    """
+
+    si_sdri_db: float
+    talker_db: Float[np.ndarray, " 2"]
+    segments_k2: Float[np.ndarray, "k 2"]
+
+
+def explain(signals_5t: Float[np.ndarray, "5 t"], length: int, segment: int) -> Explained:
+    """Looks closer at a mixture.
+
+    Args:
+        signals_5t: the mixture, its two sources and the two outputs, padded to a multiple of `segment`.
+        length: samples that count.
+        segment: half a second, in samples.
+    """
+    mixture_1t, references_ct, estimates_ct = np.split(signals_5t, (1, 3))
+    whole_2 = improvements(signals_5t[None], np.array([length]))[0]
+    order = [0, 1] if whole_2[0] >= whole_2[1] else [1, 0]
+    given_ct = estimates_ct[order]
+    products_c, energies_c = np.sum(given_ct * references_ct, axis=1), np.sum(np.square(references_ct), axis=1)
+    talker_db = 20 * np.log10(np.maximum(np.abs(products_c), 1e-12) / energies_c)
+
+    segments_k5t = np.concatenate([mixture_1t, references_ct, given_ct]).reshape(5, -1, segment).swapaxes(0, 1)
+    power_kc = np.mean(np.square(segments_k5t[:, 1:3]), axis=-1)
+    both_talk_k = np.all(power_kc > energies_c / length * 10 ** (PAUSE_DB / 10), axis=1)
+    both_talk_k[length // segment :] = False
+    segments_k2 = improvements(segments_k5t, np.full(len(segments_k5t), segment))
+    return Explained(float(whole_2.max()), talker_db[order], segments_k2[both_talk_k])
+
+
+def improvements(signals_b5t: Float[np.ndarray, "b 5 t"], lengths_b: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b 2"]:
+    """Mean SI-SDRi in dB of both outputs in the order that they have, and the other way round."""
+    mixture_b1t, references_bct, estimates_bct = np.split(signals_b5t.astype(np.float32), (1, 3), axis=1)
+    before_bc = np.asarray(pairwise_si_sdr(mixture_b1t, references_bct, lengths_b))[:, 0]
+    after_bij = np.asarray(pairwise_si_sdr(estimates_bct, references_bct, lengths_b))
+    straight_b, exchanged_b = after_bij[:, [0, 1], [0, 1]].mean(axis=1), after_bij[:, [0, 1], [1, 0]].mean(axis=1)
+    return np.stack([straight_b, exchanged_b], axis=1) - before_bc.mean(axis=1, keepdims=True)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Explained]) -> None:
+    """Prints what was found; a name and a pair of genders a mixture."""
+    si_sdri = np.array([one.si_sdri_db for one in explained])
+    for pair in sorted(set(pairs)):
+        of_pair = si_sdri[[pair == other for other in pairs]]
+        print(f"{len(of_pair)} mixtures of {pair}: SI-SDRi {of_pair.mean():.2f} dB")
+    failed = np.flatnonzero(si_sdri < FAILED_DB)
+    print(
+        f"{len(failed)} of {len(si_sdri)} improve by less than {FAILED_DB:.0f} dB, {np.sum(si_sdri < 0)} become worse"
+    )
+    for index in sorted(failed, key=lambda index: si_sdri[index])[:NUM_NAMED]:
+        print(f"  {mixtures[index]}: {si_sdri[index]:.2f} dB")
+    for output, levels in enumerate(np.array([one.talker_db for one in explained]).T):
+        low, median, high = np.percentile(levels, (5, 50, 95))
+        print(f"output {output + 1}: its talker at {median:.1f} dB (median; 5 to 95 %: {low:.1f} to {high:.1f})")
+    for title, of_these in ("all", range(len(si_sdri))), (f"below {FAILED_DB:.0f} dB", failed):
+        segments_k2 = np.concatenate([explained[index].segments_k2 for index in of_these] or [np.zeros((0, 2))])
+        if len(segments_k2):
+            print(
+                f"half seconds of {title}: the other order fits better in {np.mean(segments_k2.argmax(1)):.0%} of "
+                f"{len(segments_k2)}; SI-SDRi {segments_k2[:, 0].mean():.2f} dB, "
+                f"in the better order of each {segments_k2.max(axis=1).mean():.2f} dB"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what is behind the mean of a folder of separated mixtures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help="the table of make_heldout.py")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="columns speaker and gender")
+    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="ID_s1.wav and ID_s2.wav")
+    flags = parser.parse_args(arguments)
+    rows, genders = read_table(flags.mixtures), {row["speaker"]: row["gender"] for row in read_table(flags.manifest)}
+    files = [
+        [flags.mixtures.parent / row[name] for name in ("mixture", "source_1", "source_2")]
+        + [flags.estimates / f"{row['id']}_s{k}.wav" for k in (1, 2)]
+        for row in rows
+    ]
+    if missing := [path for of_one in files for path in of_one if not path.exists()]:
+        parser.error(f"{missing[0]}: no such file; separate {flags.mixtures.parent / 'mix'} first")
+    read = [[read_audio(path) for path in of_one] for of_one in files]
+    lengths = [of_one[0][0].shape[1] for of_one in read]
+    segment = round(SEGMENT_SECONDS * read[0][0][1])
+    explained = []
+    for of_one, length in zip(read, lengths, strict=True):
+        # All of one length, so that one program is compiled.
+        signals_5t = np.zeros((5, -(-max(lengths) // segment) * segment))
+        signals_5t[:, :length] = np.concatenate([waveform for waveform, _ in of_one])
+        explained.append(explain(signals_5t, length, segment))
+    pairs = [" and ".join(sorted(genders[row[f"speaker_{s}"]] for s in (1, 2))) for row in rows]
+    say([row["id"] for row in rows], pairs, explained)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ Every tensor must find its place, or nothing is written. docs/names.md lists the
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
 
 def describe(config: ModelConfig) -> str:
     """One line about a model: its preset, if it is one, and its sizes."""
-    preset = next((name for name, known in PRESETS.items() if known == config), "no preset")
+    unlevelled = dataclasses.replace(config, output_gains=None)
+    preset = next((name for name, known in PRESETS.items() if known == unlevelled), "no preset")
     version = "MossFormer v1 (no FSMN)" if config.fsmn_channels is None else "MossFormer2"
     decoding = ", decoded directly" if config.direct_decoding else ""
     return (
@@ -60,12 +62,15 @@ def run(flags: argparse.Namespace) -> None:
         print(f"model    {describe(config)}")
         print(f"wrote    {flags.output}: family {flags.family}, {FAMILY_TITLES[flags.family]}")
         back = load_torch_checkpoint(flags.output).config
-        for field in ("sample_rate", "input_level_db", "output_gains"):
+        for field in ("sample_rate", "input_level_db"):
             if getattr(back, field) != getattr(config, field):
                 print(
                     f"note     {field}={getattr(config, field)} is not part of that form: "
                     f"its readers assume {getattr(back, field)}"
                 )
+        if config.output_gains is not None:
+            factors = ", ".join(f"{gain:.4g}" for gain in config.output_gains)
+            print(f"note     output_gains is not part of that form: multiply the outputs there by {factors}")
         return
     checkpoint = load_torch_checkpoint(
         flags.input, sample_rate=flags.sample_rate, direct_decoding=flags.direct_decoding

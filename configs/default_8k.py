@@ -37,7 +37,7 @@ def get_config(first: bool = False) -> ConfigDict:
             num_blocks=6,
             kernel_size=64,
             stride=32,
-            group_size=128,
+            group_size=64,
             query_key_channels=64,
             fsmn_channels=128,
             dropout=0.0,
@@ -73,7 +73,7 @@ def get_config(first: bool = False) -> ConfigDict:
             {
                 "single_share": 0.1,
                 "partial_share": 0.2,
-                "relative_range_db": (-5.0, 5.0),
+                "relative_range_db": (-10.0, 10.0),
                 "noise_share": 0.3,
                 "noise_snr_db": (20.0, 50.0),
             }

@@ -66,18 +66,36 @@ def test_a_half_second_in_which_one_talker_pauses_does_not_count(explain):
 
 
 def test_mixtures_that_fail_are_named(explain):
-    printed = explain(lambda a, b: (a, b), lambda a, b: (a + b, a + b))
-    assert "1 of 2 improve by less than 1 dB" in printed
-    assert "  m1: 0.00 dB" in printed
-    assert "half seconds of below 1 dB:" in printed
+    printed = explain(lambda a, b: (a, b), lambda a, b: (a + 0.99 * b, b + 0.99 * a))
+    assert "1 of 2 improve by less than 1 dB, 0 become worse" in printed
+    assert "  m1: 0.1 dB" in printed
+    assert "half seconds of those below 1 dB:" in printed
 
 
-def test_mixtures_that_were_not_separated_are_named(tmp_path, capsys):
-    (tmp_path / "mixtures.csv").write_text(
-        "id,mixture,source_1,source_2,speaker_1,speaker_2\nm,m.wav,a.wav,b.wav,w,m\n"
-    )
-    (tmp_path / "manifest.csv").write_text("speaker,gender\nw,F\nm,M\n")
-    flags = ["--mixtures", str(tmp_path / "mixtures.csv"), "--manifest", str(tmp_path / "manifest.csv")]
+def test_what_cannot_be_explained_is_named_with_what_to_do(explain, tmp_path, capsys):
+    explain(lambda a, b: (a, b))
+    flags = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv", "--estimates", tmp_path]
+
+    def refused() -> str:
+        with pytest.raises(SystemExit):
+            load_tool("explain_scores").main([str(flag) for flag in flags])
+        return capsys.readouterr().err
+
+    soundfile.write(tmp_path / "m0_s1.wav", np.zeros(100), RATE)
+    assert "m0: the mixture, its sources and the outputs must be mono and of one length" in refused()
+    soundfile.write(tmp_path / "a0.wav", np.zeros(2 * RATE), RATE)
+    soundfile.write(tmp_path / "m0_s1.wav", np.zeros(2 * RATE), RATE)
+    assert "m0: one source is silent; score_single.py" in refused()
+    (tmp_path / "m0_s2.wav").unlink()
+    assert "m0_s2.wav: no such file; separate" in refused()
+    (tmp_path / "b0.wav").unlink()
+    assert "b0.wav: no such file; make" in refused()
+
+
+def test_a_speaker_that_the_manifest_lacks_is_named(explain, tmp_path, capsys):
+    explain(lambda a, b: (a, b))
+    (tmp_path / "manifest.csv").write_text("speaker,gender\nwoman,F\n")
+    flags = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv", "--estimates", tmp_path]
     with pytest.raises(SystemExit):
-        load_tool("explain_scores").main([*flags, "--estimates", str(tmp_path)])
-    assert "m.wav: no such file" in capsys.readouterr().err
+        load_tool("explain_scores").main([str(flag) for flag in flags])
+    assert "manifest.csv: has no speaker 'man'" in capsys.readouterr().err

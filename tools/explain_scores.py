@@ -94,11 +94,11 @@ def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Expla
         f"{len(failed)} of {len(si_sdri)} improve by less than {FAILED_DB:.0f} dB, {np.sum(si_sdri < 0)} become worse"
     )
     for index in sorted(failed, key=lambda index: si_sdri[index])[:NUM_NAMED]:
-        print(f"  {mixtures[index]}: {si_sdri[index]:.2f} dB")
+        print(f"  {mixtures[index]}: {si_sdri[index]:.1f} dB")
     for output, levels in enumerate(np.array([one.talker_db for one in explained]).T):
         low, median, high = np.percentile(levels, (5, 50, 95))
         print(f"output {output + 1}: its talker at {median:.1f} dB (median; 5 to 95 %: {low:.1f} to {high:.1f})")
-    for title, of_these in ("all", range(len(si_sdri))), (f"below {FAILED_DB:.0f} dB", failed):
+    for title, of_these in ("all", range(len(si_sdri))), (f"those below {FAILED_DB:.0f} dB", failed):
         segments_k2 = np.concatenate([explained[index].segments_k2 for index in of_these] or [np.zeros((0, 2))])
         if len(segments_k2):
             print(
@@ -121,14 +121,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         + [flags.estimates / f"{row['id']}_s{k}.wav" for k in (1, 2)]
         for row in rows
     ]
-    if missing := [path for of_one in files for path in of_one if not path.exists()]:
+    if missing := [path for of_one in files for path in of_one[:3] if not path.exists()]:
+        parser.error(f"{missing[0]}: no such file; make {flags.mixtures.parent} again with make_heldout.py")
+    if missing := [path for of_one in files for path in of_one[3:] if not path.exists()]:
         parser.error(f"{missing[0]}: no such file; separate {flags.mixtures.parent / 'mix'} first")
+    if unknown := [row[f"speaker_{s}"] for row in rows for s in (1, 2) if row[f"speaker_{s}"] not in genders]:
+        parser.error(
+            f"{flags.manifest}: has no speaker {unknown[0]!r}; give the manifest that the mixtures are made of"
+        )
     read = [[read_audio(path) for path in of_one] for of_one in files]
     lengths = [of_one[0][0].shape[1] for of_one in read]
     segment = round(SEGMENT_SECONDS * read[0][0][1])
     explained = []
-    for of_one, length in zip(read, lengths, strict=True):
-        # All of one length, so that one program is compiled.
+    for row, of_one, length in zip(rows, read, lengths, strict=True):
+        if {waveform.shape for waveform, _ in of_one} != {(1, length)}:
+            parser.error(f"{row['id']}: the mixture, its sources and the outputs must be mono and of one length")
+        if not all(waveform.any() for waveform, _ in of_one[1:3]):
+            parser.error(f"{row['id']}: one source is silent; score_single.py is for recordings of one talker")
+        # All of one length: JAX compiles its operations once for each.
         signals_5t = np.zeros((5, -(-max(lengths) // segment) * segment))
         signals_5t[:, :length] = np.concatenate([waveform for waveform, _ in of_one])
         explained.append(explain(signals_5t, length, segment))

@@ -79,7 +79,7 @@ class ModelConfig:
         gains = self.output_gains
         usable = gains is None or (
             len(gains) == self.num_sources
-            and all(isinstance(gain, int | float) and math.isfinite(gain) and gain != 0 for gain in gains)
+            and all(type(gain) in (int, float) and math.isfinite(gain) and gain != 0 for gain in gains)
         )
         factors = f"{self.num_sources} finite numbers other than 0 (num_sources={self.num_sources}), or None"
         require(usable, _WHAT, "output_gains", gains, factors)

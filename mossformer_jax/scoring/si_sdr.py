@@ -107,10 +107,10 @@ def pit_training_score(
         -10 log10(P / P_others + 10^(-SILENT_LIMIT_DB / 10))
 
     with P the power of the estimate and P_others that of the other ones together, and SI-SDR against the sounding
-    references counts up to SILENT_LIMIT_DB, too. Levels play no part, as in SI-SDR: the floor is relative, as in the
-    losses for silent sources of Wisdom et al. ("What's all the FUSS about free universal sound separation data?",
-    ICASSP 2021), but to the estimates instead of the mixture. A mixture of silence alone teaches nothing: it scores
-    MAX_DB, with a gradient of zero.
+    references counts up to SILENT_LIMIT_DB, too. The common level of the estimates plays no part, as in SI-SDR: the
+    floor is relative, as in the losses for silent sources of Wisdom et al. ("What's all the FUSS about free universal
+    sound separation data?", ICASSP 2021), but to the estimates instead of the mixture. A mixture of silence alone
+    teaches nothing: it scores MAX_DB, with a gradient of zero.
 
     Raises:
         ValueError: as `pit_si_sdr`.

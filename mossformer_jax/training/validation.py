@@ -144,9 +144,9 @@ def output_levels(
         sources_bct: the true ones.
         permutation_bc: the estimate that belongs to each source.
     """
-    given_bce = jax.nn.one_hot(permutation_bc, estimates_bct.shape[1], dtype=estimates_bct.dtype)
-    products_bce = jnp.einsum("bct,bet->bce", sources_bct, estimates_bct)
-    return jnp.stack([jnp.sum(given_bce * products_bce, axis=(0, 1)), jnp.sum(jnp.square(estimates_bct), axis=(0, 2))])
+    source_of_output_bc = jnp.argsort(permutation_bc, axis=1)
+    given_bct = jnp.take_along_axis(sources_bct, source_of_output_bc[:, :, None], axis=1)
+    return jnp.stack([jnp.sum(estimates_bct * of_each, axis=(0, 2)) for of_each in (given_bct, estimates_bct)])
 
 
 def least_squares_gains(levels_2c: Float[np.ndarray, "2 c"]) -> Float[np.ndarray, " c"]:
@@ -155,5 +155,6 @@ def least_squares_gains(levels_2c: Float[np.ndarray, "2 c"]) -> Float[np.ndarray
     They are 1 where there is nothing to find: an output that is silent throughout, or has nothing of its sources.
     """
     products_c, energies_c = levels_2c
-    gains_c = products_c / np.where(energies_c > 0, energies_c, np.inf)
+    with np.errstate(invalid="ignore"):  # outputs that are not finite
+        gains_c = products_c / np.where(energies_c > 0, energies_c, np.inf)
     return np.where(np.isfinite(gains_c) & (gains_c != 0), gains_c, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -20,8 +21,13 @@ def skeleton(config: ModelConfig) -> MossFormer2:
     return nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0)))
 
 
-@cache
 def _variables(config: ModelConfig) -> dict[str, nnx.Variable]:
+    # Every validation finds other gains, which are no variables: what is cached is the same for all of them.
+    return _variables_of_sizes(dataclasses.replace(config, output_gains=None))
+
+
+@cache
+def _variables_of_sizes(config: ModelConfig) -> dict[str, nnx.Variable]:
     return {_dotted(path): variable for path, variable in nnx.to_flat_state(nnx.state(skeleton(config)))}
 
 

@@ -49,7 +49,12 @@ def quick_step(monkeypatch):
 def scores(monkeypatch) -> list[float]:
     """SI-SDR improvements in dB that validations are to find, one after the other."""
     found: list[float] = []
-    monkeypatch.setattr(loop, "Validation", lambda *_: lambda *_: Validated(*2 * (found.pop(0),), (2.0, 0.5), []))
+
+    def validate(*_):
+        score = found.pop(0)
+        return Validated(score, score, (2.0, score if np.isfinite(score) else 1.0), [])
+
+    monkeypatch.setattr(loop, "Validation", lambda *_: validate)
     return found
 
 
@@ -101,6 +106,9 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step,
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 3.0)
     assert results(tmp_path, "best") == (8, 3.0)
     assert results(tmp_path, "last") == (12, 2.0)
+    # With the levels that were found for them.
+    assert [load_parameters(tmp_path / name)[0].output_gains for name in ("best", "last")] == [(2.0, 3.0), (2.0, 2.0)]
+    assert runs.notes(tmp_path, 12)["standing"]["output_gains"] == [2.0, 2.0]
     assert [record["best"] for record in runs.records(tmp_path) if record["kind"] == "validation"] == [
         True,
         True,

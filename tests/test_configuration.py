@@ -143,6 +143,18 @@ def config():
     return ConfigDict({"model": section(ModelConfig()), "data": data, "train": section(Recipe())})
 
 
+@pytest.mark.parametrize(("text", "gains"), [("5.6,0.9", (5.6, 0.9)), ("(5.6, -0.9)", (5.6, -0.9)), ("None", None)])
+def test_an_optional_tuple_of_the_model_takes_a_value_and_none(tmp_path, text, gains):
+    (tmp_path / "config.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "from mossformer_jax.configuration import section\n"
+        "from mossformer_jax.model import ModelConfig\n"
+        "get_config = lambda: ConfigDict({'model': section(ModelConfig())})\n"
+    )
+    fields = load_config(str(tmp_path / "config.py"), [f"--config.model.output_gains={text}"]).model.to_dict()
+    assert ModelConfig.from_dict(fields) == ModelConfig(output_gains=gains)
+
+
 def test_a_whole_config_is_resolved(config):
     config.model.num_blocks, config.train.steps = 2, 7
     model, recipe, data = resolve(config)

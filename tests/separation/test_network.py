@@ -99,7 +99,10 @@ def _xla_bytes(config, batch, num_samples):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fully_optimized")
-@pytest.mark.parametrize("overrides", [{}, {"encoder_channels": 384, "model_channels": 384, "num_sources": 3}])
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"encoder_channels": 384, "model_channels": 384, "num_sources": 3, "output_gains": (1.0, 2.0, 3.0)}],
+)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_memory_estimate_is_a_close_upper_bound_of_what_xla_takes(overrides, batch):
     config = dataclasses.replace(read_config("default"), **overrides)

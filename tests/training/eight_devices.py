@@ -1,4 +1,4 @@
-"""Three steps on each of several meshes of simulated devices: eight_devices.py FILE.npz."""
+"""Three steps and a validation on each of several meshes of simulated devices: eight_devices.py FILE.npz."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from mossformer_jax.configuration import resolve
 from mossformer_jax.sharding import DATA, FSDP, make_mesh, place_rows
 from mossformer_jax.training.state import begin, on_host
 from mossformer_jax.training.step import make_train_step
+from mossformer_jax.training.validation import Validation
+from tests.evaluation.conftest import Noises
 from tests.training import tiny
 
 # Names, and devices along `data` and `fsdp`.
@@ -51,6 +53,10 @@ def main(file: str) -> None:
         found[f"losses/{name}"] = np.array(losses)
         for key, array in on_host(state.parameters, mesh).items():
             found[f"parameters/{name}/{key}"] = array
+        # Three mixtures: on eight devices, most rows of the batch are none.
+        validated = Validation(model, recipe, Noises((800, 700, 800), model.sample_rate), 0, mesh)(state.weights)
+        assert validated is not None
+        found[f"validated/{name}"] = np.array([validated.si_sdri_db, *validated.output_gains])
     np.savez(file, **found)
 
 

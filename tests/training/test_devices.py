@@ -57,6 +57,14 @@ def test_several_devices_take_the_steps_of_one(trained, mesh):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mesh", list(MESHES)[1:])
+def test_several_devices_find_the_score_and_the_gains_of_one_though_not_every_row_is_a_mixture(trained, mesh):
+    assert np.ptp(trained["validated/1"][1:]) > 0, "the gains of both outputs are the same"
+    # The mixtures are in float32.
+    np.testing.assert_allclose(trained[f"validated/{mesh}"], trained["validated/1"], rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_fsdp_cuts_parameters_up_and_data_parallelism_repeats_them(trained):
     assert {mesh: float(trained[f"share/{mesh}"]) for mesh in MESHES} == {
         "1": 1.0,

@@ -35,20 +35,21 @@ def bfloat16_separator():
     return Separator(LoadedModel(dataclasses.replace(config, dtype="bfloat16"), parameters))
 
 
-def improvement(separator, mixture_path, reference_paths):
-    """SI-SDR improvement in dB, mean over the sources under the best permutation."""
+def separated(separator, mixture_path, reference_paths):
+    """A mixture, its true sources and what comes out, each (channels, samples)."""
     mixture, sample_rate = read_audio(mixture_path)
     references = np.concatenate([read_audio(path)[0] for path in reference_paths])
-    sources = separator(mixture, sample_rate).sources
+    return mixture, references, separator(mixture, sample_rate).sources
+
+
+def improvement(mixture, references, sources):
+    """SI-SDR improvement in dB, mean over the sources under the best permutation."""
     score = float(pit_si_sdr(sources[None], references[None])[0][0])
     return score - float(si_sdr(mixture, references).mean())
 
 
-def talker_levels_db(separator, mixture_path, reference_paths):
+def talker_levels_db(mixture, references, sources):
     """How loud the talker of each output is in it, in dB against the mixture."""
-    mixture, sample_rate = read_audio(mixture_path)
-    references = np.concatenate([read_audio(path)[0] for path in reference_paths])
-    sources = separator(mixture, sample_rate).sources
     permutation = np.asarray(pit_si_sdr(sources[None], references[None])[1][0])
     # Not against the references' own level: those of Libri2Mix's samples are louder than what is in the mixture.
     in_output, in_mixture = (np.abs(np.sum(x * references, axis=1)) for x in (sources[permutation], mixture))
@@ -64,14 +65,14 @@ def test_the_default_model_is_small(separator):
 
 def test_the_default_model_separates_the_example_as_recorded(separator):
     folder = REPOSITORY / "examples"
-    gain = improvement(separator, folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"])
-    assert gain >= RECORDED_ON_THE_EXAMPLE - MARGIN
+    of_one = separated(separator, folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"])
+    assert improvement(*of_one) >= RECORDED_ON_THE_EXAMPLE - MARGIN
 
 
 def test_both_talkers_of_the_example_come_out_about_as_loud_as_they_are_in_it(separator):
     folder = REPOSITORY / "examples"
-    levels = talker_levels_db(separator, folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"])
-    assert np.abs(levels).max() < LEVEL_MARGIN
+    of_one = separated(separator, folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"])
+    assert np.abs(talker_levels_db(*of_one)).max() < LEVEL_MARGIN
 
 
 @pytest.mark.parametrize("name", [".", "two_men"])
@@ -86,7 +87,8 @@ def test_the_shipped_separated_examples_are_what_the_default_model_makes_of_them
 def test_bfloat16_separates_the_example_as_well_as_float32(separator, bfloat16_separator):
     folder = REPOSITORY / "examples"
     files = folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"]
-    difference = improvement(bfloat16_separator, *files) - improvement(separator, *files)
+    gains = [improvement(*separated(each, *files)) for each in (bfloat16_separator, separator)]
+    difference = gains[0] - gains[1]
     assert abs(difference) < BFLOAT16_MARGIN
     assert difference != 0.0, "this was float32"
 
@@ -100,8 +102,11 @@ def test_the_default_model_separates_real_mixtures_as_recorded(separator, bfloat
         )
         for item in (2, 7, 12, 19, 25, 33)
     ]
-    levels = np.median([talker_levels_db(separator, *of_one) for of_one in files], axis=0)
+    in_float32, in_bfloat16 = (
+        [separated(each, *of_one) for of_one in files] for each in (separator, bfloat16_separator)
+    )
+    levels = np.median([talker_levels_db(*of_one) for of_one in in_float32], axis=0)
     assert np.abs(levels).max() < LEVEL_MARGIN
-    gain = np.mean([improvement(separator, *of_one) for of_one in files])
+    gain = np.mean([improvement(*of_one) for of_one in in_float32])
     assert gain >= RECORDED_ON_REAL_MIXTURES - MARGIN
-    assert abs(np.mean([improvement(bfloat16_separator, *of_one) for of_one in files]) - gain) < BFLOAT16_MARGIN
+    assert abs(np.mean([improvement(*of_one) for of_one in in_bfloat16]) - gain) < BFLOAT16_MARGIN

@@ -12,7 +12,14 @@ RATE = 8000
 
 
 @pytest.fixture
-def explain(tmp_path, capsys):
+def script(tmp_path):
+    """The script on what lies in the folder."""
+    tables = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv"]
+    return lambda: load_tool("explain_scores").main([str(flag) for flag in [*tables, "--estimates", tmp_path]])
+
+
+@pytest.fixture
+def explain(tmp_path, script, capsys):
     """Writes mixtures of a woman and a man, the outputs that are given for them, and what the script says of them."""
 
     def run(*outputs_of, pause=0):
@@ -26,8 +33,7 @@ def explain(tmp_path, capsys):
             lines.append(f"m{number},m{number}.wav,a{number}.wav,b{number}.wav,woman,man")
         (tmp_path / "mixtures.csv").write_text("\n".join(lines))
         (tmp_path / "manifest.csv").write_text("speaker,gender\nwoman,F\nman,M\n")
-        flags = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv"]
-        load_tool("explain_scores").main([str(flag) for flag in [*flags, "--estimates", tmp_path]])
+        script()
         return capsys.readouterr().out
 
     return run
@@ -72,13 +78,12 @@ def test_mixtures_that_fail_are_named(explain):
     assert "half seconds of those below 1 dB:" in printed
 
 
-def test_what_cannot_be_explained_is_named_with_what_to_do(explain, tmp_path, capsys):
+def test_what_cannot_be_explained_is_named_with_what_to_do(explain, script, tmp_path, capsys):
     explain(lambda a, b: (a, b))
-    flags = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv", "--estimates", tmp_path]
 
     def refused() -> str:
         with pytest.raises(SystemExit):
-            load_tool("explain_scores").main([str(flag) for flag in flags])
+            script()
         return capsys.readouterr().err
 
     soundfile.write(tmp_path / "m0_s1.wav", np.zeros(100), RATE)
@@ -90,12 +95,13 @@ def test_what_cannot_be_explained_is_named_with_what_to_do(explain, tmp_path, ca
     assert "m0_s2.wav: no such file; separate" in refused()
     (tmp_path / "b0.wav").unlink()
     assert "b0.wav: no such file; make" in refused()
+    (tmp_path / "mixtures.csv").unlink()
+    assert "mixtures.csv: no such file; make it with make_heldout.py" in refused()
 
 
-def test_a_speaker_that_the_manifest_lacks_is_named(explain, tmp_path, capsys):
+def test_a_speaker_that_the_manifest_lacks_is_named(explain, script, tmp_path, capsys):
     explain(lambda a, b: (a, b))
     (tmp_path / "manifest.csv").write_text("speaker,gender\nwoman,F\n")
-    flags = ["--mixtures", tmp_path / "mixtures.csv", "--manifest", tmp_path / "manifest.csv", "--estimates", tmp_path]
     with pytest.raises(SystemExit):
-        load_tool("explain_scores").main([str(flag) for flag in flags])
+        script()
     assert "manifest.csv: has no speaker 'man'" in capsys.readouterr().err

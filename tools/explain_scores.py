@@ -12,7 +12,6 @@ which both talk, the outputs fit better the other way round than over the whole 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mossformer_jax.data import read_audio
+from mossformer_jax.data.text_tables import read_csv
 from mossformer_jax.scoring import pairwise_si_sdr
 
 SEGMENT_SECONDS = 0.5
@@ -77,12 +77,6 @@ def improvements(signals_b5t: Float[np.ndarray, "b 5 t"], lengths_b: Int[np.ndar
     return np.stack([straight_b, exchanged_b], axis=1) - before_bc.mean(axis=1, keepdims=True)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Explained]) -> None:
     """Prints what was found; a name and a pair of genders a mixture."""
     si_sdri = np.array([one.si_sdri_db for one in explained])
@@ -115,7 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="columns speaker and gender")
     parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="ID_s1.wav and ID_s2.wav")
     flags = parser.parse_args(arguments)
-    rows, genders = read_table(flags.mixtures), {row["speaker"]: row["gender"] for row in read_table(flags.manifest)}
+    try:
+        rows = [row for _, row in read_csv(flags.mixtures, "make it with make_heldout.py")[1]]
+        manifest = [row for _, row in read_csv(flags.manifest, "give that of the corpus")[1]]
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    genders = {row["speaker"]: row["gender"] for row in manifest}
     files = [
         [flags.mixtures.parent / row[name] for name in ("mixture", "source_1", "source_2")]
         + [flags.estimates / f"{row['id']}_s{k}.wav" for k in (1, 2)]

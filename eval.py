@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax import __version__
+from mossformer_jax.cli.arguments import is_override, whole_number
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import one_line, print_table
 from mossformer_jax.evaluation.report import summary_table
@@ -57,9 +58,22 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
         "evaluation/MODEL/CONFIG_SPLIT",
     )
     add("--metrics", default="si_sdr", help="some of si_sdr,sdr,stoi,estoi,pesq (default: %(default)s)")
-    add("--save-audio", type=_count, default=0, metavar="N", help="write the sources of the first N utterances")
-    add("--batch-size", type=_positive, metavar="B", help="rows of a batch over all devices (default: by the device)")
-    add("--num-workers", type=_count, default=0, metavar="N", help="processes that read audio (default: threads do)")
+    add(
+        "--save-audio", type=whole_number(0), default=0, metavar="N", help="write the sources of the first N utterances"
+    )
+    add(
+        "--batch-size",
+        type=whole_number(1),
+        metavar="B",
+        help="rows of a batch over all devices (default: by the device)",
+    )
+    add(
+        "--num-workers",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="processes that read audio (default: threads do)",
+    )
     add(
         "--speakers",
         metavar="FILE",
@@ -68,7 +82,7 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
     add_device_options(parser)
     add_host_options(parser)
     flags, overrides = parser.parse_known_args(arguments)
-    wrong = [text for text in overrides if not (text.startswith("--config.") and "=" in text)]
+    wrong = [text for text in overrides if not is_override(text)]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     return flags, overrides
@@ -196,19 +210,6 @@ def tell(summary: dict[str, Any], output: Path) -> None:
         f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}",
         flush=True,
     )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
-    return number
-
-
-def _positive(text: str) -> int:
-    if (number := _count(text)) == 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

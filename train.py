@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import one_line
 
@@ -44,7 +45,7 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
     add_device_options(parser)
     add_host_options(parser)
     flags, overrides = parser.parse_known_args(arguments)
-    wrong = [text for text in overrides if not (text.startswith("--config.") and "=" in text)]
+    wrong = [text for text in overrides if not is_override(text)]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}; overrides are written --config.train.lr=1e-4")
     if flags.workdir is None:

@@ -67,6 +67,14 @@ def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_hel
     assert len({row["mixture_ID"] for row in rows}) == 20
 
 
+def test_a_list_that_cannot_be_drawn_again_stays_as_it_was(make_heldout, tmp_path):
+    written = tmp_path / "list.csv"
+    written.write_text("as it was")
+    with pytest.raises(FileNotFoundError):
+        make_heldout.main(["--data", str(tmp_path / "missing"), "--list", str(written), "--draw"])
+    assert written.read_text() == "as it was"
+
+
 def test_the_committed_list_has_two_speakers_in_each_of_200_mixtures_and_60_more(make_heldout):
     with open(make_heldout.LIST, newline="") as file:
         rows = list(csv.DictReader(file))

@@ -146,10 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, metavar="N", help="the first N of each part only")
     flags = parser.parse_args(arguments)
     if flags.draw:
+        drawn = draw_list(flags.data)
         with open(flags.list, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(draw_list(flags.data))
+            writer.writerows(drawn)
         print(f"{flags.list}: {NUM_TEST} mixtures to test with, {NUM_VALIDATION} to validate with")
         return
     with open(flags.list, newline="", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from io import TextIOWrapper
 
 from mossformer_jax import __version__
 from mossformer_jax.cli import compare, data, info, score, separate
+from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
 # Here and in the subcommands, JAX and the rooms that need it are imported inside the functions, so that --help and
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options, overrides = parser.parse_known_args(arguments)
-    if overrides and not (hasattr(options, "takes_overrides") and all(map(_is_override, overrides))):
+    if overrides and not (hasattr(options, "takes_overrides") and all(map(is_override, overrides))):
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     if isinstance(sys.stdout, TextIOWrapper):
@@ -53,11 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             os._exit(130)
         return 130
-
-
-def _is_override(argument: str) -> bool:
-    """Whether it is meant for a config: --config.data.train.root=/speech."""
-    return argument.startswith("--config.") and "=" in argument
 
 
 def _parser() -> argparse.ArgumentParser:

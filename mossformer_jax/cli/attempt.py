@@ -51,6 +51,8 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
         return Result(job, "failed", error=_reason(error, job), concerns_all=_is_disk_full(error, job))
     finally:
         bar.end(job)
+    if separated is None:
+        return Result(job, "done")
     warnings = tuple(one_line(warning) for warning in separated.warnings)
     if separated.gain < 1.0:
         warnings += (
@@ -62,8 +64,14 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
 
 def _separate(
     job: Job, path: str, separator: Separator, options: argparse.Namespace, bar: ProgressBar
-) -> SeparatedFile:
+) -> SeparatedFile | None:
+    """Separates into files; None where the sources were there, and only the picture was wanting."""
     bar.begin(job, path)
+    if not options.overwrite:
+        if job.plot is not None and job.lacks_only_the_plot():
+            plot_separation(job.plot, path, job.outputs)
+            return None
+        job.check_nothing_is_replaced()
     separated = separate_file(
         separator,
         path,
@@ -96,7 +104,8 @@ def _is_disk_full(error: Exception, job: Job) -> bool:
     try:
         audio = soundfile.info(job.input)
         needed = max(needed, audio.frames * audio.channels * len(job.outputs) * 4)
-    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
+    # TypeError: a headerless .raw file. ValueError: a name that is not UTF-8.
+    except (OSError, RuntimeError, TypeError, ValueError):
         pass
     folder = next(folder for folder in job.outputs[0].absolute().parents if folder.exists())
     return shutil.disk_usage(folder).free < needed

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mossformer_jax.cli.arguments import whole_number
 from mossformer_jax.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -28,19 +29,14 @@ def add_parser(commands: Any) -> None:
     )
     inspect.add_argument("--config", required=True, metavar="FILE", help="config file, as for train.py")
     inspect.add_argument("--split", choices=SPLITS, default="train", help="default: %(default)s")
-    inspect.add_argument("--measure", type=_count, default=200, metavar="N", help="mixtures to measure (default: 200)")
+    inspect.add_argument(
+        "--measure", type=whole_number(1), default=200, metavar="N", help="mixtures to measure (default: 200)"
+    )
     inspect.add_argument("-o", "--output", metavar="DIR", help="folder for samples to listen to (default: none)")
     inspect.add_argument(
-        "--samples", type=_count, default=2, metavar="N", help="how many of them (default: %(default)s)"
+        "--samples", type=whole_number(1), default=2, metavar="N", help="how many of them (default: %(default)s)"
     )
     inspect.set_defaults(run=_inspect, takes_overrides=True)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return number
 
 
 def _inspect(options: argparse.Namespace) -> int:

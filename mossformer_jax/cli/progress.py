@@ -81,5 +81,6 @@ def _duration(path: str) -> float:
     """Seconds of audio, as the header declares them; 0 where there is none that can be read."""
     try:
         return soundfile.info(path).duration
-    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
+    # TypeError: a headerless .raw file. ValueError: a name that is not UTF-8.
+    except (OSError, RuntimeError, TypeError, ValueError):
         return 0.0

@@ -20,7 +20,7 @@ class Result:
     Attributes:
         job: the recording and its files.
         status: done, skipped or failed.
-        separated: figures, where it was separated.
+        separated: figures, where it was separated; a recording that is done without lacked only its picture.
         warnings: what a listener should know, one line each.
         error: why it failed, in one line that names the recording.
         concerns_all: whether the other recordings would fail alike.
@@ -60,7 +60,9 @@ def as_json(result: Result) -> str:
 def summary(results: Sequence[Result], subtype: str) -> str:
     """One line over the whole run: seconds of audio, compiling and running apart."""
     done = [result.separated for result in results if result.separated is not None]
-    skipped, failed = (sum(result.status == status for result in results) for status in ("skipped", "failed"))
+    finished, skipped, failed = (
+        sum(result.status == status for result in results) for status in ("done", "skipped", "failed")
+    )
     parts = []
     if done:
         duration = sum(separated.duration for separated in done)
@@ -72,6 +74,8 @@ def summary(results: Sequence[Result], subtype: str) -> str:
             f"{recordings}{duration:.2f} s of audio{rate}: compiled in {compiled:.2f} s, run in {run:.2f} s "
             f"(real-time factor {run / duration:.3f}), written as {subtype}"
         )
+    if drawn := finished - len(done):
+        parts.append(f"{_count(drawn)} drawn whose sources exist")
     if skipped:
         parts.append(f"{_count(skipped)} skipped because the files exist (--overwrite does them again)")
     if failed:

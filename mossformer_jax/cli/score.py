@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mossformer_jax.cli.arguments import whole_number
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
 from mossformer_jax.cli.terminal import print_table, warn
 
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
     many.add_argument("-o", "--output", metavar="DIR", help="folder for metrics.csv and summary.json (default: none)")
     many.add_argument(
         "--jobs",
-        type=_count,
+        type=whole_number(1),
         # Of a cluster's machine, a job is often given some cores only.
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
@@ -54,13 +55,6 @@ def add_parser(commands: Any) -> None:
     )
     add_device_options(parser)
     parser.set_defaults(run=_score, usage_error=parser.error)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return number
 
 
 def _score(options: argparse.Namespace) -> int:

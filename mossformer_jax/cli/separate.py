@@ -58,7 +58,11 @@ def add_parser(commands: Any) -> None:
         default="PCM_16",
         help="sample format of the sources (default: %(default)s)",
     )
-    files.add_argument("--overwrite", action="store_true", help="do recordings again whose sources exist")
+    files.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="do recordings again whose files exist; without it no file is ever replaced",
+    )
     files.add_argument("--plot", action="store_true", help="write a PNG with spectrograms beside the sources, too")
     files.add_argument(
         "--max-download",
@@ -180,19 +184,19 @@ def _tell(result: Result, options: argparse.Namespace) -> None:
     name = without_password(result.job.input)
     for warning in result.warnings:
         warn(f"{one_line(name)}: {warning}")
+    if result.error is not None:
+        complain(result.error)
     if options.json:
         print(as_json(result), flush=True)
     elif result.status == "done" and not options.quiet:
-        for path in result.job.written:
+        for path in result.job.written if result.separated else result.job.written[-1:]:
             print(path, flush=True)
 
 
 def _conclude(results: Sequence[Result], planned: int, options: argparse.Namespace) -> int:
-    failed = [result.error for result in results if result.error is not None]
+    failed = any(result.error is not None for result in results)
     if not options.json and (planned > 1 or not failed):
         print(summary(results, options.subtype), flush=True)
-    for error in failed:
-        complain(error)
     if len(results) < planned:
         complain(f"stopped there, because it concerns all; {planned - len(results)} of {planned} recordings not begun")
     return 1 if failed else 0

@@ -56,7 +56,7 @@ class AudioReader:
         self.path = Path(path)
         _check_file(self.path)
         try:
-            self._file = soundfile.SoundFile(self.path)
+            self._file = soundfile.SoundFile(_for_libsndfile(self.path))
         except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
             raise ValueError(
                 f"{self.path}: cannot be read as audio ({libsndfile_reason(error)}); convert it to WAV or FLAC"
@@ -203,7 +203,12 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         with self._named_errors():
             self._file = soundfile.SoundFile(
-                self._unfinished, "w", self._sample_rate, self._num_channels, self._subtype, format=self._format
+                _for_libsndfile(self._unfinished),
+                "w",
+                self._sample_rate,
+                self._num_channels,
+                self._subtype,
+                format=self._format,
             )
         return self
 
@@ -279,6 +284,11 @@ class AudioWriter:
             raise ValueError(
                 f"{self.path}: cannot be written ({reason}); check the folder's permissions and free space"
             ) from error
+
+
+def _for_libsndfile(path: Path) -> str | bytes:
+    """Names that are not UTF-8 (there are such in old archives) as they are on the disk: soundfile encodes strictly."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _quantise(waveform: np.ndarray, bits: int) -> np.ndarray:

@@ -55,7 +55,28 @@ class Job:
 
     def is_done(self) -> bool:
         """Whether all of its files exist."""
-        return all(path.exists() for path in self.written)
+        return not self._missing()
+
+    def lacks_only_the_plot(self) -> bool:
+        """Whether the sources exist, and the picture of them does not."""
+        return self._missing() == [self.plot]
+
+    def check_nothing_is_replaced(self) -> None:
+        """Refuses to write over files.
+
+        Raises:
+            ValueError: some of its files exist, but not all: they may be somebody's, or of another model.
+        """
+        missing = self._missing()
+        if present := [path for path in self.written if path not in missing]:
+            raise ValueError(
+                f"{self.input}: not done, {present[0]} exists, {missing[0]} does not; move it away, give others with "
+                "--name, or replace it with --overwrite"
+            )
+
+    def _missing(self) -> list[Path]:
+        # Path.exists would raise for names that are too long, or in folders that may not be read.
+        return [path for path in self.written if not os.path.exists(path)]
 
 
 def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) -> list[Recording]:
@@ -240,9 +261,11 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
         for path in job.written:
             other = writers.setdefault(_key(path), job)
             if other is not job:
-                differ = "suffix" if _fields(job.input)["suffix"] != _fields(other.input)["suffix"] else "folder"
-                template = "{stem}_{suffix}_s{source}" if differ == "suffix" else "{folder}_{stem}_s{source}"
-                raise ValueError(
-                    f"{other.input} and {job.input} would both be written to {path}; tell them apart with "
-                    f"--name '{template}'"
-                )
+                fields, others = _fields(job.input), _fields(other.input)
+                if fields["suffix"] != others["suffix"]:
+                    advice = "tell them apart with --name '{stem}_{suffix}_s{source}'"
+                elif fields["folder"] != others["folder"]:
+                    advice = "tell them apart with --name '{folder}_{stem}_s{source}'"
+                else:
+                    advice = "separate them one after the other, each with another -o"
+                raise ValueError(f"{other.input} and {job.input} would both be written to {path}; {advice}")

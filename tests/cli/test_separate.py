@@ -7,6 +7,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import sys
 import threading
 
@@ -39,7 +40,13 @@ def test_separate_writes_one_file_a_source_and_says_what_it_took(recordings, tin
     assert read_audio(folder / "mix_s1.wav")[0].shape == (1, 800)
 
 
-def test_every_option_reaches_the_network(recordings, tiny_model_folder, capsys):
+def test_every_option_reaches_the_network(recordings, stand_in):
+    options = ["--scale", "rms", "--mixture-consistency", "--channels", "each", "--subtype", "PCM_24"]
+    assert run(recordings / "mix.wav", *options) == 0
+    assert stand_in.keywords == {"subtype": "PCM_24", "scale": "rms", "mixture_consistency": True, "channels": "each"}
+
+
+def test_every_option_is_one_that_the_network_takes(recordings, tiny_model_folder, capsys):
     write_audio(recordings / "stereo.wav", np.stack([read_audio(recordings / f"s{n}.wav")[0][0] for n in (1, 2)]), 8000)
     options = ["--scale", "rms", "--mixture-consistency", "--channels", "each", "--memory", "200MB", "--window", "2"]
     options += ["--format", "flac", "--subtype", "PCM_24", "--model", tiny_model_folder, "--device", "cpu"]
@@ -86,7 +93,8 @@ def test_a_full_disk_stops_the_run(folder, stand_in, capsys):
 
 def test_what_is_done_is_skipped_unless_it_shall_be_overwritten(folder, stand_in, capsys):
     assert run(folder) == 0
-    (folder / "sub" / "c_s2.wav").unlink()
+    for number in (1, 2):
+        (folder / "sub" / f"c_s{number}.wav").unlink()
     stand_in.calls.clear()
     capsys.readouterr()
     assert run(folder) == 0  # the sources, which lie in the same folder now, are no inputs
@@ -95,6 +103,48 @@ def test_what_is_done_is_skipped_unless_it_shall_be_overwritten(folder, stand_in
     assert printed.endswith("; 2 recordings skipped because the files exist (--overwrite does them again)\n")
     assert run(folder, "--overwrite") == 0
     assert stand_in.calls == ["c.wav", "a.wav", "b.flac", "c.wav"]
+
+
+@pytest.mark.parametrize("theirs", ["a_s1.wav", "a.png"])
+def test_a_file_that_is_in_the_way_is_replaced_only_where_asked(folder, stand_in, capsys, theirs):
+    write_audio(folder / "a_s1.wav", np.zeros(80), 8000)
+    (folder / "a_s1.wav").rename(folder / theirs)
+    before = (folder / theirs).read_bytes()
+    assert run(folder, "--plot") == 1
+    assert stand_in.calls == ["b.flac", "c.wav"]
+    assert (folder / theirs).read_bytes() == before
+    message = f"mossformer-jax: error: {folder / 'a.wav'}: not done, {folder / theirs} exists, {folder / 'a_s'}"
+    assert capsys.readouterr().err.startswith(message)
+    assert not (folder / "a_s2.wav").exists()
+    assert run(folder, "--plot", "--overwrite") == 0
+    assert (folder / theirs).read_bytes() != before
+
+
+def test_pictures_that_are_wanted_later_are_drawn_of_the_sources_that_are_there(folder, stand_in, capsys):
+    assert run(folder) == 0
+    sources = {path: path.read_bytes() for path in folder.rglob("*_s?.wav")}
+    stand_in.calls.clear()
+    capsys.readouterr()
+    assert run(folder, "--plot") == 0
+    assert stand_in.calls == []
+    assert {path: path.read_bytes() for path in folder.rglob("*_s?.wav")} == sources
+    *pictures, last = capsys.readouterr().out.splitlines()
+    assert pictures == [str(folder / name) for name in ("a.png", "b.png", "sub/c.png")]
+    assert all((folder / name).exists() for name in pictures)
+    assert last == "3 recordings drawn whose sources exist"
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="these systems refuse such names themselves")
+@pytest.mark.parametrize("shown", [False, True])
+def test_names_that_are_not_utf_8_or_too_long_do_not_stop_the_others(folder, stand_in, monkeypatch, capsys, shown):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: shown)
+    old, long = os.fsencode(folder / "caf") + b"\xe9.wav", folder / f"{'l' * 249}.wav"
+    os.rename(folder / "a.wav", old)
+    (folder / "b.flac").rename(long.with_suffix(".flac"))
+    assert run(folder, "--quiet") == 1
+    assert os.path.exists(old[:-4] + b"_s2.wav")
+    assert (folder / "sub" / "c_s2.wav").exists()
+    assert "1 recording failed" in capsys.readouterr().out
 
 
 def test_one_skipped_recording_is_told(folder, stand_in, capsys):
@@ -142,8 +192,8 @@ def test_memory_is_given_in_units(folder, stand_in, monkeypatch, text, size):
         "mossformer_jax.separation.Separator.from_pretrained",
         lambda model, **keywords: given.update(keywords) or stand_in,
     )
-    assert run(folder / "a.wav", "--memory", text) == 0
-    assert given == {"memory": size, "window_seconds": 8.0}
+    assert run(folder / "a.wav", "--memory", text, "--window", "2") == 0
+    assert given == {"memory": size, "window_seconds": 2.0}
 
 
 def test_json_is_one_object_a_recording_and_nothing_else(folder, stand_in, tmp_path, capsys):
@@ -171,6 +221,14 @@ def test_an_interrupted_run_says_how_far_it_came(folder, stand_in, capsys):
     assert stand_in.calls == ["a.wav", "b.flac"]
     assert capsys.readouterr().err == "mossformer-jax: interrupted: 1 of 3 recordings done\n"
     assert files_below(folder) == {"a.wav", "b.flac", "sub/c.wav", "a_s1.wav", "a_s2.wav"}
+
+
+def test_an_interrupted_run_has_said_by_then_what_failed(folder, stand_in, capsys):
+    stand_in.raises |= {"a.wav": ValueError("too odd"), "b.flac": KeyboardInterrupt()}
+    assert run(folder) == 130
+    failed, interrupted = capsys.readouterr().err.splitlines()
+    assert failed == f"mossformer-jax: error: {folder / 'a.wav'}: too odd"
+    assert interrupted == "mossformer-jax: interrupted: 0 of 3 recordings done"
 
 
 def test_an_interrupted_process_ends_at_once(folder, stand_in, monkeypatch):

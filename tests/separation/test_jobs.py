@@ -176,6 +176,10 @@ def test_two_recordings_do_not_write_one_file(tree):
     with pytest.raises(ValueError, match=r"would both .*--name '{folder}_{stem}_s{source}'"):
         _plan("b.wav", "sub/b.wav", output_folder=Path("out"))
     assert len(_plan("b.wav", "sub/b.wav", output_folder=Path("out"), template="{folder}_{stem}_s{source}")) == 2
+    _touch("day1/calls/a.wav", "day2/calls/a.wav")
+    for pair in (("day1", "day2"), ("http://host/x/a.wav", "http://host/y/a.wav")):
+        with pytest.raises(ValueError, match=r"would both .*; separate them one after the other, each with another -o"):
+            _plan(*pair, output_folder=Path("out"), template="{folder}_{stem}_s{source}")
 
 
 def test_a_recording_is_done_when_all_of_its_files_are_there(tree):

@@ -1,0 +1,26 @@
+"""What the subcommands, train.py and eval.py share in reading the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """A `type` of argparse: whole numbers from `minimum` on."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"{text} must be {minimum} or more")
+        return number
+
+    return read
+
+
+def is_override(argument: str) -> bool:
+    """Whether an argument is meant for a config: --config.data.train.root=/speech."""
+    return argument.startswith("--config.") and "=" in argument

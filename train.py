@@ -32,7 +32,7 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE[:VARIANT]", help="what to train; one of configs/, or your own")
-    add("--workdir", type=Path, metavar="RUN", help="the run's folder (default: runs/ and the config's name)")
+    add("--workdir", type=_workdir, metavar="RUN", help="the run's folder (default: runs/ and the config's name)")
     add("--profile_steps", type=_steps, metavar="A:B", help="write a profile of these steps to RUN/profile")
     add(
         "--compile_only",
@@ -52,6 +52,12 @@ def parse_flags(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, li
         file, _, variant = flags.config.partition(":")
         flags.workdir = Path("runs", "_".join(filter(None, [Path(file).stem, variant])))
     return flags, overrides
+
+
+def _workdir(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder; mount the bucket on every host, and name its folder")
+    return Path(text)
 
 
 def _steps(text: str) -> tuple[int, int]:

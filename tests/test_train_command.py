@@ -73,6 +73,15 @@ def test_a_missing_data_folder_is_named(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bucket_is_not_taken_for_a_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--config", TINY, "--workdir", "gs://bucket/run"])
+    assert stopped.value.code == 2
+    assert "'gs://bucket/run' is no folder; mount the bucket" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_workdir_that_is_a_file_is_named(capsys, tmp_path):
     workdir = tmp_path / "file"
     workdir.touch()

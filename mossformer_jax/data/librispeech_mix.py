@@ -17,7 +17,7 @@ from scipy.signal import resample_poly
 
 from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.records import Mixture, check_crop
-from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.data.streams import unreadable
 from mossformer_jax.data.text_tables import read_csv
 from mossformer_jax.data.utterances import damage
 
@@ -262,9 +262,8 @@ def _open(path: Path, advice: str) -> soundfile.SoundFile:
         raise FileNotFoundError(f"{path}: no such file, and the metadata need it; {advice}")
     try:
         file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError:
-        with AudioReader(path):  # Slower to open, and says what is wrong.
-            raise
+    except soundfile.LibsndfileError as error:
+        raise unreadable(path, error) from error
     if file.samplerate != _STORED_RATE or file.frames == 0:
         with file:
             raise ValueError(

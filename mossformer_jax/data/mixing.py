@@ -227,10 +227,17 @@ class DynamicMixing:
     @cached_property
     def _chances(self) -> Float[np.ndarray, " speakers"]:
         """Of each speaker, going by seconds of speech."""
-        lengths = [self.speech.num_samples(index) for index in range(len(self.speech))]
+        lengths = [self._length_if_known(index) for index in range(len(self.speech))]
         seconds = np.bincount(self.speech.speakers, lengths) / self.sample_rate
         counted = np.minimum(seconds, self.max_speaker_seconds or math.inf)
         return counted / counted.sum()
+
+    def _length_if_known(self, index: int) -> int:
+        """A file that cannot be read counts as none here; where it is drawn, it is told and replaced."""
+        try:
+            return self.speech.num_samples(index)
+        except (OSError, ValueError):
+            return 0
 
     def _draw_levels(self, rng: np.random.Generator) -> Float[np.ndarray, " c"]:
         first = np.clip(rng.normal(*FIRST_LEVEL_DB), *LEVEL_RANGE_DB)

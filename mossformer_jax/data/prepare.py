@@ -69,6 +69,7 @@ def _prepare(options: argparse.Namespace) -> None:
         return builder_class(config=config, data_dir=options.data_dir, mixtures=mixtures)
 
     folder = Path(build().data_path)
+    _put_back(folder)
     if folder.exists() and not options.overwrite:
         raise FileExistsError(f"{folder}: is there already; give --overwrite to prepare it again")
     with _out_of_the_way(folder):
@@ -80,13 +81,23 @@ def _prepare(options: argparse.Namespace) -> None:
         print(f"{split}: {len(source):,} mixtures, {hours:.1f} h")
 
 
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")
+
+
+def _put_back(folder: Path) -> None:
+    """Brings a data set back that was out of the way of its successor when the program was killed."""
+    if _aside(folder).exists() and not folder.exists():
+        _aside(folder).rename(folder)
+
+
 @contextmanager
 def _out_of_the_way(folder: Path) -> Iterator[None]:
     """Keeps what is in a folder beside it until the block has made it anew, and puts it back where it fails."""
     if not folder.exists():
         yield
         return
-    aside = folder.with_name(f"{folder.name}.replaced")
+    aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
     try:

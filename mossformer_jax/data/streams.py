@@ -145,6 +145,20 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
+def unreadable(path: str | os.PathLike[str], error: Exception) -> OSError | ValueError:
+    """What to raise for a file that libsndfile would not open, as `error` says.
+
+    An `AudioReader`, slower to open, finds out what is wrong. Where it opens (a network's file system may fail once),
+    the file is still one that could not be read.
+    """
+    try:
+        with AudioReader(path):
+            pass
+    except (OSError, ValueError) as found:
+        return found
+    return ValueError(f"{path}: could not be read ({libsndfile_reason(error)}), but now it can; try again")
+
+
 def libsndfile_reason(error: Exception) -> str:
     """What libsndfile says, without its own prefix and full stop."""
     return getattr(error, "error_string", str(error)).strip().rstrip(".")

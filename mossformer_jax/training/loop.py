@@ -101,10 +101,10 @@ class Training:
         try:
             with self._open_journal() as journal, StopRequest() as request:
                 self._introduce(journal)
-                if self.step < self.total_steps:
+                if self._catch_up(journal, request) and self.step < self.total_steps:
                     self._train(journal, request)
                 self.checkpoints.wait()
-                finished = self.step >= self.total_steps
+                finished = self.step >= self.total_steps and not self._validation_is_due()
                 stopped_by = "" if finished else request.received or "a signal to another process"
                 outcome = Outcome(
                     self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
@@ -163,12 +163,20 @@ class Training:
             si_sdri_db=self.standing.last_si_sdri_db,
         )
 
+    def _catch_up(self, journal: Journal | Silence, request: StopRequest) -> bool:
+        """Does the validation that a signal or an error ended before its time; False where a signal does so again."""
+        if not self.step or not self._validation_is_due():
+            return True
+        score = self._validate(journal, request)
+        if score is None:
+            return False
+        self._write_weights("last", score)  # their levels are known now
+        return True
+
     def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
         program = self._compile(journal)
         in_flight: deque[tuple[int, Array]] = deque()
         stopped, first = False, self.step
-        if self.step and self._validation_is_due():
-            self._validate(journal, request)  # a signal came before that validation had ended
         self._meter.restart()
         while self.step < self.total_steps and not stopped:
             self._profile(self.step - first)

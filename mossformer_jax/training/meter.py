@@ -52,9 +52,10 @@ class Meter:
         self.unrecorded.append(figures)
         if step % self._log_every:
             return None
-        # A skipped step counts as one, but its loss is no loss of the training.
-        trained = [each for each in self.unrecorded if not each.skipped_in_a_row] or self.unrecorded
-        loss, gradient_norm, rate, _, _ = np.mean(trained, axis=0).tolist()
+        # A skipped step counts as one, but its loss is no loss of the training; one of solved mixtures only has none.
+        trained = [each for each in self.unrecorded if not each.skipped_in_a_row and each.num_mixtures]
+        trained = trained or self.unrecorded
+        loss, gradient_norm, rate, *_ = np.mean(trained, axis=0).tolist()
         record = Progress(
             step=step,
             epoch=step / self._steps_per_epoch,

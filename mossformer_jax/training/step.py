@@ -33,6 +33,7 @@ class Metrics(NamedTuple):
         learning_rate: of the step.
         skipped: steps so far that changed nothing.
         skipped_in_a_row: how many of those were the last ones.
+        num_mixtures: those that the loss is the mean of; of none, where all are solved already, it is 0.
     """
 
     loss: Any
@@ -40,6 +41,7 @@ class Metrics(NamedTuple):
     learning_rate: Any
     skipped: Any
     skipped_in_a_row: Any
+    num_mixtures: Any = 1.0  # checkpoints of earlier versions do not know
 
 
 class _Sums(NamedTuple):
@@ -101,7 +103,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
             skipped=state.skipped + ~accepted,
             skipped_in_a_row=jnp.where(accepted, 0, state.skipped_in_a_row + 1),
         )
-        metrics = Metrics(loss, norm, rate, new_state.skipped, new_state.skipped_in_a_row)
+        metrics = Metrics(loss, norm, rate, new_state.skipped, new_state.skipped_in_a_row, sums.num_mixtures)
         return new_state, jnp.stack([jnp.asarray(value, jnp.float32) for value in metrics])
 
     where = jax.tree.map(lambda array: array.sharding, abstract_state(config, recipe, mesh))

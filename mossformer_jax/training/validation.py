@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
@@ -17,7 +16,7 @@ from mossformer_jax.data.records import MixtureSource
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, mean_si_sdri_db, score_separation
 from mossformer_jax.evaluation.scorer import separate_at_level
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.sharding import by_rows, place_rows, replicated
+from mossformer_jax.sharding import by_rows, local_rows, place_rows, replicated
 from mossformer_jax.training.journal import Example
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.state import Arrays
@@ -113,9 +112,7 @@ class Validation:
         self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array, gains_c: np.ndarray
     ) -> list[Example]:
         """The first utterances of this process's part of a batch."""
-        local_bct = np.asarray(
-            multihost_utils.global_array_to_host_local_array(estimates_bct, self._mesh, by_rows(self._mesh).spec)
-        )
+        local_bct = local_rows(estimates_bct)
         local_bct = local_bct * gains_c[:, None].astype(local_bct.dtype)
         permutation = dict(zip(np.asarray(index_b).tolist(), np.asarray(scores.permutation_bc), strict=True))
         rows = [row for row in range(len(local_bct)) if batch["mask"][row]][: self._num_examples]

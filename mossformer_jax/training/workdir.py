@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,13 +16,16 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
 
+_log = logging.getLogger(__name__)
+
 
 def lock(workdir: Path) -> IO[bytes]:
     """Locks a run's folder, which is made where it is missing, until the file that is returned is closed.
 
     A second training would remove what the first is about to save.
 
-    The system ends the lock with the process, however that ends. Where it has no such locks (Windows), there is none.
+    The system ends the lock with the process, however that ends. Where there are no such locks (Windows, some network
+    file systems), nothing is locked.
 
     Raises:
         ValueError: another training runs in the folder.
@@ -33,7 +38,10 @@ def lock(workdir: Path) -> IO[bytes]:
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            _log.warning("%s: cannot be locked (%s); start no second training in it", workdir, error.strerror)
+            return file
         file.close()
         raise ValueError(
             f"{workdir}: another training runs in this folder; wait for its end, or give another --workdir"

@@ -192,13 +192,15 @@ def test_a_broken_file_counts_once_whatever_is_said_of_it():
         take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.0), 10)
 
 
-def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng):
-    for name in ("anna", "ben", "cleo"):
-        (tmp_path / name).mkdir()
-        write_audio(tmp_path / name / "u.wav", 0.1 * rng.standard_normal(1000).clip(-3, 3), RATE)
+@pytest.mark.parametrize("max_speaker_seconds", [None, 60.0])
+def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng, max_speaker_seconds):
+    for name in ("anna/u", "ben/u", "ben/v", "cleo/u"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_audio(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal(1000).clip(-3, 3), RATE)
     speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
     (tmp_path / "ben" / "u.wav").unlink()
-    batches = train_batches(DynamicMixing(speech, epoch_size=10), batch_size=4, num_samples=400, max_failed_share=0.1)
+    mixing = DynamicMixing(speech, epoch_size=10, max_speaker_seconds=max_speaker_seconds)
+    batches = train_batches(mixing, batch_size=4, num_samples=400, max_failed_share=0.1)
     assert all(batch["mixture"].any(axis=1).all() for batch in take(batches, 3))
     assert len(batches.failures) == 1
     assert "ben" in batches.failures[0]

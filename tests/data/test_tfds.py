@@ -226,6 +226,16 @@ def test_replacing_that_fails_keeps_what_was_there(librispeech, tmp_path, capsys
     assert len(TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)) == 2
 
 
+def test_what_a_killed_program_left_out_of_place_is_put_back(librispeech, tmp_path, capsys):
+    Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
+    (folder,) = (tmp_path / "libri2mix" / "8k_min_clean").iterdir()
+    folder.rename(folder.with_name(f"{folder.name}.replaced"))
+    speech = ["--librispeech", librispeech, "--metadata", librispeech / "metadata" / "Libri2Mix"]
+    assert _command("libri2mix/8k_min_clean", tmp_path, *speech) == 1
+    assert "is there already; give --overwrite" in capsys.readouterr().err
+    assert len(TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)) == 2
+
+
 def test_a_damaged_record_is_named(tmp_path):
     Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
     mixtures = TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.training import runs
 
 pytestmark = pytest.mark.slow
@@ -19,11 +22,15 @@ LENGTH = f"--config.train.steps={STEPS}"
 SECONDS_TO_NOTICE = 60
 
 
-def train(workdir: Path, interrupts: tuple[str, str] = ("", "")) -> list[subprocess.CompletedProcess[str]]:
-    """Runs train.py in two processes to their ends; `interrupts` are theirs, as `runs.start` has them."""
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"--coordinator_address=localhost:{free.getsockname()[1]}"
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def train(workdir: Path, interrupts: tuple[str, str] = ("", "")) -> list[subprocess.CompletedProcess[str]]:
+    """Runs train.py in two processes to their ends; `interrupts` are theirs, as `runs.start` has them."""
+    address = f"--coordinator_address={free_address()}"
     processes = [
         runs.start(workdir, address, "--num_processes=2", f"--process_id={index}", LENGTH, interrupt=interrupt)
         for index, interrupt in enumerate(interrupts)
@@ -94,3 +101,24 @@ def test_two_processes_begin_as_a_single_one_does(undisturbed, tmp_path):
     assert double[0]["gradient_norm"] == pytest.approx(single[0]["gradient_norm"], rel=1e-4)
     assert double[1]["loss"] == pytest.approx(single[1]["loss"], rel=1e-2)
     assert [record["learning_rate"] for record in double[:2]] == [record["learning_rate"] for record in single[:2]]
+
+
+def test_a_process_gets_its_own_rows_back_where_its_devices_are_no_neighbours():
+    address = free_address()
+    environment = {
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "tests" / "multihost" / "interleaved.py"), address, str(index)],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for ended in [runs.finish(process) for process in processes]:
+        assert ended.returncode == 0, ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -104,6 +105,27 @@ def test_parameters_are_cut_along_the_longest_axis_that_divides(shape, spec):
 def test_without_fsdp_nothing_is_cut_up():
     mesh = AbstractMesh((8, 1), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
     assert by_shape(mesh, (512, 64)).spec == PartitionSpec()
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What JAX asks a TPU chip to lay out a mesh."""
+
+    device_kind: str
+    coords: tuple[int, int, int]
+    platform: str = "tpu"
+    core_on_chip: int = 0
+    slice_index: int = 0
+    process_index: int = 0
+
+
+@pytest.mark.parametrize("kind", ["TPU v5e", "TPU v6 lite", "TPU v5p"])
+@pytest.mark.parametrize("fsdp", [1, 2, 8, 16])
+def test_chips_can_be_divided_by_any_number_that_divides_them(kind, fsdp):
+    chips = [Chip(kind, (x, y, 0)) for y in range(4) for x in range(4)]
+    mesh = make_mesh(fsdp, chips)
+    assert mesh.shape == {DATA: 16 // fsdp, FSDP: fsdp}
+    assert set(mesh.devices.flat) == set(chips)
 
 
 @pytest.mark.parametrize("fsdp", [0, 3])

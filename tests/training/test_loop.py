@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -40,7 +41,7 @@ def quick_step(monkeypatch):
         state = state._replace(step=state.step + 1)
         count = state.step.astype(jnp.float32)
         # The loss is the batch's, so that the batch is needed.
-        return state, jnp.stack([batch["mixture"].mean(), count, count, count, count])
+        return state, jnp.stack([batch["mixture"].mean(), count, count, count, count, count])
 
     monkeypatch.setattr(loop, "make_train_step", lambda *_: step)
 
@@ -139,24 +140,37 @@ def test_a_validation_that_fails_costs_no_step(tmp_path, monkeypatch, quick_step
     assert training.checkpoints.steps() == [4]
 
 
-def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, monkeypatch, quick_step):
-    flags = [*SCHEDULE, "--config.train.max_skipped=99"]
-    stopped = loop.Training(load_config(TINY, flags), tmp_path)
-    validation = stopped._validation
+@pytest.mark.parametrize("steps", [12, 4], ids=["in the middle", "at the end"])
+def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, monkeypatch, quick_step, steps):
+    flags = [*SCHEDULE, f"--config.train.steps={steps}", "--config.train.max_skipped=99"]
+    for _ in range(2):
+        stopped = loop.Training(load_config(TINY, flags), tmp_path)
+        validation = stopped._validation
 
-    def validate(weights, asked_to_stop):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return validation(weights, asked_to_stop)
+        def validate(weights, asked_to_stop, validation=validation):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return validation(weights, asked_to_stop)
 
-    stopped._validation = validate
-    outcome = stopped.run()
-    assert (outcome.step, outcome.stopped_by, outcome.best_si_sdri_db) == (4, "SIGTERM", None)
+        stopped._validation = validate
+        outcome = stopped.run()
+        assert (outcome.step, outcome.stopped_by, outcome.best_si_sdri_db) == (4, "SIGTERM", None)
 
     resumed = loop.Training(load_config(TINY, flags), tmp_path)
     resumed._validation = lambda *_: Validated(1.0, 1.0, (1.0, 1.0), [])
-    assert resumed.run().step == 12
+    outcome = resumed.run()
+    assert (outcome.step, outcome.stopped_by, outcome.best_step) == (steps, "", 4)
     validated = [record["step"] for record in runs.records(tmp_path) if record["kind"] == "validation"]
-    assert validated == [4, 8, 12]
+    assert validated == [4, 8, 12][: steps // 4]
+    assert results(tmp_path, "last") == (steps, 1.0)
+
+
+def test_a_last_validation_that_failed_is_done_by_the_resumed_run(tmp_path, quick_step, scores):
+    config = load_config(TINY, [*SCHEDULE, "--config.train.steps=4", "--config.train.max_skipped=99"])
+    with pytest.raises(IndexError):  # there is no score to be found
+        loop.Training(config, tmp_path).run()
+    scores.append(1.0)
+    assert loop.Training(config, tmp_path).run().best_si_sdri_db == 1.0
+    assert results(tmp_path, "best") == results(tmp_path, "last") == (4, 1.0)
 
 
 def test_a_profile_that_the_run_is_too_short_for_is_no_error(tmp_path, quick_step, scores):
@@ -173,6 +187,19 @@ def test_a_folder_has_one_training_at_a_time(tmp_path, quick_step, scores):
         loop.Training(config, tmp_path)
     assert first.run().step == 12
     assert loop.Training(config, tmp_path).run().step == 12
+
+
+def test_a_file_system_without_locks_is_trained_on(tmp_path, monkeypatch, caplog, quick_step, scores):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    scores += [1.0, 1.0, 1.0]
+    config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
+    assert loop.Training(config, tmp_path).run().step == 12
+    assert "cannot be locked (Function not implemented); start no second training in it" in caplog.text
 
 
 def test_weights_whose_rate_or_level_are_others_are_refused(tmp_path, tiny_config):

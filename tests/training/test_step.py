@@ -116,7 +116,7 @@ def test_a_silent_source_is_not_scored_by_si_sdr(run_step, start, batch, scores)
     assert metrics.loss == pytest.approx(-np.mean(scores[below[1:]]), abs=1e-3)
     # With nothing but silence in the references there is nothing to learn.
     state, metrics = run_step(start, {**batch, "sources": 0 * sources_bct})
-    assert (metrics.loss, metrics.skipped) == (0, 0)
+    assert (metrics.loss, metrics.skipped, metrics.num_mixtures) == (0, 0, 0)
     assert_same(state, start._replace(step=np.int32(1)))
 
 

@@ -11,7 +11,7 @@ import soundfile
 from jaxtyping import Float
 
 from mossformer_jax.data.records import Mixture, check_crop
-from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.data.streams import AudioReader, unreadable
 from mossformer_jax.data.utterances import damage
 
 _FRAMES_NOT_KNOWN = 2**63 - 1
@@ -111,9 +111,8 @@ class FileMixtures:
 def _opened(path: str, sample_rate: int) -> Iterator[soundfile.SoundFile]:
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError):
-        with AudioReader(path):  # Slower to open, and says what is wrong.
-            raise
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise unreadable(path, error) from error
     with file:
         if not 0 < file.frames < _FRAMES_NOT_KNOWN:
             AudioReader(path)

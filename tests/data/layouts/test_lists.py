@@ -7,7 +7,9 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 
+from mossformer_jax.data import write_audio
 from mossformer_jax.data.layouts import open_mixtures
 
 NAMES = ("first", "second")
@@ -148,6 +150,24 @@ def test_what_is_wrong_with_a_csv_is_said(write_list, text, message):
     path = write_list("tr.csv", text)
     with pytest.raises(ValueError, match=f"^{path}.*{message.replace('?', '[?]')}"):
         open_mixtures("csv", path=path)
+
+
+def test_a_file_that_could_not_be_opened_once_is_an_error_that_training_replaces(tmp_path, write_list, monkeypatch):
+    write_audio(tmp_path / "a.wav", np.ones(50) / 2, 100)
+    write_audio(tmp_path / "b.wav", np.ones(50) / 4, 100)
+    path = write_list("tr.csv", f"source_1,source_2\n{tmp_path}/a.wav,{tmp_path}/b.wav\n")
+    mixtures = open_mixtures("csv", path=path, sample_rate=100)
+    soundfile_file, failures = soundfile.SoundFile, iter([soundfile.LibsndfileError(2)])
+
+    def open_or_fail(*arguments, **options):
+        for failure in failures:
+            raise failure
+        return soundfile_file(*arguments, **options)
+
+    monkeypatch.setattr(soundfile, "SoundFile", open_or_fail)
+    with pytest.raises(ValueError, match=r"a\.wav: could not be read \(.*\), but now it can; try again"):
+        mixtures.read(0)
+    assert mixtures.read(0).sources.shape == (2, 50)
 
 
 @pytest.mark.parametrize("layout", ["scp", "csv"])

@@ -1,0 +1,33 @@
+"""Means over the steps of a record."""
+
+from __future__ import annotations
+
+import pytest
+
+from mossformer_jax.training.meter import Meter
+from mossformer_jax.training.step import Metrics
+
+
+def step(loss, skipped_in_a_row=0, num_mixtures=2):
+    return Metrics(loss, -loss, 1e-3, skipped_in_a_row, skipped_in_a_row, num_mixtures)
+
+
+def recorded(*steps):
+    meter = Meter(batch_size=2, steps_per_epoch=10, log_every=len(steps))
+    records = [meter.add(number, figures) for number, figures in enumerate(steps, 1)]
+    assert records[:-1] == [None] * (len(steps) - 1)
+    return records[-1]
+
+
+def test_neither_a_skipped_step_nor_one_of_solved_mixtures_has_a_part_in_the_loss():
+    record = recorded(step(-20.0), step(900.0, skipped_in_a_row=1), step(0.0, num_mixtures=0), step(-22.0))
+    assert (record.loss, record.gradient_norm) == (-21.0, 21.0)
+
+
+def test_where_all_mixtures_are_solved_the_loss_is_0():
+    assert recorded(step(0.0, num_mixtures=0), step(0.0, num_mixtures=0)).loss == 0.0
+
+
+def test_steps_that_a_checkpoint_of_an_earlier_version_has_kept_are_counted():
+    meter = Meter(2, 10, 2, unrecorded=[[-10.0, 1.0, 1e-3, 0.0, 0.0]])
+    assert meter.add(2, step(-20.0)).loss == pytest.approx(-15.0)

@@ -139,7 +139,7 @@ def run(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def output_folder(flags: argparse.Namespace) -> Path:
-    """Where to write: another folder for every model, config and split, unless --output names one."""
+    """Where to write: a folder for each name of a model, config and split, unless --output names one."""
     if flags.output is not None:
         return flags.output
     if flags.run and not flags.config:

@@ -52,8 +52,15 @@ def _inspect(options: argparse.Namespace) -> int:
         known = [split for split in SPLITS if config.get(split)]
         raise ValueError(f"{options.config}: has no data.{options.split}; it has {', '.join(known) or 'none'}")
     rows, mixtures = _train(config) if options.split == "train" else _whole(config[options.split].to_dict())
-    measured = list(itertools.islice(mixtures, options.measure))
-    statistics = mixture_statistics(measured)
+    samples: list[Mixture] = []
+
+    def measured() -> Iterator[Mixture]:
+        for mixture in itertools.islice(mixtures, options.measure):
+            if options.output is not None and len(samples) < options.samples:
+                samples.append(mixture)
+            yield mixture
+
+    statistics = mixture_statistics(measured())
     rows.append(("measured", f"{statistics.count:,} mixtures, {statistics.seconds.sum() / 3600:.2f} h"))
     if statistics.speakers:
         rows.append(("speakers in these", f"{len(statistics.speakers):,}"))
@@ -68,7 +75,7 @@ def _inspect(options: argparse.Namespace) -> int:
         rows.append((name, f"{middle:.2f} {unit}".rstrip() + f"  (5 to 95 %: {low:.2f} to {high:.2f})"))
     print_table(rows, left=2)
     if options.output is not None:
-        _write_samples(measured[: options.samples], Path(options.output))
+        _write_samples(samples, Path(options.output))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,11 +106,13 @@ def evaluate_model(
 
     Raises:
         ValueError: the network's output is not finite, a metric is not defined at this rate, or the folder has rows of
-            another identity.
+            another identity or the finished figures of other data or metrics.
         FileNotFoundError, ValueError: a mixture is missing or corrupt; the message names it.
     """
     mixtures = test_set.mixtures
     main = jax.process_index() == 0
+    if main:
+        _check_not_another(folder, identity)
     partial = PartialMetrics(folder, identity) if main else None
     rows: dict[int, Row] = {}
     if partial is not None and partial.rows:
@@ -145,6 +148,25 @@ def evaluate_model(
     write_metrics(folder / METRICS_FILE, in_order)
     write_summary(folder / SUMMARY_FILE, summary)
     return Evaluation(in_order, summary, num_resumed, partial)
+
+
+def _check_not_another(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Refuses to write over finished figures that the new ones do not replace; those of other weights they do.
+
+    Raises:
+        ValueError: the figures in the folder are of other data or other metrics.
+    """
+    try:
+        found = json.loads((folder / SUMMARY_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return
+    wanted = json.loads(json.dumps(identity))
+    changed = [name for name in ("data", "metrics") if name in wanted and wanted[name] != found.get(name)]
+    if changed:
+        raise ValueError(
+            f"{folder / SUMMARY_FILE}: is of an evaluation with other {', '.join(changed)}; name another folder with "
+            "--output, or remove this one"
+        )
 
 
 def _score(scorer: Scorer, test_set: TestSet, indices: Sequence[int]) -> Iterator[dict[int, Row]]:

@@ -11,7 +11,7 @@ FRAME_SECONDS = 0.02
 
 
 def align_channels(sources_ckt: Float[np.ndarray, "c k t"], sample_rate: int) -> Float[np.ndarray, "c k t"]:
-    """Orders the sources of every further channel like those of the first.
+    """Orders the sources of every channel like those of the loudest; the first may be one that nobody spoke into.
 
     Speakers reach the channels at different times and levels, so that it is their envelopes that are compared: the RMS
     of frames of 20 ms, less its mean.
@@ -24,8 +24,9 @@ def align_channels(sources_ckt: Float[np.ndarray, "c k t"], sample_rate: int) ->
     padded = np.pad(sources_ckt, ((0, 0), (0, 0), (0, num_frames * frame - sources_ckt.shape[-1])))
     power = np.square(padded, dtype=np.float64).reshape(*padded.shape[:2], num_frames, frame).mean(axis=-1)
     envelopes_ckl = np.sqrt(power) - np.sqrt(power).mean(axis=-1, keepdims=True)
+    loudest = power.sum(axis=(0, 2)).argmax()
     aligned = sources_ckt.copy()
-    for channel in range(1, num_channels):
-        order, _ = best_order(envelopes_ckl[:, 0] @ envelopes_ckl[:, channel].T)
+    for channel in range(num_channels):
+        order, _ = best_order(envelopes_ckl[:, loudest] @ envelopes_ckl[:, channel].T)
         aligned[:, channel] = sources_ckt[order, channel]
     return aligned

@@ -17,7 +17,7 @@ from mossformer_jax.weights.loaded import CompiledModel
 
 CPU_MEMORY = 1e9
 DEVICE_SHARE = 0.5
-# At most a quarter of a pass is padding, and two dozen programs serve every length up to a minute.
+# Above four groups of frames a fifth of a pass at most is padding; two dozen programs serve all up to a minute.
 LADDER_GROWTH = 1.25
 ACCELERATOR_BATCH = 8
 

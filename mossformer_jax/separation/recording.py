@@ -115,7 +115,7 @@ class Recording:
         self._input_gain = 1.0 if silent else input_gain(mixture.loudness, network.config.input_level_db)
         self._pending = 0 if silent else len(plan.starts)
         self._channels: list[np.ndarray] = []
-        self._silent_windows: list[bool] = []
+        self._heard_wk: list[np.ndarray] = []
         self._outputs = Spool((self._num_sources, mixture.num_channels))
         self._powers_wc: list[np.ndarray] = []
         self._ties = SpeakerTies(self._num_sources, mixture.model_rate, mixture.loudness * self._input_gain)
@@ -131,7 +131,7 @@ class Recording:
             return
         for start in self.plan.starts:
             mixture_kt = self.mixture.read(start, start + self.plan.window)
-            self._silent_windows.append(not mixture_kt.any())
+            self._heard_wk.append(np.asarray(mixture_kt.any(axis=1)))
             yield from mixture_kt * np.float32(self._input_gain)
 
     def put(self, sources_ct: Float[np.ndarray, "c t"]) -> float:
@@ -139,11 +139,11 @@ class Recording:
         self._channels.append(sources_ct)
         if len(self._channels) < self.mixture.num_channels:
             return 0.0
-        sources_ckt = align_channels(np.stack(self._channels, axis=1), self.mixture.model_rate)
-        self._channels = []
         number, starts = len(self._powers_wc), self.plan.starts
-        if self._silent_windows[number]:
-            sources_ckt = np.zeros_like(sources_ckt)  # a network that decodes directly hears something in silence
+        sources_ckt = np.stack(self._channels, axis=1)
+        self._channels = []
+        sources_ckt[:, ~self._heard_wk[number]] = 0.0  # a network that decodes directly hears something in silence
+        sources_ckt = align_channels(sources_ckt, self.mixture.model_rate)
         if len(starts) > 1:
             self._ties.add(sources_ckt, starts[number])
         self._powers_wc.append(np.square(sources_ckt, dtype=np.float64).sum(axis=(1, 2)))

@@ -92,6 +92,21 @@ def test_rows_of_other_weights_are_neither_gone_on_with_nor_lost(test_set, swapp
     assert partial.read_bytes() == written
 
 
+@pytest.mark.parametrize("name", ["metrics", "data"])
+def test_finished_figures_of_something_else_are_not_written_over(test_set, swapping_scorer, tmp_path, name):
+    identity = {"weights": "abc", "metrics": ["sdr"], "data": {"path": "a"}}
+    evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity).partial.remove()
+    written = (tmp_path / "metrics.csv").read_bytes()
+    swapping_scorer.seen.clear()
+    with pytest.raises(
+        ValueError, match=rf"summary\.json: is of .* with other {name}; name another folder with --output"
+    ):
+        evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity | {name: ["other"]})
+    assert (swapping_scorer.seen, (tmp_path / "metrics.csv").read_bytes()) == ([], written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "summary.json"]
+    evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity | {"weights": "newer"})
+
+
 def test_a_constant_reference_has_no_figure_of_any_metric(test_set, swapping_scorer, tmp_path, monkeypatch):
     read = test_set.mixtures.read
 

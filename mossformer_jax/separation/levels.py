@@ -11,7 +11,7 @@ from jaxtyping import Float
 SCALES = ("mixture", "peak", "rms", "none")
 # Leaves room for rounding to integers and for the overshoot of a converter.
 SAFE_PEAK = 0.99
-# The outputs for two talkers are up to 14 dB apart (356 mixtures), for one they are 33 dB or more in nine of ten.
+# The outputs for two talkers are up to 14 dB apart (356 mixtures), for one they are 40 dB or more in nine of ten.
 NEAR_SILENT_DB = -30.0
 DUPLICATE_CORRELATION = 0.95
 

@@ -26,7 +26,7 @@ def check_types(options: Any, what: str) -> None:
 
 
 def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:
-    """Makes a dataclass of fields by name.
+    """Makes a dataclass of fields by name; JSON has no tuples, and lists where they belong become some.
 
     Raises:
         ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
@@ -36,13 +36,23 @@ def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise ValueError(f"unknown {what} field {name!r}; did you mean {near[0]!r}?")
-    return kind(**fields)
+    declared = typing.get_type_hints(kind)
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) and tuple in _kinds(declared[name]) else value
+            for name, value in fields.items()
+        }
+    )
+
+
+def _kinds(declared: Any) -> tuple[type, ...]:
+    """The types that a declared one allows, without what is in them."""
+    allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
+    return tuple(typing.get_origin(kind) or kind for kind in allowed)
 
 
 def _check_type(what: str, name: str, value: Any, declared: Any) -> None:
-    allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
-    # What is in a tuple is for the dataclass itself to check.
-    allowed = tuple(typing.get_origin(kind) or kind for kind in allowed)
+    allowed = _kinds(declared)  # what is in a tuple is for the dataclass itself to check
     accepted = (*allowed, int) if float in allowed else allowed
     # bool is an int to Python, but num_blocks=True is a mistake.
     mistaken_bool = isinstance(value, bool) and bool not in allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from mossformer_jax.accelerators.chips import compile_only_devices, parse_target, prepare_environment
@@ -73,6 +74,8 @@ def report_separation(model: str, chips: str, batch: int | None, seconds: float,
         config = dataclasses.replace(config, dtype=dtype)
     if batch is not None and batch < 1:
         raise ValueError(f"--batch {batch} is not allowed: must be 1 or more")
+    if not math.isfinite(seconds):
+        raise ValueError(f"--seconds {seconds:g} is not allowed: must be a length")
     num_samples = round(seconds * config.sample_rate)
     if num_samples < config.kernel_size:
         raise ValueError(f"--seconds {seconds:g} is not allowed: the model needs {config.kernel_size} samples or more")

@@ -76,6 +76,8 @@ class ModelConfig:
         require(0.0 <= self.dropout < 1.0, _WHAT, "dropout", self.dropout, "at least 0 and below 1")
         require(self.dtype in DTYPES, _WHAT, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         require(self.remat in REMATS, _WHAT, "remat", self.remat, f"one of {', '.join(REMATS)}")
+        level = self.input_level_db
+        require(level is None or math.isfinite(level), _WHAT, "input_level_db", level, "finite, or None")
         gains = self.output_gains
         usable = gains is None or (
             len(gains) == self.num_sources
@@ -132,8 +134,6 @@ class ModelConfig:
         """
         if isinstance(fields.get("remat"), bool):
             fields = {**fields, "remat": "blocks" if fields["remat"] else "none"}
-        if isinstance(fields.get("output_gains"), list):  # JSON has no tuples
-            fields = {**fields, "output_gains": tuple(fields["output_gains"])}
         return from_fields(cls, fields, _WHAT)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.lax import Precision
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
@@ -31,7 +32,8 @@ class Encoder(nnx.Module):
         num_hops = num_frames - 1 + overlap
         hops = mixture_bt[:, : num_hops * self.stride].reshape(batch, num_hops, self.stride)
         frames_blt = jnp.concatenate([hops[:, i : i + num_frames] for i in range(overlap)], axis=-1)
-        return jax.nn.relu(jnp.einsum("blt,tn->bnl", frames_blt.astype(kernel_tn.dtype), kernel_tn))
+        frames_blt = frames_blt.astype(kernel_tn.dtype)
+        return jax.nn.relu(jnp.einsum("blt,tn->bnl", frames_blt, kernel_tn, precision=Precision.HIGHEST))
 
 
 class Decoder(nnx.Module):
@@ -50,7 +52,8 @@ class Decoder(nnx.Module):
     def __call__(self, features_bcnl: Float[Array, "b c n l"], num_samples: int) -> Float[Array, "b c t"]:
         """Decodes, then zero-pads or cuts the end to `num_samples`."""
         kernel_nt = self.kernel[...]
-        frames_bclt = jnp.einsum("bcnl,nt->bclt", features_bcnl.astype(kernel_nt.dtype), kernel_nt)
+        features_bcnl = features_bcnl.astype(kernel_nt.dtype)
+        frames_bclt = jnp.einsum("bcnl,nt->bclt", features_bcnl, kernel_nt, precision=Precision.HIGHEST)
         batch, sources, num_frames, kernel_size = frames_bclt.shape
         overlap = kernel_size // self.stride
         parts = jnp.split(frames_bclt, overlap, axis=-1)

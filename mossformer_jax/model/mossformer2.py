@@ -86,6 +86,8 @@ def check_mixture(mixture_bt: Array, lengths_b: Array | None, config: ModelConfi
         raise ValueError(f"mixture has shape {shape}, but must be (batch, samples); give one signal as x[None]")
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"mixture has dtype {dtype}, but must be floating point, within about +-1")
+    if jax.dtypes.canonicalize_dtype(config.param_dtype) != config.param_dtype:
+        raise ValueError(f"dtype={config.dtype!r} is for JAX in double precision; set JAX_ENABLE_X64=1, or use float32")
     batch, num_samples, shortest = *shape, config.kernel_size
     if batch < 1 or num_samples < shortest:
         raise ValueError(

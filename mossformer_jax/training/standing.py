@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mossformer_jax.fields import from_fields
 from mossformer_jax.training.optimizer import Plateau
 from mossformer_jax.weights.store import BEST
 
@@ -36,11 +37,12 @@ class Standing:
         """Reads what `dataclasses.asdict` made of one, and JSON of that.
 
         Checkpoints of earlier versions have one gain for all outputs: the next validation measures them again.
+
+        Raises:
+            ValueError: a field is unknown: the checkpoint is of a later version.
         """
         fields = {name: value for name, value in fields.items() if name != "output_gain"}
-        gains = fields.get("output_gains")
-        gains = None if gains is None else tuple(gains)
-        return cls(**{**fields, "plateau": Plateau(**fields["plateau"]), "output_gains": gains})
+        return from_fields(cls, {**fields, "plateau": Plateau(**fields["plateau"])}, "checkpoint")
 
 
 @dataclasses.dataclass(frozen=True)

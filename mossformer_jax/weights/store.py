@@ -116,7 +116,7 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         OSError: the hub cannot be reached.
         ValueError: what is there is not one of our model folders.
     """
-    if str(path) == "default":
+    if path == "default":  # a Path never is: it means a folder of that name
         if not is_model_folder(DEFAULT_MODEL):
             raise FileNotFoundError(
                 "the default model is not part of this installation; give the path of a model folder"

@@ -16,7 +16,7 @@ import numpy as np
 
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.parameters import Parameters, flatten, parameter_problems
-from mossformer_jax.weights.store import write_atomically
+from mossformer_jax.weights.store import FORMAT, is_model_folder, write_atomically
 from mossformer_jax.weights.torch_files import POINTERS, WRAPPED, Contents, import_torch, read, save, to_numpy, unwrap
 from mossformer_jax.weights.torch_mapping import (
     FAMILY_DEFAULTS,
@@ -123,9 +123,18 @@ def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: 
 def save_torch_checkpoint(
     path: str | os.PathLike[str], config: ModelConfig, params: Mapping[str, Any], family: str = "A"
 ) -> None:
-    """Writes a folder as the official code of family A or C expects it; raises as `to_torch_state_dict` does."""
+    """Writes a folder as the official code of family A or C expects it.
+
+    Raises:
+        ValueError: as `to_torch_state_dict`; or the folder holds one of our models, or a checkpoint of family A that
+            would go on being the one that is read.
+    """
     folder = Path(path)
     state_dict = to_torch_state_dict(config, params, family)
+    if is_model_folder(folder):
+        raise ValueError(f"{folder}: holds a {FORMAT} model, which would be lost; give another folder")
+    if family == "C" and (older := [name for name in POINTERS if (folder / name).exists()]):
+        raise ValueError(f"{folder}: holds a checkpoint of another form ({older[0]}); give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if family == "A":
         save(folder / "last_best_checkpoint.pt", {WRAPPED: state_dict})

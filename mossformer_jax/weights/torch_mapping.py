@@ -70,6 +70,8 @@ def from_official(
     roots = FAMILY_ROOTS[family]
     with_fsmn = any(key.startswith(roots["blocks"] + "fsmn.") for key in state_dict)
     num_blocks = _count_blocks(state_dict, roots["blocks"])
+    if not num_blocks:
+        raise ValueError(f"state dict: holds no block ({roots['blocks']}layers.0.* and so on); is it cut short?")
     names = {rule: _expected_names(rule, family, num_blocks, state_dict) for rule in rules(with_fsmn)}
 
     problems = _name_problems(state_dict, names)

@@ -48,6 +48,7 @@ def test_an_unknown_field_names_the_nearest_one():
         ("remat", True, "of type str"),
         ("remat", "all", "one of none, products, blocks"),
         ("input_level_db", "-25", "of type float or None"),
+        ("input_level_db", float("nan"), "finite, or None"),
         ("output_gains", 2.0, "of type tuple or None"),
         ("output_gains", (1.0,), "2 finite numbers other than 0 (num_sources=2), or None"),
         ("output_gains", (1.0, 0.0), "2 finite numbers other than 0"),

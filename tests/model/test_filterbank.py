@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mossformer_jax.model.filterbank import Decoder, Encoder, sinusoids
 from mossformer_jax.model.initial import Draws
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_chip_may_round_what_the_filterbank_multiplies(tiny_config, dtype):
+    """TPUs and recent GPUs do so with float32 unless they are told."""
+    config = dataclasses.replace(tiny_config, dtype=dtype)
+    encoder, decoder = Encoder(config, draws=Draws()), Decoder(config, draws=Draws())
+
+    def decoded(mixture):
+        return decoder(encoder(mixture)[:, None], mixture.shape[1]).sum()
+
+    products = [
+        equation
+        for equation in jax.make_jaxpr(jax.grad(decoded))(jnp.ones((1, 100))).jaxpr.eqns
+        if equation.primitive.name == "dot_general"
+    ]
+    assert len(products) >= 3
+    for equation in products:
+        assert set(equation.params["precision"]) == {jax.lax.Precision.HIGHEST}
 
 
 @pytest.mark.parametrize(("kernel_size", "channels"), [(16, 32), (64, 256)])

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model.mossformer2 import check_mixture
 from mossformer_jax.scoring import pit_si_sdr_loss
 
 CONFIG = ModelConfig(
@@ -83,6 +84,15 @@ def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
 def test_lengths_that_cannot_be_are_named(lengths, message):
     with pytest.raises(ValueError, match=message):
         make()(np.zeros((2, 100), np.float32), lengths)
+
+
+def test_double_precision_is_refused_where_jax_would_compute_in_single():
+    config = dataclasses.replace(CONFIG, dtype="float64")
+    mixture = np.zeros((1, 100), np.float32)
+    with pytest.raises(ValueError, match="set JAX_ENABLE_X64=1, or use float32"):
+        check_mixture(mixture, None, config)
+    with jax.enable_x64(True):
+        check_mixture(mixture, None, config)
 
 
 # One sample of padding; a frame that straddles the end; whole groups of padding; one frame of signal.

@@ -239,6 +239,8 @@ def test_a_standing_survives_json_and_one_of_an_earlier_version_is_read():
     del fields["output_gains"]
     earlier = Standing.from_dict({**fields, "output_gain": 0.7})
     assert earlier == dataclasses.replace(standing, output_gains=None)
+    with pytest.raises(ValueError, match="unknown checkpoint field 'later'"):
+        Standing.from_dict({**fields, "later": 1})
 
 
 def test_training_may_begin_from_a_filterbank_of_sinusoids_and_all_else_as_drawn(tiny_config):

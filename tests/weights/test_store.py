@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -203,3 +204,10 @@ def test_a_training_run_stands_for_its_best_weights(tiny_model_folder, tmp_path)
         load_parameters(run)
     shutil.copytree(tiny_model_folder, run / "best")
     assert load_parameters(run)[0] == load_parameters(tiny_model_folder)[0]
+
+
+def test_a_folder_called_default_is_itself_where_it_is_given_as_a_path(tmp_path, monkeypatch, tiny_model_folder):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model_folder, "default")
+    assert load_parameters(Path("default"))[0] == load_parameters(tiny_model_folder)[0]
+    assert load_parameters("default")[0] != load_parameters(Path("default"))[0]

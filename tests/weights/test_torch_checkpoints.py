@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save_model as save_module
 
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.weights import parameter_shapes
+from mossformer_jax.weights import parameter_shapes, save_model
 from mossformer_jax.weights.torch_checkpoints import (
     load_torch_checkpoint,
     save_torch_checkpoint,
@@ -261,6 +261,28 @@ def test_written_checkpoints_are_read_back_the_same(family, config, tmp_path, st
     assert same(checkpoint.parameters, parameters)
     expected = dataclasses.replace(config, sample_rate=16000, input_level_db=-25.0) if family == "A" else config
     assert checkpoint.config == expected
+
+
+@pytest.mark.parametrize("family", ["A", "C"])
+def test_a_model_of_ours_is_not_written_over(family, tmp_path, state_dict):
+    parameters = load_torch_checkpoint(state_dict).parameters
+    save_model(tmp_path, CONFIG, parameters)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds a mossformer-jax model, which would be lost"):
+        save_torch_checkpoint(tmp_path, CONFIG, parameters, family)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_does_not_get_a_second_checkpoint_that_nobody_would_read(tmp_path, state_dict):
+    parameters = load_torch_checkpoint(state_dict).parameters
+    save_torch_checkpoint(tmp_path, CONFIG, parameters, "A")
+    with pytest.raises(ValueError, match=r"holds a checkpoint of another form \(last_best_checkpoint\)"):
+        save_torch_checkpoint(tmp_path, CONFIG, parameters, "C")
+
+
+def test_a_checkpoint_without_a_block_is_said_to_be_one():
+    names = {"mask_net.mdl.intra_mdl.mossformerM.x": torch.zeros(1)}
+    assert "holds no block (mask_net.mdl.intra_mdl.mossformerM.layers.0.* and so on)" in error_of(names)
 
 
 def test_family_cs_written_config_is_the_official_one(tmp_path, state_dict):

@@ -49,6 +49,13 @@ def test_info_refuses_an_unknown_topology(capsys):
     assert "as v5p:2x2x2" in line
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan"])
+def test_info_refuses_a_length_that_is_none(capsys, seconds):
+    arguments = ["info", "mossformer2-2spk", "--compile-only", "v5e", "--seconds", seconds]
+    assert main(arguments) == 1
+    assert f"--seconds {seconds} is not allowed" in capsys.readouterr().err
+
+
 def test_a_report_tells_what_binds_and_the_largest_batch(monkeypatch, capsys):
     """Of an invented program: 2 GiB a unit besides 1 GiB, 1 TFLOP and 1.638 GB."""
 

@@ -38,3 +38,11 @@ finally:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "usage: mossformer-jax separate" in ran.stdout
     assert ran.stdout.endswith("imported: False\n")
+
+
+@pytest.mark.parametrize(("text", "message"), [("x", "'x' is no whole number"), ("0", "0 must be 1 or more")])
+def test_a_number_that_is_none_is_told_by_what_was_given(text, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "inspect", "--config", "configs/demo.py", "--measure", text])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)

@@ -8,12 +8,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import soundfile
-
 from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.data.download import download, is_url, without_password
+from mossformer_jax.data.streams import read_header
 from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import SeparatedFile, Separator, separate_file
 from mossformer_jax.separation.jobs import Job
@@ -35,6 +34,8 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
     Returns:
         The outcome; errors that a recording, a server or a machine can cause are part of it.
     """
+    if not options.overwrite and job.is_done():
+        return Result(job, "skipped")  # by another run, since this one was planned
     try:
         if not is_url(job.input):
             separated = _separate(job, job.input, separator, options, bar)
@@ -101,11 +102,7 @@ def _is_disk_full(error: Exception, job: Job) -> bool:
     if "cannot be written" not in str(error):
         return False
     needed = MIN_FREE_BYTES
-    try:
-        audio = soundfile.info(job.input)
-        needed = max(needed, audio.frames * audio.channels * len(job.outputs) * 4)
-    # TypeError: a headerless .raw file. ValueError: a name that is not UTF-8.
-    except (OSError, RuntimeError, TypeError, ValueError):
-        pass
+    if header := read_header(job.input):
+        needed = max(needed, header.frames * header.channels * len(job.outputs) * 4)
     folder = next(folder for folder in job.outputs[0].absolute().parents if folder.exists())
     return shutil.disk_usage(folder).free < needed

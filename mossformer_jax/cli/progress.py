@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from types import TracebackType
 
-import soundfile
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
+from mossformer_jax.data.streams import read_header
 from mossformer_jax.separation.jobs import Job
 
 NAME_WIDTH = 32
@@ -79,8 +79,5 @@ class _RealTimeFactorColumn(TextColumn):
 
 def _duration(path: str) -> float:
     """Seconds of audio, as the header declares them; 0 where there is none that can be read."""
-    try:
-        return soundfile.info(path).duration
-    # TypeError: a headerless .raw file. ValueError: a name that is not UTF-8.
-    except (OSError, RuntimeError, TypeError, ValueError):
-        return 0.0
+    header = read_header(path)
+    return header.duration if header else 0.0

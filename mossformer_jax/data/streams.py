@@ -145,6 +145,14 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
+def read_header(path: str | os.PathLike[str]) -> soundfile._SoundFileInfo | None:
+    """What a file's header declares (`duration`, `frames`, `channels`); None where none can be read."""
+    try:
+        return soundfile.info(_for_libsndfile(Path(path)))
+    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
+        return None
+
+
 def unreadable(path: str | os.PathLike[str], error: Exception) -> OSError | ValueError:
     """What to raise for a file that libsndfile would not open, as `error` says.
 

@@ -12,6 +12,20 @@ from mossformer_jax.evaluation.report import METRICS_FILE, Row, format_rows, rea
 from mossformer_jax.weights.store import write_atomically
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def as_read_back(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as JSON gives it back: tuples are lists there."""
+    return json.loads(json.dumps(identity))
+
+
 class PartialMetrics:
     """Rows that are appended as they come, to `metrics.csv.partial`; `metrics.csv.partial.json` says of what.
 
@@ -30,9 +44,7 @@ class PartialMetrics:
         self._path = folder / f"{METRICS_FILE}.partial"
         self._identity_path = folder / f"{METRICS_FILE}.partial.json"
         self.rows: list[Row] = []
-        found = self._read_identity()
-        # As JSON gives it back: tuples are lists there.
-        wanted = json.loads(json.dumps(identity))
+        found, wanted = read_object(self._identity_path), as_read_back(identity)
         changed = [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]
         if not changed:
             self._recover()
@@ -56,13 +68,6 @@ class PartialMetrics:
         """Removes the file, once its rows are elsewhere."""
         self._path.unlink(missing_ok=True)
         self._identity_path.unlink(missing_ok=True)
-
-    def _read_identity(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self._identity_path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _recover(self) -> None:
         if not self._path.exists():

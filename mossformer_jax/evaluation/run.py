@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jax.experimental import multihost_utils
 from mossformer_jax.data.pipeline import Batch, evaluation_batches
 from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.evaluation.evaluate import utterance_scores
-from mossformer_jax.evaluation.partial import PartialMetrics
+from mossformer_jax.evaluation.partial import PartialMetrics, as_read_back, read_object
 from mossformer_jax.evaluation.report import (
     METRICS_FILE,
     SUMMARY_FILE,
@@ -156,13 +155,9 @@ def _check_not_another(folder: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the figures in the folder are of other data or other metrics.
     """
-    try:
-        found = json.loads((folder / SUMMARY_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return
-    wanted = json.loads(json.dumps(identity))
+    found, wanted = read_object(folder / SUMMARY_FILE), as_read_back(identity)
     changed = [name for name in ("data", "metrics") if name in wanted and wanted[name] != found.get(name)]
-    if changed:
+    if found and changed:
         raise ValueError(
             f"{folder / SUMMARY_FILE}: is of an evaluation with other {', '.join(changed)}; name another folder with "
             "--output, or remove this one"

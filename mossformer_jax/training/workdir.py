@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,14 +37,13 @@ def lock(workdir: Path) -> IO[bytes]:
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            _log.warning("%s: cannot be locked (%s); start no second training in it", workdir, error.strerror)
-            return file
+    except (BlockingIOError, PermissionError):
         file.close()
         raise ValueError(
             f"{workdir}: another training runs in this folder; wait for its end, or give another --workdir"
         ) from None
+    except OSError as error:
+        _log.warning("%s: cannot be locked (%s); start no second training in it", workdir, error.strerror)
     return file
 
 

@@ -120,6 +120,20 @@ def test_a_file_that_is_in_the_way_is_replaced_only_where_asked(folder, stand_in
     assert (folder / theirs).read_bytes() != before
 
 
+def test_what_another_run_has_done_meanwhile_is_skipped(folder, stand_in, monkeypatch, capsys):
+    inner = stand_in.separate_file
+
+    def and_the_next(separator, path, outputs, **keywords):
+        for name in ("b_s1.wav", "b_s2.wav"):
+            write_audio(folder / name, np.zeros(80), 8000)
+        return inner(separator, path, outputs, **keywords)
+
+    monkeypatch.setattr("mossformer_jax.cli.attempt.separate_file", and_the_next)
+    assert run(folder) == 0
+    assert stand_in.calls == ["a.wav", "c.wav"]
+    assert "1 recording skipped because the files exist" in capsys.readouterr().out
+
+
 def test_pictures_that_are_wanted_later_are_drawn_of_the_sources_that_are_there(folder, stand_in, capsys):
     assert run(folder) == 0
     sources = {path: path.read_bytes() for path in folder.rglob("*_s?.wav")}

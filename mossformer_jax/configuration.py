@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from mossformer_jax.training.recipe import Recipe
 
 SECTIONS = ("model", "data", "train")
+_PACKAGE = Path(__file__).parent
+# The wheel carries the repository's configs/ inside the package; a clone has them beside it.
+_SHIPPED_CONFIGS = next(
+    (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE / "configs"
+)
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
@@ -54,8 +59,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads a config file.
 
     Args:
-        path: a Python file with a function `get_config()` that gives an `ml_collections.ConfigDict`. "FILE:NAME" asks
-            for a variant: `get_config(NAME=True)`.
+        path: the name of a shipped config ("libri2mix"), or a Python file with a function `get_config()` that returns
+            an `ml_collections.ConfigDict`. "CONFIG:NAME" asks for a variant: `get_config(NAME=True)`.
         overrides: fields to change, each as "--config.data.root=/data/Libri2Mix"; "None" is no value.
 
     Raises:
@@ -70,8 +75,10 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     file, variant = path, ""
     if not Path(path).is_file() and ":" in path:
         file, _, variant = path.rpartition(":")
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{path}: no such config file; see the files in configs/")
+    try:
+        file = _config_file(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: {error}") from None
     try:
         get_config = runpy.run_path(file).get("get_config")
         variants = inspect.signature(get_config).parameters if get_config else {}
@@ -79,13 +86,25 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except Exception as error:  # whatever a Python file may raise
         raise ValueError(f"{_place(file, error)}: {' '.join(str(error).split())} ({type(error).__name__})") from error
     if not isinstance(config, ConfigDict):
-        raise ValueError(f"{file}: has no function get_config() that gives a ConfigDict; see the files in configs/")
+        raise ValueError(f"{file}: has no function get_config() returning a ConfigDict; see {_SHIPPED_CONFIGS}")
     if variant and variant not in variants:
         known = ", ".join(variants)
         raise ValueError(f"{file}: has no variant {variant!r}; {f'it has {known}' if known else 'give the file alone'}")
     for override in overrides:
         _apply(config, override)
     return config
+
+
+def _config_file(name: str) -> str:
+    """The file of a config: `name` itself, or the shipped config of that name."""
+    if Path(name).is_file():
+        return name
+    if name and Path(name).name == name and (shipped := _SHIPPED_CONFIGS / f"{name}.py").is_file():
+        return str(shipped)
+    known = sorted(path.stem for path in _SHIPPED_CONFIGS.glob("*.py"))
+    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise FileNotFoundError(f"no such config file, nor a shipped config ({', '.join(known)}){hint}")
 
 
 def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
@@ -154,7 +173,7 @@ def read_saved_config(path: str | os.PathLike[str]) -> ConfigDict:
     try:
         fields = json.loads(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: is damaged ({error}); write it again: run train.py in a new folder") from error
+        raise ValueError(f"{path}: is damaged ({error}); train again in a new folder") from error
     if not isinstance(fields, dict) or not set(SECTIONS) <= set(fields):
         raise ValueError(f"{path}: is no config of a training, which has the sections {', '.join(SECTIONS)}")
     return ConfigDict(fields)

@@ -39,14 +39,14 @@ def connect(
     """
     given = [coordinator_address, num_processes, process_id]
     if None in given and given != [None, None, None]:
-        raise ValueError("several hosts need --coordinator_address, --num_processes and --process_id; give all three")
+        raise ValueError("several hosts need --coordinator-address, --num-processes and --process-id; give all three")
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot join the other hosts: {reason}; give --coordinator_address=HOST:PORT, --num_processes and "
-            "--process_id, and the same command on each of them"
+            f"cannot join the other hosts: {reason}; give --coordinator-address=HOST:PORT, --num-processes and "
+            "--process-id, and the same command on each of them"
         ) from error
 
 

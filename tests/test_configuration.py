@@ -109,7 +109,7 @@ def test_a_file_may_have_variants(config_file):
         load_config(f"{config_file}:huge")
 
 
-@pytest.mark.parametrize("path", ["none.py", "none.py:large"])
+@pytest.mark.parametrize("path", ["none.py", "none.py:large", "none", "configs/none"])
 def test_a_missing_file_is_named(path):
     with pytest.raises(FileNotFoundError, match=f"{path}: no such config file"):
         load_config(path)
@@ -119,8 +119,8 @@ def test_a_missing_file_is_named(path):
     ("text", "message"),
     [
         ("", r"config\.py: has no function get_config\(\)"),
-        ("def get_config():\n    pass\n", r"config\.py: has no function get_config\(\) that gives a ConfigDict"),
-        ("def get_config():\n    return {}\n", r"config\.py: has no function get_config\(\) that gives a ConfigDict"),
+        ("def get_config():\n    pass\n", r"config\.py: has no function get_config\(\) returning a ConfigDict"),
+        ("def get_config():\n    return {}\n", r"config\.py: has no function get_config\(\) returning a ConfigDict"),
         ("import there_is_none", r"config\.py, line 1: No module named 'there_is_none' \(ModuleNotFoundError\)"),
         ("def get_config():\n    return 1 / 0\n", r"config\.py, line 2: division by zero \(ZeroDivisionError\)"),
         ("\ndef get_config(:\n", r"config\.py, line 2: .*\(SyntaxError\)"),

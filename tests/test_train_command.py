@@ -1,11 +1,11 @@
-"""train.py as a command: what it refuses, in one line, and what its flags do."""
+"""`mossformer-jax train`: what it refuses, in one line, and what its flags do."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-import train
+from mossformer_jax.cli import main
 from mossformer_jax.configuration import load_config, resolve, save_config
 from mossformer_jax.sharding import make_mesh
 from mossformer_jax.training.state import begin
@@ -16,12 +16,12 @@ TINY = str(runs.TINY)
 
 
 def refusal(capsys, *flags: str) -> str:
-    """The one line that train.py refuses these flags with."""
-    assert train.main(["--device", "cpu", "--no-compile-cache", *flags]) == 1
+    """The one line that the command refuses these flags with."""
+    assert main(["train", "--device", "cpu", "--no-compile-cache", *flags]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
-    assert line.startswith("train.py: error: ")
+    assert line.startswith("mossformer-jax: error: ")
     return line
 
 
@@ -48,7 +48,7 @@ def test_a_misspelt_override_leads_to_the_right_one(capsys, tmp_path):
 
 def test_other_unknown_flags_are_wrong_usage(capsys):
     with pytest.raises(SystemExit) as exit_:
-        train.main(["--config", TINY, "--epochs=3"])
+        main(["train", "--config", TINY, "--epochs=3"])
     assert exit_.value.code == 2
     assert "--epochs=3" in capsys.readouterr().err
 
@@ -56,7 +56,7 @@ def test_other_unknown_flags_are_wrong_usage(capsys):
 @pytest.mark.parametrize("steps", ["3", "0:3", "5:3", "a:b"])
 def test_profiled_steps_must_be_two_numbers_in_order(capsys, steps):
     with pytest.raises(SystemExit):
-        train.main(["--config", TINY, f"--profile_steps={steps}"])
+        main(["train", "--config", TINY, f"--profile-steps={steps}"])
     assert "10:15" in capsys.readouterr().err
 
 
@@ -76,9 +76,9 @@ def test_a_missing_data_folder_is_named(capsys, tmp_path):
 def test_a_bucket_is_not_taken_for_a_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        train.main(["--config", TINY, "--workdir", "gs://bucket/run"])
+        main(["train", "--config", TINY, "--workdir", "gs://bucket/run"])
     assert stopped.value.code == 2
-    assert "'gs://bucket/run' is no folder; mount the bucket" in capsys.readouterr().err
+    assert "'gs://bucket/run' is not a folder; mount the bucket" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +129,7 @@ def test_fine_tuning_begins_from_the_given_weights(tmp_path, tiny_model_folder):
 
 @pytest.mark.slow
 def test_steps_can_be_profiled(tmp_path):
-    ended = runs.train(tmp_path, "--config.train.steps=3", "--profile_steps=2:3")
+    ended = runs.train(tmp_path, "--config.train.steps=3", "--profile-steps=2:3")
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("profile/**/*.xplane.pb"))
 
@@ -138,6 +138,6 @@ def test_steps_can_be_profiled(tmp_path):
 def test_debug_nans_stops_at_the_first_nan(tmp_path):
     # The learning rate blows the weights up in a single step.
     flags = ["--config.train.lr=1e38", "--config.train.warmup_steps=0", "--config.train.steps=4"]
-    ended = runs.train(tmp_path / "run", "--debug_nans", *flags)
+    ended = runs.train(tmp_path / "run", "--debug-nans", *flags)
     assert ended.returncode == 1
     assert "FloatingPointError" in ended.stderr

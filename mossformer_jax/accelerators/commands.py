@@ -1,4 +1,4 @@
-"""What `train.py --compile_only` and `mossformer-jax info --compile-only` do."""
+"""What `mossformer-jax train --compile-only` and `mossformer-jax info --compile-only` do."""
 
 from __future__ import annotations
 

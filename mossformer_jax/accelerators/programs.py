@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def training_step(config: ModelConfig, recipe: Recipe, mesh: Mesh, batch_size: int, num_samples: int) -> Traced:
-    """The step that `train.py` runs, with shapes in place of arrays.
+    """The step that training runs, with shapes in place of arrays.
 
     Args:
         config: the model.

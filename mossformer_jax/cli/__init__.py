@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from mossformer_jax import __version__
-from mossformer_jax.cli import compare, data, info, score, separate
+from mossformer_jax.cli import compare, convert, data, evaluate, info, score, separate, train
 from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 where some input cannot be used; 130 where it was interrupted. Wrong usage exits with 2.
     """
-    parser = _parser()
+    parser = make_parser()
     options, overrides = parser.parse_known_args(arguments)
     if overrides and not (hasattr(options, "takes_overrides") and all(map(is_override, overrides))):
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
@@ -41,25 +41,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except BrokenPipeError:
-        # Who read our output has gone (`| head`). Python would complain once more when it flushes at exit.
+        # The reader of our output has gone (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    # RuntimeError: what JAX raises where memory runs out.
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except ModuleNotFoundError as error:
+        extras = getattr(options, "extras", None)
+        if extras is None:
+            raise
+        complain(f"needs the package {error.name}; run: pip install 'mossformer-jax[{extras}]'")
+    # RuntimeError: JAX raises it when memory runs out or another process has gone.
+    except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
+        if isinstance(error, FloatingPointError) and getattr(options, "debug_nans", False):
+            raise  # the traceback is what was asked for
         complain(one_line(error))
-        return 1
     except KeyboardInterrupt:
+        if hasattr(options, "interrupted"):
+            print(f"{PROGRAM}: interrupted; {options.interrupted}", file=sys.stderr)
         if arguments is None:
-            # XLA may be in the middle of a computation, and crashes where Python shuts down meanwhile.
+            # XLA may be in the middle of a computation, and crashes if Python shuts down meanwhile.
             sys.stdout.flush()
             os._exit(130)
         return 130
+    if "jax" in sys.modules:
+        from mossformer_jax import sharding
+
+        sharding.leave_others(1)
+    return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="MossFormer2 speech separation.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (separate, score, compare, data, info):
+    for command in (separate, train, evaluate, convert, score, compare, data, info):
         command.add_parser(commands)
     return parser

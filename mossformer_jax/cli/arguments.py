@@ -1,4 +1,4 @@
-"""What the subcommands, train.py and eval.py share in reading the command line."""
+"""Helpers of the subcommands for reading the command line."""
 
 from __future__ import annotations
 

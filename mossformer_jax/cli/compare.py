@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
         description="How much higher the figures of B are than those of A, utterance by utterance, with a 95 % "
         "bootstrap interval of the mean difference.",
     )
-    parser.add_argument("first", metavar="A", help="metrics.csv of eval.py or mossformer-jax score, or its folder")
+    parser.add_argument("first", metavar="A", help="metrics.csv of mossformer-jax evaluate or score, or its folder")
     parser.add_argument("second", metavar="B", help="likewise")
     parser.add_argument(
         "--metric", metavar="NAME", help="what the picture and the list show (default: si_sdri, if both have it)"

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         help="how many mixtures, hours and speakers; levels and overlap; samples to listen to",
         epilog="Fields of the config are overridden as in training: --config.data.train.root=/speech",
     )
-    inspect.add_argument("--config", required=True, metavar="FILE", help="config file, as for train.py")
+    inspect.add_argument("--config", required=True, metavar="CONFIG", help="name of a shipped config, or a config file")
     inspect.add_argument("--split", choices=SPLITS, default="train", help="default: %(default)s")
     inspect.add_argument(
         "--measure", type=whole_number(1), default=200, metavar="N", help="mixtures to measure (default: 200)"

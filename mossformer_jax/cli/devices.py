@@ -27,12 +27,12 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --distributed, --coordinator_address, --num_processes and --process_id."""
+    """Adds --distributed, --coordinator-address, --num-processes and --process-id."""
     group = parser.add_argument_group("several hosts (the same command on each; TPU pods and SLURM are recognised)")
     group.add_argument("--distributed", action="store_true", help="join the other processes of the cluster in any case")
-    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
-    group.add_argument("--num_processes", type=int, metavar="N", help="how many there are; 1 alone: stay alone")
-    group.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    group.add_argument("--coordinator-address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
+    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1 alone: stay alone")
+    group.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
 
 
 def join_hosts(options: argparse.Namespace) -> None:

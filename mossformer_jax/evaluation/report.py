@@ -100,7 +100,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
         FileNotFoundError: there is no such file.
         ValueError: it is not such a file; the message names the line.
     """
-    columns, lines = read_csv(path, "name the metrics.csv that eval.py or mossformer-jax score wrote")
+    columns, lines = read_csv(path, "name the metrics.csv that mossformer-jax evaluate or score wrote")
     if "id" not in columns or not metrics_in(columns):
         raise ValueError(f"{path}: has the columns {', '.join(columns) or '(none)'}; needs id and one of {_metrics()}")
     rows, known = [], set()

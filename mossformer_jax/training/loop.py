@@ -248,7 +248,7 @@ class Training:
                 f"{int(figures.skipped_in_a_row)} steps in a row were skipped, up to step {step}: their loss or "
                 f"gradient was not finite, or the loss above config.train.max_loss={self.recipe.max_loss} dB (the last "
                 f"loss {figures.loss:.3g}, gradient norm {figures.gradient_norm:.3g}); {saved}. Lower config.train.lr, "
-                "look at the data (mossformer-jax data inspect), or find the origin with --debug_nans"
+                "look at the data (mossformer-jax data inspect), or find the origin with --debug-nans"
             )
 
     def _validate(self, journal: Journal | Silence, request: StopRequest) -> float | None:

@@ -67,6 +67,6 @@ def download_model(repo_id: str) -> Path:
         raise ValueError(
             f"{repo_id}: the repository on the Hugging Face hub holds no {FORMAT} model; if it is an official PyTorch "
             f"checkpoint, convert it: hf download {name} --local-dir FOLDER, then "
-            "python convert_torch_weights.py --input FOLDER --output MODEL"
+            "mossformer-jax convert --input FOLDER --output MODEL"
         )
     return folder

@@ -137,7 +137,7 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         raise ValueError(
             f'{folder}: not a {FORMAT} model folder ({CONFIG_FILE} with "format": "{FORMAT}", and {WEIGHTS_FILE}); '
             f"an official PyTorch checkpoint is converted by "
-            f"python convert_torch_weights.py --input {folder} --output FOLDER"
+            f"mossformer-jax convert --input {folder} --output FOLDER"
         )
     return folder
 

@@ -1,4 +1,4 @@
-"""`train.py --compile_only` and `mossformer-jax info --compile-only`: what they refuse, and what they print.
+"""`mossformer-jax train --compile-only` and `mossformer-jax info --compile-only`: refusals, and what they print.
 
 Those that compile are skipped where the compiler is not installed; `make test-tpu-compile` and `make test-gpu-compile`
 make an environment that has it, and run them.
@@ -13,7 +13,6 @@ import sys
 
 import pytest
 
-import train
 from mossformer_jax.accelerators import report as reports
 from mossformer_jax.accelerators.chips import CHIPS, parse_target
 from mossformer_jax.accelerators.report import DoesNotFit, Report, print_report
@@ -38,7 +37,7 @@ def run(*command: str) -> str:
 
 
 def test_an_unknown_chip_is_refused_before_the_config_is_read(capsys):
-    assert train.main(["--config", "no_such.py", "--compile_only=v2"]) == 1
+    assert main(["train", "--config", "no_such.py", "--compile-only=v2"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "there are v5e, v6e, v5p, h100" in line
 
@@ -79,7 +78,7 @@ def test_a_report_tells_what_binds_and_the_largest_batch(monkeypatch, capsys):
 @needs_tpu_compiler
 def test_a_sharded_step_compiles_for_tpus(tmp_path):
     flags = ["--workdir", str(tmp_path / "run"), "--config.data.batch_size=8", "--config.train.fsdp=2"]
-    printed = run("train.py", "--config", str(runs.TINY), *flags, "--compile_only=v5e:2x2", "--no_search")
+    printed = run("train.py", "--config", str(runs.TINY), *flags, "--compile-only=v5e:2x2", "--no-search")
     assert "v5e:2x2, 4 chip(s), state sharded over 2" in printed
     assert "2 a chip: fits" in printed
     assert not (tmp_path / "run").exists()
@@ -89,7 +88,7 @@ def test_a_sharded_step_compiles_for_tpus(tmp_path):
 @needs_tpu_compiler
 def test_eight_mixtures_of_the_full_model_fit_a_v5e():
     flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=8"]
-    printed = run("train.py", "--config", FULL, *flags, "--compile_only=v5e", "--no_search")
+    printed = run("train.py", "--config", FULL, *flags, "--compile-only=v5e", "--no-search")
     assert "8 a chip: fits" in printed
 
 
@@ -105,5 +104,5 @@ def test_a_separation_compiles_for_a_tpu(tiny_model_folder):
 @needs_gpu_compiler
 def test_sixty_four_mixtures_of_the_full_model_fit_an_h100():
     flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=64"]
-    printed = run("train.py", "--config", FULL, *flags, "--compile_only=h100", "--no_search")
+    printed = run("train.py", "--config", FULL, *flags, "--compile-only=h100", "--no-search")
     assert "64 a chip: fits" in printed

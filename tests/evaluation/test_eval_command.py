@@ -13,13 +13,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eval import main, output_folder, parse_flags
 from mossformer_jax.cli import main as command
+from mossformer_jax.cli import make_parser
+from mossformer_jax.cli.evaluate import output_folder
 from mossformer_jax.data import write_audio
 from mossformer_jax.evaluation.report import read_metrics
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.weights import save_model
 from tests.conftest import REPOSITORY
+
+
+def main(arguments: list[str]) -> int:
+    return command(["evaluate", *arguments])
+
 
 DEMO = str(REPOSITORY / "configs" / "demo.py")
 
@@ -85,7 +91,7 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    hosts = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
+    hosts = [f"--coordinator-address=localhost:{port}", "--num-processes=2"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -93,7 +99,7 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "eval.py", *arguments, *hosts, f"--process_id={i}", "--output", str(tmp_path / f"by{i}")],
+            [sys.executable, "eval.py", *arguments, *hosts, f"--process-id={i}", "--output", str(tmp_path / f"by{i}")],
             cwd=REPOSITORY,
             env=environment,
             stderr=subprocess.PIPE,
@@ -131,7 +137,7 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, message, capsys, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "--no-compile-cache"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("eval.py: error: ")
+    assert line.startswith("mossformer-jax: error: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
 
@@ -148,7 +154,7 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, message, capsys, tmp_pa
     ],
 )
 def test_models_configs_and_splits_are_written_to_folders_of_their_own(arguments, folder):
-    assert str(output_folder(parse_flags(arguments.split())[0])) == folder
+    assert str(output_folder(make_parser().parse_args(["evaluate", *arguments.split()]))) == folder
 
 
 @pytest.mark.parametrize("option", ["--batch-size=0", "--save-audio=-1"])

@@ -30,9 +30,9 @@ def free_address() -> str:
 
 def train(workdir: Path, interrupts: tuple[str, str] = ("", "")) -> list[subprocess.CompletedProcess[str]]:
     """Runs train.py in two processes to their ends; `interrupts` are theirs, as `runs.start` has them."""
-    address = f"--coordinator_address={free_address()}"
+    address = f"--coordinator-address={free_address()}"
     processes = [
-        runs.start(workdir, address, "--num_processes=2", f"--process_id={index}", LENGTH, interrupt=interrupt)
+        runs.start(workdir, address, "--num-processes=2", f"--process-id={index}", LENGTH, interrupt=interrupt)
         for index, interrupt in enumerate(interrupts)
     ]
     try:
@@ -61,7 +61,7 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
     survivor, killed = train(workdir, ("", "SIGKILL step 5"))
     assert (survivor.returncode, killed.returncode) == (1, -9), survivor.stderr
     (line,) = survivor.stderr.splitlines()
-    assert line.startswith("train.py: error: ")
+    assert line.startswith("mossformer-jax: error: ")
     assert "Traceback" not in killed.stderr
 
     # They agree on stopping at every tenth step, and before each validation.

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-import train
+from mossformer_jax.cli import main as command
 from mossformer_jax.training.checkpoints import Checkpoints
 from mossformer_jax.training.loop import Training
 
@@ -34,7 +34,7 @@ def main(name: str, place: str, step: str, *flags: str) -> int:
         return original(self, *arguments, **options)
 
     setattr(owner, method, interrupted)
-    return train.main(flags)
+    return command(["train", *flags])
 
 
 if __name__ == "__main__":

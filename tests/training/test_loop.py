@@ -129,7 +129,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
     flags = ["--config", TINY, "--workdir", str(tmp_path), *cache, *SCHEDULE, "--config.train.max_skipped=6"]
     assert train.main(flags) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("train.py: error: 6 steps in a row were skipped, up to step 6")
+    assert line.startswith("mossformer-jax: error: 6 steps in a row were skipped, up to step 6")
     assert "the newest checkpoint is of step 4" in line
 
 

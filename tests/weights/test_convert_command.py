@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import convert_torch_weights
+from mossformer_jax.cli import main, make_parser
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights import load_model, load_parameters, save_model
+from mossformer_jax.weights.store import STORAGE_DTYPES
 from tests.parity import oracle
 
 pytestmark = pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
@@ -29,7 +30,7 @@ def official(tmp_path, network):
 
 
 def convert(*arguments) -> int:
-    return convert_torch_weights.main([str(argument) for argument in arguments])
+    return main(["convert", *(str(argument) for argument in arguments)])
 
 
 def test_a_converted_model_separates_as_the_official_one(tmp_path, official, network, rng, capsys):
@@ -118,3 +119,10 @@ def test_a_model_that_the_official_code_cannot_hold_is_refused(tmp_path, tiny_mo
 def test_our_own_folder_as_input_is_told_about_the_way_back(tmp_path, tiny_model_folder, capsys):
     message = refused(capsys, "--input", tiny_model_folder, "--output", tmp_path / "ours")
     assert "is a mossformer-jax model already; --to-torch converts it to PyTorch" in message
+
+
+def test_the_command_offers_every_number_format_that_can_be_stored():
+    with pytest.raises(SystemExit):
+        main(["convert", "--input", "a", "--output", "b", "--storage", "bfloat16"])
+    for storage in STORAGE_DTYPES:
+        assert make_parser().parse_args(["convert", "--input", "a", "--output", "b", "--storage", storage])

@@ -153,7 +153,7 @@ def test_saving_an_incomplete_model_is_refused_by_name(tmp_path, tiny_config, pa
 
 def test_a_foreign_folder_is_neither_loaded_nor_overwritten(tmp_path, tiny_config, parameters):
     (tmp_path / "config.json").write_text('{"model_type": "mossformer2"}')
-    with pytest.raises(ValueError, match=r"not a mossformer-jax model folder.*convert_torch_weights\.py --input"):
+    with pytest.raises(ValueError, match=r"not a mossformer-jax model folder.*mossformer-jax convert --input"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="give another folder"):
         save_model(tmp_path, tiny_config, parameters)
@@ -162,7 +162,7 @@ def test_a_foreign_folder_is_neither_loaded_nor_overwritten(tmp_path, tiny_confi
 
 def test_a_checkpoint_file_in_place_of_a_folder_is_told_how_to_convert(tmp_path):
     (tmp_path / "last_best_checkpoint.pt").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"convert_torch_weights\.py --input .*last_best_checkpoint\.pt"):
+    with pytest.raises(ValueError, match=r"mossformer-jax convert --input .*last_best_checkpoint\.pt"):
         load_model(tmp_path / "last_best_checkpoint.pt")
 
 

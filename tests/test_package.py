@@ -14,6 +14,9 @@ import pytest
 
 import mossformer_jax
 from mossformer_jax.data import read_audio
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights import load_parameters
+from tests.parity import oracle
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -54,30 +57,70 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_carries_the_package_whole_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    files = (path for path in REPOSITORY.glob("mossformer_jax/**/*") if path.is_file() and path.suffix != ".pyc")
+    files = [path for path in REPOSITORY.glob("mossformer_jax/**/*") if path.is_file() and path.suffix != ".pyc"]
     assert "mossformer_jax/py.typed" in names
     assert {path.relative_to(REPOSITORY).as_posix() for path in files} <= names  # the modules and the assets
+    assert {f"mossformer_jax/configs/{path.name}" for path in REPOSITORY.glob("configs/*.py")} <= names
     assert {name.split("/")[0] for name in names} == {
         "mossformer_jax",
         f"mossformer_jax-{mossformer_jax.__version__}.dist-info",
     }
 
 
-@pytest.mark.slow
-def test_the_wheel_separates_outside_the_clone(wheel, tiny_model_folder, tmp_path):
-    """Its dependencies are those of this environment, linked into an empty one; it itself comes from the wheel."""
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The scripts of an environment that has the wheel.
+
+    Its dependencies are those of this environment, linked into an empty one; the package itself comes from the wheel.
+    """
+    environment = tmp_path_factory.mktemp("installed") / "environment"
     _run(sys.executable, "-m", "venv", environment)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
-    run = {"cwd": tmp_path, "env": {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}}
-    _run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, **run)
+    _run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, env=_environment())
     site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)})
-    # Python reads no .pth files in a folder linked like this, so that the one there that names the clone has no effect.
+    # Python reads no .pth files in a folder linked like this, so the one there that names the clone has no effect.
     Path(site_packages, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return scripts
 
-    location = _run(scripts / "python", "-c", "import mossformer_jax; print(mossformer_jax.__file__)", **run)
-    assert Path(location.strip()).is_relative_to(environment)
-    command = scripts / "mossformer-jax"
+
+def _environment() -> dict[str, str]:
+    """This process's environment without the clone."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_every_command_in_an_empty_folder(installed, tmp_path):
+    def run(*words: str | Path) -> str:
+        return _run(*words, cwd=tmp_path, env=_environment() | {"JAX_PLATFORMS": "cpu"})
+
+    location = run(installed / "python", "-c", "import mossformer_jax; print(mossformer_jax.__file__)")
+    assert Path(location.strip()).is_relative_to(installed.parent)
+    command = installed / "mossformer-jax"
+
+    sizes = {"num_blocks": 1, "encoder_channels": 16, "model_channels": 8, "query_key_channels": 8, "fsmn_channels": 8}
+    network = [f"--config.model.{name}={value}" for name, value in sizes.items()]
+    short = ["--config.train.steps=2", "--config.train.decay_steps=0", "--config.train.validate_every=2"]
+    small = [
+        "--config.data.seconds=0.2",
+        "--config.data.validation.num_mixtures=1",
+        "--config.data.test.num_mixtures=1",
+    ]
+    run(command, "train", "--config", "demo", *network, *short, *small)
+    assert (tmp_path / "runs" / "demo" / "last" / "config.json").is_file()
+    assert "SI-SDRi (dB)" in run(command, "evaluate", "--run", "runs/demo")
+    assert "parameters" in run(command, "info", "runs/demo")
+    assert "mixtures in an epoch" in run(command, "data", "inspect", "--config", "demo", "--measure", "1")
+
     mixture = REPOSITORY / "examples" / "mixture.wav"
-    _run(command, "separate", mixture, "-o", tmp_path / "out", "--model", tiny_model_folder, **run)
+    run(command, "separate", mixture, "-o", "out", "--model", "runs/demo")
     assert read_audio(tmp_path / "out" / "mixture_s2.wav")[0].shape == read_audio(mixture)[0].shape
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
+def test_the_wheel_converts_an_official_checkpoint(installed, tmp_path):
+    config = ModelConfig(encoder_channels=24, model_channels=24, num_blocks=1)
+    oracle.write_family_c(tmp_path / "official", oracle.build(config).state_dict(), config)
+    command = installed / "mossformer-jax"
+    _run(command, "convert", "--input", "official", "--output", "ours", cwd=tmp_path, env=_environment())
+    assert load_parameters(tmp_path / "ours")[0] == config

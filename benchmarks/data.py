@@ -24,7 +24,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mossformer_jax.data import write_audio
+from mossformer_jax.audio import write_audio
 from mossformer_jax.data.demo import Voice, synthesise
 from mossformer_jax.data.mixing import DynamicMixing
 from mossformer_jax.data.pipeline import train_batches

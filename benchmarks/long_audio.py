@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mossformer_jax.data import read_audio
-from mossformer_jax.data.streams import AudioWriter
+from mossformer_jax.audio import read_audio
+from mossformer_jax.audio.streams import AudioWriter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # One pass over more than this is left out: it takes some 5 MB a second of audio with the default model.

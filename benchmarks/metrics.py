@@ -23,7 +23,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mossformer_jax.data import read_audio, write_audio
+from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.evaluation.evaluate import score_separation
 from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.separated_files import read_signals, score_files

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mossformer_jax.data import read_audio, resample, write_audio
+    from mossformer_jax.audio import read_audio, resample, write_audio
     from mossformer_jax.model import PRESETS, ModelConfig, MossFormer2
     from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr, si_sdr
     from mossformer_jax.separation import Separation, Separator
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "data": ("read_audio", "resample", "write_audio"),
+    "audio": ("read_audio", "resample", "write_audio"),
     "model": ("PRESETS", "ModelConfig", "MossFormer2"),
     "scoring": ("pairwise_si_sdr", "pit_si_sdr", "si_sdr"),
     "separation": ("Separation", "Separator"),

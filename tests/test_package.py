@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mossformer_jax
-from mossformer_jax.data import read_audio
+from mossformer_jax.audio import read_audio
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights import load_parameters
 from tests.parity import oracle

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mossformer_jax.data import read_audio
+from mossformer_jax.audio import read_audio
 from mossformer_jax.data.text_tables import read_csv
 from mossformer_jax.scoring import pairwise_si_sdr
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mossformer_jax.data import read_audio, resample, to_mono, write_audio
-from mossformer_jax.data.audio import fit_length
+from mossformer_jax.audio import read_audio, resample, to_mono, write_audio
+from mossformer_jax.audio.files import fit_length
 
 SAMPLE_RATE = 8000
 NUM_SAMPLES = 4 * SAMPLE_RATE

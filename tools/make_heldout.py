@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mossformer_jax.data import read_audio, to_mono, write_audio
+from mossformer_jax.audio import read_audio, to_mono, write_audio
 from mossformer_jax.data.drawing import draw_noise
 from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Utterances
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mossformer_jax.data import read_audio
+from mossformer_jax.audio import read_audio
 from mossformer_jax.scoring import si_sdr
 
 

@@ -8,11 +8,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mossformer_jax.audio.download import download, is_url, without_password
+from mossformer_jax.audio.streams import read_header
 from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
-from mossformer_jax.data.download import download, is_url, without_password
-from mossformer_jax.data.streams import read_header
 from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import SeparatedFile, Separator, separate_file
 from mossformer_jax.separation.jobs import Job

@@ -137,7 +137,7 @@ def _hours(recordings: MixtureSource | Speech) -> str:
 
 
 def _write_samples(mixtures: list[Mixture], folder: Path) -> None:
-    from mossformer_jax.data import write_audio
+    from mossformer_jax.audio import write_audio
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, mixture in enumerate(mixtures, 1):

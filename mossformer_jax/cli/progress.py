@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
-from mossformer_jax.data.streams import read_header
+from mossformer_jax.audio.streams import read_header
 from mossformer_jax.separation.jobs import Job
 
 NAME_WIDTH = 32

@@ -36,7 +36,7 @@ class Result:
 
 def as_json(result: Result) -> str:
     """One line of JSON with the same keys for every outcome; what is not known is null."""
-    from mossformer_jax.data.download import without_password
+    from mossformer_jax.audio.download import without_password
 
     separated = result.separated
     timings = separated.timings if separated else None

@@ -179,7 +179,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _tell(result: Result, options: argparse.Namespace) -> None:
-    from mossformer_jax.data.download import without_password
+    from mossformer_jax.audio.download import without_password
 
     name = without_password(result.job.input)
     for warning in result.warnings:

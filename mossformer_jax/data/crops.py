@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mossformer_jax.audio.resampling import resample, resampled_length
 from mossformer_jax.data.drawing import check_speeds
 from mossformer_jax.data.records import Mixture, MixtureSource
-from mossformer_jax.data.resampling import resample, resampled_length
 
 # What is left of a mixture without its sources and noise may have this share of its power, and on top of it the power
 # of two steps of 16 bits: each of them may have been rounded, and all of them down.

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import lfilter
 
+from mossformer_jax.audio.resampling import check_sample_rate
 from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
-from mossformer_jax.data.resampling import check_sample_rate
 
 SPLITS = {"train": 0, "dev": 1, "test": 2}
 # F1 to F3 of vowels of a grown man, in Hz.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.resampling import fit_length, resample
+from mossformer_jax.audio.resampling import fit_length, resample
 from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
 
 # Where speech is cut off in the middle of a mixture, a click would say so; in seconds.

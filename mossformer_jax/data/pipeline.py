@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
-from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.data.mixing import TrainingMixtures
 from mossformer_jax.data.records import Mixture, MixtureSource
 

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 from jaxtyping import Float, Int
 
-from mossformer_jax.data.resampling import check_sample_rate, fit_length, resample, resampled_length
-from mossformer_jax.data.streams import AudioReader, libsndfile_reason
+from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample, resampled_length
+from mossformer_jax.audio.streams import AudioReader, libsndfile_reason
 from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")

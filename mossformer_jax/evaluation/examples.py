@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from mossformer_jax.data.audio import write_audio
+from mossformer_jax.audio.files import write_audio
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.evaluation.page import REPORT_FILE, typical, write_report
 from mossformer_jax.evaluation.run import Evaluation, TestSet, batches_of

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mossformer_jax.data.audio import AUDIO_SUFFIXES
+from mossformer_jax.audio.files import AUDIO_SUFFIXES
 
 _NUM_NAMED = 5
 _FIELD = re.compile(r"\{(.*?)\}")

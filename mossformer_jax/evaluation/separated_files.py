@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mossformer_jax.data import AudioReader, read_audio, to_mono
-from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.audio import AudioReader, read_audio, to_mono
+from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, score_separation
 from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.report import Row, utterance_row

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.audio import to_mono
-from mossformer_jax.data.streams import AudioReader
+from mossformer_jax.audio.files import to_mono
+from mossformer_jax.audio.streams import AudioReader
 from mossformer_jax.figures.files import save_figure
 
 if TYPE_CHECKING:

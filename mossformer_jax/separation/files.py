@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mossformer_jax.data.streams import PCM_BITS, AudioReader, AudioWriter
+from mossformer_jax.audio.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
 from mossformer_jax.separation.mixture import BLOCK, Mixture
 from mossformer_jax.separation.recording import Boundary

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.resampling import resample_blocks
+from mossformer_jax.audio.resampling import resample_blocks
 from mossformer_jax.separation.levels import loudness
 from mossformer_jax.separation.spool import Spool
 

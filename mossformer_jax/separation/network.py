@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights import LoadedModel
 from mossformer_jax.weights.loaded import CompiledModel

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.resampling import resample_blocks
+from mossformer_jax.audio.resampling import resample_blocks
 from mossformer_jax.separation.channels import align_channels
 from mossformer_jax.separation.levels import SourceStatistics, input_gain, output_gains
 from mossformer_jax.separation.mixture import BLOCK, Mixture

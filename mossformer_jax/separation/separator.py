@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.audio import check_sample_rate
+from mossformer_jax.audio.files import check_sample_rate
 from mossformer_jax.separation.levels import SCALES
 from mossformer_jax.separation.mixture import Mixture
 from mossformer_jax.separation.network import LADDER_GROWTH, Network, activation_bytes, device_memory

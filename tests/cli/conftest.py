@@ -9,8 +9,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import attempt, main
-from mossformer_jax.data import read_audio, write_audio
 from mossformer_jax.separation import Boundary, SeparatedFile, Separator, Timings
 
 OPTIONS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mossformer_jax.audio import read_audio
 from mossformer_jax.cli import main
-from mossformer_jax.data import read_audio
 from tests.conftest import REPOSITORY
 
 DEMO = str(REPOSITORY / "configs" / "demo.py")

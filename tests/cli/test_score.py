@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import main
-from mossformer_jax.data import read_audio, write_audio
 from mossformer_jax.evaluation.report import read_metrics
 
 

@@ -9,10 +9,10 @@ import logging
 import numpy as np
 import pytest
 
-from mossformer_jax.data import write_audio
+from mossformer_jax.audio import write_audio
+from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.demo import DemoUtterances
-from mossformer_jax.data.lengths import Ladder
 from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
 from mossformer_jax.data.pipeline import evaluation_batches, train_batches
 from mossformer_jax.data.records import Mixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data.resampling import resample
+from mossformer_jax.audio.resampling import resample
 from mossformer_jax.data.training_mixtures import open_utterances
 from mossformer_jax.data.utterances import Utterances
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mossformer_jax.audio import write_audio
 from mossformer_jax.cli import main as command
 from mossformer_jax.cli import make_parser
 from mossformer_jax.cli.evaluate import output_folder
-from mossformer_jax.data import write_audio
 from mossformer_jax.evaluation.report import read_metrics
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.weights import save_model

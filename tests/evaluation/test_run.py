@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mossformer_jax.data import read_audio
+from mossformer_jax.audio import read_audio
 from mossformer_jax.evaluation.evaluate import Scores
 from mossformer_jax.evaluation.examples import write_examples
 from mossformer_jax.evaluation.partial import PartialMetrics

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.evaluation.evaluate import score_separation, utterance_scores
 from mossformer_jax.evaluation.run import TestSet, batches_of, evaluate_model
 from mossformer_jax.evaluation.scorer import Scorer, level_gain, separate_at_level

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mossformer_jax.data import write_audio
+from mossformer_jax.audio import write_audio
 from mossformer_jax.evaluation import separated_files
 from mossformer_jax.evaluation.pairing import pair_files
 from mossformer_jax.evaluation.separated_files import read_signals, score_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mossformer_jax.data import write_audio
+from mossformer_jax.audio import write_audio
 from mossformer_jax.figures import spectrograms
 from mossformer_jax.figures.spectrograms import plot_separation, signal_spectrogram, spectrogram
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mossformer_jax.data import read_audio
+from mossformer_jax.audio import read_audio
 from mossformer_jax.model import PRESETS, ModelConfig
 from mossformer_jax.weights import build_network
 from tests.parity import oracle

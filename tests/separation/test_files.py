@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mossformer_jax.data import read_audio, write_audio
-from mossformer_jax.data.streams import AudioWriter
+from mossformer_jax.audio import read_audio, write_audio
+from mossformer_jax.audio.streams import AudioWriter
 from mossformer_jax.separation import Separator, separate_file
 from tests.separation.stand_ins import RATE, KnowingModel
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data.streams import AudioWriter
+from mossformer_jax.audio.streams import AudioWriter
 from mossformer_jax.separation import Separator, separate_file
 from mossformer_jax.separation.network import activation_bytes
 from mossformer_jax.separation.tying import SpeakerTies

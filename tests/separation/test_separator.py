@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from mossformer_jax.data.audio import resample
+from mossformer_jax.audio.files import resample
 from mossformer_jax.separation import Separator
 from mossformer_jax.separation.levels import input_gain, loudness
 from mossformer_jax.weights import LoadedModel, load_model, load_parameters

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data import write_audio
+from mossformer_jax.audio import write_audio
 from mossformer_jax.data.layouts import open_mixtures
 
 NAMES = ("first", "second")

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from mossformer_jax.data.resampling import check_sample_rate, resample_blocks
+from mossformer_jax.audio.resampling import check_sample_rate, resample_blocks
 
 __all__ = ["AudioReader", "AudioWriter", "resample_blocks"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data import streams
-from mossformer_jax.data.audio import read_audio, resample
-from mossformer_jax.data.streams import AudioReader, AudioWriter, resample_blocks
+from mossformer_jax.audio import streams
+from mossformer_jax.audio.files import read_audio, resample
+from mossformer_jax.audio.streams import AudioReader, AudioWriter, resample_blocks
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data.audio import fit_length, read_audio, resample, to_mono, write_audio
+from mossformer_jax.audio.files import fit_length, read_audio, resample, to_mono, write_audio
 
 
 @pytest.fixture

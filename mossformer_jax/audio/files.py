@@ -7,8 +7,8 @@ import os
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.resampling import check_sample_rate, fit_length, resample
-from mossformer_jax.data.streams import PCM_BITS, SUBTYPES, AudioReader, AudioWriter
+from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample
+from mossformer_jax.audio.streams import PCM_BITS, SUBTYPES, AudioReader, AudioWriter
 
 __all__ = [
     "AUDIO_SUFFIXES",

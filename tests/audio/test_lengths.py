@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mossformer_jax.data.lengths import Ladder
+from mossformer_jax.audio.lengths import Ladder
 
 
 def test_a_size_is_rounded_up_to_the_lowest_rung_that_holds_it():

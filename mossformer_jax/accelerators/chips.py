@@ -93,6 +93,10 @@ CHIPS = {
 }
 
 
+# By platform: the modules that compile for it, any of which will do, and the extra that installs the newest of them.
+COMPILERS = {"tpu": (("libtpu",), "tpu"), "cuda": (("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12"), "cuda13")}
+
+
 @dataclass(frozen=True)
 class Target:
     """Chips of one kind, and how they are connected.
@@ -160,13 +164,11 @@ def compile_only_devices(target: Target) -> list[jax.Device]:
     from jax.experimental import topologies
 
     chip = target.chip
-    needed, install = (
-        ("libtpu", "mossformer-jax[tpu]")
-        if chip.platform == "tpu"
-        else ("jax_plugins.xla_cuda12", "mossformer-jax[cuda12]")
-    )
-    if not _is_installed(needed):
-        raise ValueError(f"compiling for {chip.name} needs a compiler that is missing; run: pip install '{install}'")
+    compilers, extra = COMPILERS[chip.platform]
+    if not any(map(_is_installed, compilers)):
+        raise ValueError(
+            f"compiling for {chip.name} needs a compiler that is missing; run: pip install 'mossformer-jax[{extra}]'"
+        )
     try:
         if chip.platform == "cuda":
             options = {"target_config": H100_DESCRIPTION, "topology": f"1x1x{target.topology}"}

@@ -75,7 +75,7 @@ def prepare_jax(options: argparse.Namespace) -> None:
             else (f"JAX_PLATFORMS={wanted!r}", "unset it")
         )
         raise ValueError(
-            f"JAX finds no device for {asked}; {instead}, or install mossformer-jax[cuda12] or [tpu]"
+            f"JAX finds no device for {asked}; {instead}, or install mossformer-jax[cuda13], [cuda12] or [tpu]"
         ) from error
     if options.device:
         jax.config.update("jax_default_device", devices[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
+from jax.experimental import topologies
 
 from mossformer_jax.accelerators import chips
 from mossformer_jax.accelerators.chips import CHIPS, compile_only_devices, parse_target
@@ -34,11 +37,20 @@ def test_another_chip_or_topology_is_refused_with_those_that_there_are(text, adv
         parse_target(text)
 
 
-@pytest.mark.parametrize(("name", "extra"), [("v5e", r"mossformer-jax\[tpu\]"), ("h100", r"mossformer-jax\[cuda12\]")])
+@pytest.mark.parametrize(("name", "extra"), [("v5e", r"mossformer-jax\[tpu\]"), ("h100", r"mossformer-jax\[cuda13\]")])
 def test_a_compiler_that_is_missing_is_named(monkeypatch, name, extra):
     monkeypatch.setattr(chips, "_is_installed", lambda module: False)
     with pytest.raises(ValueError, match=f"pip install '{extra}'"):
         compile_only_devices(parse_target(name))
+
+
+@pytest.mark.parametrize("plugin", ["jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13"])
+def test_either_cuda_plugin_compiles_for_an_h100(monkeypatch, plugin):
+    asked = []
+    monkeypatch.setattr(chips, "_is_installed", lambda module: module == plugin)
+    monkeypatch.setattr(topologies, "get_topology_desc", lambda *names, **options: asked.append(names) or Mock())
+    compile_only_devices(parse_target("h100"))
+    assert asked == [("h100",)]
 
 
 def test_some_memory_is_kept_free():

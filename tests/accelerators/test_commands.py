@@ -24,7 +24,7 @@ needs_tpu_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed; make test-tpu-compile has it"
 )
 needs_gpu_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("jax_cuda12_plugin") is None,
+    not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
     reason="JAX's CUDA plugin is not installed; make test-gpu-compile has it",
 )
 

@@ -83,7 +83,7 @@ def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Expla
     for pair in sorted(set(pairs)):
         of_pair = si_sdri[[pair == other for other in pairs]]
         print(f"{len(of_pair)} mixtures of {pair}: SI-SDRi {of_pair.mean():.2f} dB")
-    failed = np.flatnonzero(si_sdri < FAILED_DB)
+    failed = np.flatnonzero(si_sdri < FAILED_DB).tolist()
     print(
         f"{len(failed)} of {len(si_sdri)} improve by less than {FAILED_DB:.0f} dB, {np.sum(si_sdri < 0)} become worse"
     )
@@ -92,7 +92,7 @@ def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Expla
     for output, levels in enumerate(np.array([one.talker_db for one in explained]).T):
         low, median, high = np.percentile(levels, (5, 50, 95))
         print(f"output {output + 1}: its talker at {median:.1f} dB (median; 5 to 95 %: {low:.1f} to {high:.1f})")
-    for title, of_these in ("all", range(len(si_sdri))), (f"those below {FAILED_DB:.0f} dB", failed):
+    for title, of_these in ("all", list(range(len(si_sdri)))), (f"those below {FAILED_DB:.0f} dB", failed):
         segments_k2 = np.concatenate([explained[index].segments_k2 for index in of_these] or [np.zeros((0, 2))])
         if len(segments_k2):
             print(

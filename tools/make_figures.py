@@ -51,11 +51,12 @@ def separation() -> Figure:
     window = 8 * separator.config.sample_rate
     separator = Separator.from_pretrained("default", memory=activation_bytes(separator.config, 1, window))
     rng = np.random.default_rng(SEED)
-    network, swaps = separator.network, []
+    network = separator.network
+    swaps: list[int] = []
 
     def shuffling(mixtures, num_samples):
         separated, seconds = network(mixtures, num_samples)
-        swaps.extend(rng.integers(2, size=len(separated)))
+        swaps.extend(rng.integers(2, size=len(separated)).tolist())
         return [s[::-1] if swap else s for s, swap in zip(separated, swaps[-len(separated) :], strict=True)], seconds
 
     recording = separator.recording([mixture[None]], rate)

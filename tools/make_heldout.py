@@ -130,8 +130,8 @@ def write_audio_files(folder: Path, rows: Sequence[dict[str, str]], output: Path
         speakers = row["source_1_speaker"], row["source_2_speaker"]
         table.append((row["mixture_ID"], f"mix/{file}", f"s1/{file}", f"s2/{file}", *speakers))
     columns = ("id", "mixture", "source_1", "source_2", "speaker_1", "speaker_2")
-    with open(output / "mixtures.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *table])
+    with open(output / "mixtures.csv", "w", newline="", encoding="utf-8") as table_file:
+        csv.writer(table_file, lineterminator="\n").writerows([columns, *table])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

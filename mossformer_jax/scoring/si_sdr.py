@@ -15,10 +15,14 @@ that are reported leave such references out.
 from __future__ import annotations
 
 import itertools
+from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+# Signals may come from a file (NumPy) or from a compiled program.
+AnyArray: TypeAlias = Array | np.ndarray
 
 MIN_DB, MAX_DB = -100.0, 100.0
 MAX_PERMUTED_SOURCES = 6
@@ -30,7 +34,9 @@ _NUMERATOR_FLOOR, _DENOMINATOR_FLOOR = 1e-32, 1e-20
 
 
 def si_sdr(
-    estimate: Float[Array, "... t"], reference: Float[Array, "... t"], lengths: Int[Array, ...] | None = None
+    estimate: Float[AnyArray, "... t"],
+    reference: Float[AnyArray, "... t"],
+    lengths: Int[AnyArray, ...] | None = None,
 ) -> Float[Array, ...]:
     """SI-SDR of each estimate against its reference.
 
@@ -68,9 +74,9 @@ def si_sdr(
 
 
 def pairwise_si_sdr(
-    estimates_bct: Float[Array, "b c t"],
-    references_bct: Float[Array, "b c2 t"],
-    lengths_b: Int[Array, " b"] | None = None,
+    estimates_bct: Float[AnyArray, "b c t"],
+    references_bct: Float[AnyArray, "b c2 t"],
+    lengths_b: Int[AnyArray, " b"] | None = None,
 ) -> Float[Array, "b c c2"]:
     """SI-SDR in dB of every estimate against every reference of the same mixture."""
     lengths = None if lengths_b is None else jnp.asarray(lengths_b)[:, None, None]
@@ -78,9 +84,9 @@ def pairwise_si_sdr(
 
 
 def pit_si_sdr(
-    estimates_bct: Float[Array, "b c t"],
-    references_bct: Float[Array, "b c t"],
-    lengths_b: Int[Array, " b"] | None = None,
+    estimates_bct: Float[AnyArray, "b c t"],
+    references_bct: Float[AnyArray, "b c t"],
+    lengths_b: Int[AnyArray, " b"] | None = None,
 ) -> tuple[Float[Array, " b"], Int[Array, "b c"]]:
     """SI-SDR under the best assignment of estimates to references (PIT, Yu et al., ICASSP 2017).
 
@@ -95,9 +101,9 @@ def pit_si_sdr(
 
 
 def pit_training_score(
-    estimates_bct: Float[Array, "b c t"],
-    references_bct: Float[Array, "b c t"],
-    lengths_b: Int[Array, " b"] | None = None,
+    estimates_bct: Float[AnyArray, "b c t"],
+    references_bct: Float[AnyArray, "b c t"],
+    lengths_b: Int[AnyArray, " b"] | None = None,
 ) -> Float[Array, " b"]:
     """What training maximises, in dB a mixture: PIT SI-SDR, with a measure of silence against silent references.
 
@@ -151,9 +157,9 @@ def _best_assignment(scores_bij: Float[Array, "b c c2"]) -> tuple[Float[Array, "
 
 
 def pit_si_sdr_loss(
-    estimates_bct: Float[Array, "b c t"],
-    references_bct: Float[Array, "b c t"],
-    lengths_b: Int[Array, " b"] | None = None,
+    estimates_bct: Float[AnyArray, "b c t"],
+    references_bct: Float[AnyArray, "b c t"],
+    lengths_b: Int[AnyArray, " b"] | None = None,
     *,
     threshold_db: float = 30.0,
 ) -> Float[Array, ""]:

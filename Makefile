@@ -16,7 +16,7 @@ INPUTS := pyproject.toml constraints.txt
 # Nothing here may ever install into a Python that is not this clone's own environment.
 export PIP_REQUIRE_VIRTUALENV := true
 
-.PHONY: help setup demo test test-tpu-compile test-gpu-compile lint format clean
+.PHONY: help setup demo check test test-tpu-compile test-gpu-compile lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo --overwrite
 	$(BIN)/mossformer-jax score --mixture examples/mixture.wav \
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
+
+check: lint  ## lint, then the tests that take less than about ten seconds each
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow'
 
 test: lint  ## lint, then run every test
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile

@@ -22,8 +22,8 @@ figures on these mixtures.
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

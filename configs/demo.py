@@ -9,8 +9,8 @@ figures on these voices. Expect a validation SI-SDRi above 5 dB within 10 minute
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

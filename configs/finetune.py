@@ -14,8 +14,8 @@ config to its end. Cost: 50,800 mixtures an epoch, by the published cost about 6
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

@@ -15,8 +15,8 @@ epochs of 20,000) about 15 days of a V100.
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

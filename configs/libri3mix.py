@@ -14,8 +14,8 @@ epoch; by the published cost on WSJ0-2mix (10 days of a V100 for 200 epochs of 2
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

@@ -13,8 +13,8 @@ config to its end. Cost: as published about 10 days of a V100 in PyTorch.
 
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

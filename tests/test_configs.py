@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.configuration import check_mixtures, load_config, resolve
 from mossformer_jax.data.layouts import open_mixtures
 from mossformer_jax.data.training_mixtures import open_training_mixtures
+from mossformer_jax.training.configuration import check_mixtures, load_config, resolve
 from mossformer_jax.weights.parameters import count_parameters
 
 REPOSITORY = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mossformer_jax.cli import main
-from mossformer_jax.configuration import load_config, resolve, save_config
 from mossformer_jax.sharding import make_mesh
+from mossformer_jax.training.configuration import load_config, resolve, save_config
 from mossformer_jax.training.state import begin
 from mossformer_jax.weights import load_parameters
 from tests.training import runs

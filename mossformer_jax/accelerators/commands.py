@@ -27,7 +27,7 @@ def report_training(config_file: str, overrides: Sequence[str], chips: str, sear
         FileNotFoundError, ValueError: the config is wrong, there is no such chip or topology, its compiler is not
             installed, or the chips cannot share the batch.
     """
-    from mossformer_jax.configuration import load_config, resolve
+    from mossformer_jax.training.configuration import load_config, resolve
 
     target = parse_target(chips)
     prepare_environment()

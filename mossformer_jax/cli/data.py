@@ -44,8 +44,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from mossformer_jax.configuration import load_config
     from mossformer_jax.data.statistics import mixture_statistics
+    from mossformer_jax.training.configuration import load_config
 
     config = load_config(options.config, options.overrides).get("data", {})
     if options.split not in config or not config[options.split]:

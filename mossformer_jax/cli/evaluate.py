@@ -89,7 +89,8 @@ def _evaluate(flags: argparse.Namespace) -> int:
     from mossformer_jax.evaluation.progress import EvaluationBar
     from mossformer_jax.evaluation.run import evaluate_model
     from mossformer_jax.evaluation.scorer import Scorer
-    from mossformer_jax.weights.store import WEIGHTS_FILE, load_parameters, model_folder
+    from mossformer_jax.weights.folders import WEIGHTS_FILE
+    from mossformer_jax.weights.store import load_parameters, model_folder
 
     join_hosts(flags)
     prepare_jax(flags)
@@ -149,7 +150,7 @@ def data_options(flags: argparse.Namespace, overrides: Sequence[str]) -> dict[st
     """The options of the data that the flags ask for."""
     from ml_collections import ConfigDict
 
-    from mossformer_jax.configuration import load_config, read_saved_config
+    from mossformer_jax.training.configuration import load_config, read_saved_config
 
     saved = flags.run_folder is not None and flags.config is None
     if saved and overrides:

@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
     prepare_jax(options)
     jax.config.update("jax_debug_nans", options.debug_nans)
 
-    from mossformer_jax.configuration import load_config
+    from mossformer_jax.training.configuration import load_config
     from mossformer_jax.training.loop import Training
 
     config = load_config(options.config, options.overrides)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.evaluation.report import METRICS, Row, defined, metrics_in
 from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
-from mossformer_jax.weights.store import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.evaluation.report import METRICS_FILE, Row, format_rows, read_metrics
-from mossformer_jax.weights.store import write_atomically
 
 
 def read_object(path: Path) -> dict[str, Any]:

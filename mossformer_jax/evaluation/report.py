@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.data.text_tables import read_csv
-from mossformer_jax.weights.store import write_atomically
 
 Row = dict[str, str | float | None]
 

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from mossformer_jax.configuration import check_mixtures, resolve, save_config
 from mossformer_jax.data.layouts import open_mixtures
 from mossformer_jax.data.pipeline import Batch, train_batches
 from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
 from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
+from mossformer_jax.training.configuration import check_mixtures, resolve, save_config
 from mossformer_jax.training.journal import Journal
 from mossformer_jax.training.meter import Meter, Silence
 from mossformer_jax.training.output import write_weights
@@ -28,8 +28,8 @@ from mossformer_jax.training.standing import Outcome, Standing
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
 from mossformer_jax.training.workdir import CONFIG_FILE, changes_since_start, lock
+from mossformer_jax.weights.folders import BEST
 from mossformer_jax.weights.parameters import count_parameters
-from mossformer_jax.weights.store import BEST
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -8,11 +8,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.training.state import TRAINING_FIELDS
 from mossformer_jax.weights import save_model
 from mossformer_jax.weights.parameters import Parameters
-from mossformer_jax.weights.store import write_atomically
 
 RESULT_FILE = "result.json"
 

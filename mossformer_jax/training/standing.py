@@ -8,7 +8,7 @@ from typing import Any
 
 from mossformer_jax.fields import from_fields
 from mossformer_jax.training.optimizer import Plateau
-from mossformer_jax.weights.store import BEST
+from mossformer_jax.weights.folders import BEST
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mossformer_jax.configuration import changed_fields, read_saved_config
+from mossformer_jax.training.configuration import changed_fields, read_saved_config
 from mossformer_jax.training.state import TRAINING_FIELDS
 
 if TYPE_CHECKING:

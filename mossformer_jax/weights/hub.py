@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mossformer_jax.weights.store import CONFIG_FILE, FORMAT, WEIGHTS_FILE, is_model_folder
+from mossformer_jax.weights.folders import CONFIG_FILE, FORMAT, WEIGHTS_FILE, is_model_folder
 
 _REPO_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
 

@@ -12,16 +12,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.folders import BEST, CONFIG_FILE, FORMAT, WEIGHTS_FILE, is_model_folder, is_training_run
+from mossformer_jax.weights.hub import download_model, is_repo_id
 from mossformer_jax.weights.parameters import Parameters, buffer_names, flatten, parameter_problems
 
-FORMAT = "mossformer-jax"
 FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 STORAGE_DTYPES = ("float32", "float16")
-# Where a training run keeps its best weights.
-BEST = "best"
 DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
 
 
@@ -71,43 +69,6 @@ def save_model(
     write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside `path`, flushes to disk, then renames: a reader sees the old file or the new, whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        # By itself, an error of the disk does not say which file it is about.
-        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    if os.name != "posix":
-        return  # elsewhere a folder cannot be opened to be flushed
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether the folder's config.json says that it is one of ours."""
-    try:
-        description = json.loads((folder / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(description, dict) and description.get("format") == FORMAT
-
-
-def is_training_run(folder: Path) -> bool:
-    """Whether the folder is that of a training run, whose best weights lie in a folder of it."""
-    return (folder / CONFIG_FILE).is_file() and (folder / "checkpoints").is_dir()
-
-
 def model_folder(path: str | os.PathLike[str]) -> Path:
     """The folder that a model's name, path or id on the Hugging Face hub means; of a training run, its best weights.
 
@@ -124,8 +85,6 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         return DEFAULT_MODEL
     folder = Path(path)
     if not folder.exists():
-        from mossformer_jax.weights.hub import download_model, is_repo_id  # here, because it builds on this file
-
         if isinstance(path, str) and is_repo_id(path):
             return download_model(path)
         raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")

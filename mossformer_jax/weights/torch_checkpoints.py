@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.folders import FORMAT, is_model_folder
 from mossformer_jax.weights.parameters import Parameters, flatten, parameter_problems
-from mossformer_jax.weights.store import FORMAT, is_model_folder, write_atomically
 from mossformer_jax.weights.torch_files import POINTERS, WRAPPED, Contents, import_torch, read, save, to_numpy, unwrap
 from mossformer_jax.weights.torch_mapping import (
     FAMILY_DEFAULTS,

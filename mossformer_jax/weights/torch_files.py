@@ -14,7 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mossformer_jax.weights.store import is_model_folder, write_atomically
+from mossformer_jax.atomic import write_atomically
+from mossformer_jax.weights.folders import is_model_folder
 from mossformer_jax.weights.torch_mapping import strip_wrappers
 
 # Text files of family A; their first line names the checkpoint beside them.

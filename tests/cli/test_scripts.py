@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mossformer_jax.configuration import load_config
+from mossformer_jax.training.configuration import load_config
 from tests.conftest import REPOSITORY
 
 

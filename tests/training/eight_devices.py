@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType
 
-from mossformer_jax.configuration import resolve
 from mossformer_jax.sharding import DATA, FSDP, make_mesh, place_rows
+from mossformer_jax.training.configuration import resolve
 from mossformer_jax.training.state import begin, on_host
 from mossformer_jax.training.step import make_train_step
 from mossformer_jax.training.validation import Validation

@@ -16,9 +16,9 @@ import pytest
 from flax import nnx
 
 import train
-from mossformer_jax.configuration import load_config
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
+from mossformer_jax.training.configuration import load_config
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.standing import Standing

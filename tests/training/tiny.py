@@ -1,8 +1,8 @@
 """A config that has every part of a training, on a network so small that a step takes milliseconds."""
 
 from configs import demo
-from mossformer_jax.configuration import section
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import section
 from mossformer_jax.training.recipe import Recipe
 
 

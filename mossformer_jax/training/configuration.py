@@ -17,7 +17,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.fields import check_types, from_fields, require
+from mossformer_jax.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -25,10 +27,9 @@ if TYPE_CHECKING:
     from mossformer_jax.data.mixing import TrainingMixtures
     from mossformer_jax.data.records import MixtureSource
     from mossformer_jax.model import ModelConfig
-    from mossformer_jax.training.recipe import Recipe
 
 SECTIONS = ("model", "data", "train")
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 # The wheel carries the repository's configs/ inside the package; a clone has them beside it.
 _SHIPPED_CONFIGS = next(
     (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE / "configs"
@@ -121,7 +122,6 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
     from ml_collections import ConfigDict
 
     from mossformer_jax.model import ModelConfig
-    from mossformer_jax.training.recipe import Recipe
 
     fields = config.to_dict()
     if set(fields) != set(SECTIONS) or not all(isinstance(part, dict) for part in fields.values()):
@@ -154,8 +154,6 @@ def check_mixtures(model: ModelConfig, mixtures: TrainingMixtures | MixtureSourc
 
 def save_config(path: str | os.PathLike[str], config: ConfigDict) -> None:
     """Writes a config as JSON, whole or not at all; references are resolved, tuples become lists."""
-    from mossformer_jax.weights.store import write_atomically
-
     write_atomically(Path(path), (json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n").encode())
 
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict
 
-from mossformer_jax.configuration import (
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.training.configuration import (
     changed_fields,
     check_mixtures,
     load_config,
@@ -18,7 +19,6 @@ from mossformer_jax.configuration import (
     save_config,
     section,
 )
-from mossformer_jax.model import ModelConfig
 from mossformer_jax.training.recipe import Recipe
 
 CONFIG = """
@@ -147,7 +147,7 @@ def config():
 def test_an_optional_tuple_of_the_model_takes_a_value_and_none(tmp_path, text, gains):
     (tmp_path / "config.py").write_text(
         "from ml_collections import ConfigDict\n"
-        "from mossformer_jax.configuration import section\n"
+        "from mossformer_jax.training.configuration import section\n"
         "from mossformer_jax.model import ModelConfig\n"
         "get_config = lambda: ConfigDict({'model': section(ModelConfig())})\n"
     )

@@ -1,0 +1,29 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes beside `path`, flushes to disk, then renames: a reader sees the old file or the new, whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        # By itself, an error of the disk does not say which file it is about.
+        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    if os.name != "posix":
+        return  # elsewhere a folder cannot be opened to be flushed
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,22 +1,21 @@
-r"""The default model: two talkers, 8 kHz, a MossFormer2 of 1.6M parameters that two CPU cores can train and run.
+r"""The default model: two talkers, 8 kHz, a MossFormer2 of 1.6M parameters for training and running on two CPU cores.
 
     python tools/make_heldout.py --data /data/speech8k --output /data/heldout
-    python train.py --config configs/default_8k.py:first --workdir runs/first --config.data.root=/data
-    python train.py --config configs/default_8k.py --workdir runs/default_8k --config.data.root=/data \
+    mossformer-jax train --config default_8k:first --workdir runs/first --config.data.root=/data
+    mossformer-jax train --config default_8k --workdir runs/default_8k --config.data.root=/data \
         --config.train.initial_weights=runs/first/last
 
-/data/speech8k has a manifest.csv with the columns path, speaker, speaker_known, split (train or dev) and n_samples, and
-the mono 8 kHz files that it names. The first command writes the mixtures of configs/default_8k_heldout.csv, whose
-speakers are in no training file: 200 to test and 60 others to validate with.
+/data/speech8k holds a manifest.csv with the columns path, speaker, speaker_known, split (train or dev) and n_samples,
+and the mono 8 kHz files that it lists. The first command writes the mixtures of configs/default_8k_heldout.csv, whose
+speakers are in no training file: 200 for testing and 60 others for validation.
 
-The second begins with what is hardest to come upon, two talkers who are equally loud and speak all the time: with the
-rest among it from the beginning, the network first learns to follow who speaks and who is louder, and no more. The
-third goes on with mixtures as varied as recordings are: one talker alone, talkers who overlap in part only, other
-levels, a little noise.
+The second command starts with the hardest case, two equally loud talkers who speak all the time. With easier mixtures
+included from the start, the network first learns only to follow who is speaking and who is louder. The third continues
+with mixtures as varied as recordings: one talker alone, partial overlap, different levels, a little noise.
 
-To go on from the shipped weights: --config.train.initial_weights=default and another --workdir.
+To continue from the shipped weights: --config.train.initial_weights=default and another --workdir.
 
-Expect what docs/default_model.md shows. We have not run this config to where it stops to improve; nobody publishes
+Expect the results of docs/default_model.md. We have not run this config until it stopped improving; nobody publishes
 figures on these mixtures.
 """
 
@@ -41,8 +40,8 @@ def get_config(first: bool = False) -> ConfigDict:
             query_key_channels=64,
             fsmn_channels=128,
             dropout=0.0,
-            remat="blocks",  # on a CPU as fast as to keep more, or faster
-            # Of what is louder than the mean power, so that it is the same for talkers with long pauses.
+            remat="blocks",  # on a CPU at least as fast as keeping more
+            # Level of the parts above the mean power, so that long pauses do not change it.
             input_level_db=-19.0,
         )
     )
@@ -57,10 +56,10 @@ def get_config(first: bool = False) -> ConfigDict:
             "split": "train",
             "sample_rate": sample_rate,
             "num_sources": config.model.get_oneway_ref("num_sources"),
-            # A voice at another speed is another speaker, and there are few.
+            # A voice at another speed counts as another speaker; the data have few speakers.
             "speeds": tuple(range(80, 126, 5)),
             "epoch_size": 4000,
-            # Most speakers have a clip or two, a few have a hundred.
+            # Most speakers have one or two clips, a few have a hundred.
             "max_speaker_seconds": 60.0,
             "min_level_db": -45.0,
             "fill": True,
@@ -87,7 +86,7 @@ def get_config(first: bool = False) -> ConfigDict:
             steps=4000 if first else 20000,
             lr=5e-4,
             warmup_steps=500,
-            constant_epochs=10000,  # no plateaus: the decay at the end does the same with less chance in it
+            constant_epochs=10000,  # no plateau schedule: the final decay does the same, less noisily
             decay_steps=0 if first else 5000,
             ema_decay=0.999,
             initial_filterbank="sinusoids",

@@ -1,9 +1,9 @@
-"""Two synthetic voices, 8 kHz: trains a small network from nothing on any machine in minutes, without a download.
+"""Two synthetic voices, 8 kHz: trains a small network from scratch on any machine in minutes, without a download.
 
-    python train.py --config configs/demo.py --workdir runs/demo
+    mossformer-jax train --config demo --workdir runs/demo
 
-Mixtures are drawn anew for every step from two voices that a small synthesiser makes in seconds; validation and test
-are fixed mixtures of other utterances of the same voices. A test of the whole way, not of the model: nobody publishes
+New mixtures are drawn for every step from two voices that a small synthesiser generates in seconds; validation and test
+use fixed mixtures of other utterances of the same voices. This tests the pipeline, not the model: nobody publishes
 figures on these voices. Expect a validation SI-SDRi above 5 dB within 10 minutes on two CPU cores.
 """
 
@@ -34,10 +34,10 @@ def get_config() -> ConfigDict:
     config.data.batch_size = 4
     config.data.seconds = 1.5
     config.data.seed = 0
-    # Threads make these batches: nothing has to be decoded.
+    # Threads are enough for these batches: no audio is decoded.
     config.data.num_workers = 0
     config.data.max_failed_share = 0.0
-    # Everything to open_training_mixtures(**config.data.train).
+    # Arguments of open_training_mixtures.
     config.data.train = ConfigDict(
         {
             "corpus": "demo",
@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
             "epoch_size": 800,
         }
     )
-    # Everything to open_mixtures(**config.data.validation), and so on.
+    # Arguments of open_mixtures.
     config.data.validation = ConfigDict({"layout": "demo", "split": "dev", "num_mixtures": 32})
     config.data.test = ConfigDict({"layout": "demo", "split": "test", "num_mixtures": 64})
 

@@ -1,15 +1,15 @@
-r"""Libri2Mix, 8 kHz, from weights that are there already: an official checkpoint, converted, or a run's own.
+r"""Libri2Mix, 8 kHz, starting from existing weights: a converted official checkpoint or the weights of a run.
 
-    python convert_torch_weights.py --input speech_mossformer2_separation_temporal_8k --output models/official
-    python train.py --config configs/finetune.py --workdir runs/finetune --config.data.root=/data \
+    mossformer-jax convert --input speech_mossformer2_separation_temporal_8k --output models/official
+    mossformer-jax train --config finetune --workdir runs/finetune --config.data.root=/data \
         --config.train.initial_weights=models/official
 
-It needs the model folder and the mixtures in /data/Libri2Mix; for others, change config.data (docs/data.md). The
-sizes in config.model must be those of the weights: 16 kHz weights want --config.model.sample_rate=16000, those of
-ClearerVoice --config.model.input_level_db=-25 besides.
+It needs the model folder and the mixtures in /data/Libri2Mix; for other data, change config.data (docs/data.md). The
+sizes in config.model must match the weights: 16 kHz weights need --config.model.sample_rate=16000, and ClearerVoice's
+also --config.model.input_level_db=-25.
 
 Published: 21.7 dB SI-SDRi on Libri2Mix (MossFormer2, arXiv 2312.11825), with dynamic mixing. We have not run this
-config to its end. Cost: 50,800 mixtures an epoch, by the published cost about 6 days of a V100 in PyTorch.
+config to completion. Cost: 50,800 mixtures per epoch; by the published cost, about 6 days on a V100 in PyTorch.
 """
 
 from ml_collections import ConfigDict
@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
     config.data.validation = mixtures("dev")
     config.data.test = mixtures("test")
 
-    # A third of the learning rate from scratch, as ClearerVoice fine-tunes.
+    # A third of the learning rate used from scratch, as in ClearerVoice's fine-tuning.
     config.train = section(Recipe(epochs=50, lr=5e-5, constant_epochs=5, initial_weights="./models/official"))
     return config

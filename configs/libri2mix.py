@@ -1,16 +1,16 @@
 """Libri2Mix, 8 kHz, min, clean: MossFormer2 of 55.7M parameters.
 
-    python train.py --config configs/libri2mix.py --workdir runs/libri2mix --config.data.root=/data
-    python train.py --config configs/libri2mix.py:librispeech --workdir runs/libri2mix --config.data.root=/data
-    python train.py --config configs/libri2mix.py:dynamic --workdir runs/libri2mix --config.data.root=/data
+    mossformer-jax train --config libri2mix --workdir runs/libri2mix --config.data.root=/data
+    mossformer-jax train --config libri2mix:librispeech --workdir runs/libri2mix --config.data.root=/data
+    mossformer-jax train --config libri2mix:dynamic --workdir runs/libri2mix --config.data.root=/data
 
-The first trains on generated mixtures, in /data/Libri2Mix. The second mixes the same ones while training, so that
-nothing need be generated: it wants /data/LibriSpeech (train-clean-360, dev-clean, test-clean) and LibriMix's
-/data/metadata. The third draws new mixtures from LibriSpeech for every step, and validates as the second does.
+The first trains on generated mixtures in /data/Libri2Mix. The second mixes the same mixtures during training instead:
+it needs /data/LibriSpeech (train-clean-360, dev-clean, test-clean) and LibriMix's /data/metadata. The third draws new
+mixtures from LibriSpeech for every step, and validates like the second.
 
 Published: 21.7 dB SI-SDRi on the test set, with dynamic mixing (MossFormer2, arXiv 2312.11825). We have not run this
-config to its end. Cost: 50,800 mixtures an epoch; by the published cost on WSJ0-2mix (10 days of a V100 for 200
-epochs of 20,000) about 15 days of a V100.
+config to completion. Cost: 50,800 mixtures per epoch; by the published cost on WSJ0-2mix (10 days on a V100 for 200
+epochs of 20,000), about 15 days on a V100.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ def get_config(librispeech: bool = False, dynamic: bool = False) -> ConfigDict:
                 {"layout": "librimix", "root": root, "split": split, "num_sources": num_sources, **options}
             )
         metadata = root + f"/metadata/Libri2Mix/libri2mix_{subset}.csv"
-        noise = root + "/wham_noise"  # read for other tasks than mix_clean
+        noise = root + "/wham_noise"  # used only by tasks other than mix_clean
         return ConfigDict(
             {"layout": "librispeech_mix", "librispeech": root, "metadata": metadata, "noise": noise, **options}
         )

@@ -1,15 +1,15 @@
 """Libri3Mix, 8 kHz, min, clean: MossFormer2 of 56.0M parameters.
 
-    python train.py --config configs/libri3mix.py --workdir runs/libri3mix --config.data.root=/data
-    python train.py --config configs/libri3mix.py:librispeech --workdir runs/libri3mix --config.data.root=/data
-    python train.py --config configs/libri3mix.py:dynamic --workdir runs/libri3mix --config.data.root=/data
+    mossformer-jax train --config libri3mix --workdir runs/libri3mix --config.data.root=/data
+    mossformer-jax train --config libri3mix:librispeech --workdir runs/libri3mix --config.data.root=/data
+    mossformer-jax train --config libri3mix:dynamic --workdir runs/libri3mix --config.data.root=/data
 
-The first trains on generated mixtures, in /data/Libri3Mix. The second mixes the same ones while training, so that
-nothing need be generated: it wants /data/LibriSpeech (train-clean-360, dev-clean, test-clean) and LibriMix's
-/data/metadata. The third draws new mixtures from LibriSpeech for every step, and validates as the second does.
+The first trains on generated mixtures in /data/Libri3Mix. The second mixes the same mixtures during training instead:
+it needs /data/LibriSpeech (train-clean-360, dev-clean, test-clean) and LibriMix's /data/metadata. The third draws new
+mixtures from LibriSpeech for every step, and validates like the second.
 
-Published: no figure of MossFormer2 on Libri3Mix. We have not run this config to its end. Cost: 33,900 mixtures an
-epoch; by the published cost on WSJ0-2mix (10 days of a V100 for 200 epochs of 20,000) about 10 days of a V100.
+Published: no figure for MossFormer2 on Libri3Mix. We have not run this config to completion. Cost: 33,900 mixtures per
+epoch; by the published cost on WSJ0-2mix (10 days on a V100 for 200 epochs of 20,000), about 10 days on a V100.
 """
 
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ def get_config(librispeech: bool = False, dynamic: bool = False) -> ConfigDict:
                 {"layout": "librimix", "root": root, "split": split, "num_sources": num_sources, **options}
             )
         metadata = root + f"/metadata/Libri3Mix/libri3mix_{subset}.csv"
-        noise = root + "/wham_noise"  # read for other tasks than mix_clean
+        noise = root + "/wham_noise"  # used only by tasks other than mix_clean
         return ConfigDict(
             {"layout": "librispeech_mix", "librispeech": root, "metadata": metadata, "noise": noise, **options}
         )

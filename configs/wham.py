@@ -1,15 +1,15 @@
 r"""WHAM!, 8 kHz, min, two speakers in noise: MossFormer2 of 55.7M parameters.
 
-    python train.py --config configs/wham.py --workdir runs/wham --config.data.root=/data/wham
-    python train.py --config configs/wham.py:dynamic --workdir runs/wham --config.data.root=/data/wham \
+    mossformer-jax train --config wham --workdir runs/wham --config.data.root=/data/wham
+    mossformer-jax train --config wham:dynamic --workdir runs/wham --config.data.root=/data/wham \
         --config.data.train.root=/data/wsj0/si_tr_s
 
 The first trains on the mixtures in /data/wham/wav8k. The second, as published, draws new ones for every step from
-WSJ0's single speakers (si_tr_s/SPEAKER/*.wav) and the noise in /data/wham/wav8k/min/tr/noise, and validates on the
-former.
+WSJ0's single speakers (si_tr_s/SPEAKER/*.wav) and the noise in /data/wham/wav8k/min/tr/noise, and validates on
+the stored mixtures.
 
 Published: 18.1 dB SI-SDRi on the test set, with dynamic mixing (MossFormer2, arXiv 2312.11825). We have not run this
-config to its end. Cost: as WSJ0-2mix, about 10 days of a V100 in PyTorch.
+config to completion. Cost: as WSJ0-2mix, about 10 days on a V100 in PyTorch.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
 """WHAMR!, 8 kHz, min, two speakers in noise and reverberation: separation with dereverberation, 55.7M parameters.
 
-    python train.py --config configs/whamr.py --workdir runs/whamr --config.data.root=/data/whamr
+    mossformer-jax train --config whamr --workdir runs/whamr --config.data.root=/data/whamr
 
-It needs the mixtures in /data/whamr/wav8k. The network decodes the mask net's output directly, as the published
-WHAMR! model does. A reverberant mixture cannot be mixed anew from its anechoic sources: the speeds stay at 100 %, and
-there is no dynamic mixing, which the published figure had (with room impulse responses of its own).
+It needs the mixtures in /data/whamr/wav8k. The network decodes the mask net's output directly, like the published
+WHAMR! model. A reverberant mixture cannot be remixed from its anechoic sources, so speeds stay at 100 % and there is no
+dynamic mixing. The published figure used dynamic mixing with its own room impulse responses.
 
 Published: 17.0 dB SI-SDRi on the test set, with dynamic mixing (MossFormer2, arXiv 2312.11825). We have not run this
-config to its end. Cost: as WSJ0-2mix, about 10 days of a V100 in PyTorch.
+config to completion. Cost: as WSJ0-2mix, about 10 days on a V100 in PyTorch.
 """
 
 from ml_collections import ConfigDict

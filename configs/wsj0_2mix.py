@@ -1,14 +1,14 @@
 r"""WSJ0-2mix, 8 kHz, min: MossFormer2 of 55.7M parameters.
 
-    python train.py --config configs/wsj0_2mix.py --workdir runs/wsj0_2mix --config.data.root=/data/wsj0-mix
-    python train.py --config configs/wsj0_2mix.py:dynamic --workdir runs/wsj0_2mix --config.data.root=/data/wsj0-mix \
+    mossformer-jax train --config wsj0_2mix --workdir runs/wsj0_2mix --config.data.root=/data/wsj0-mix
+    mossformer-jax train --config wsj0_2mix:dynamic --workdir runs/wsj0_2mix --config.data.root=/data/wsj0-mix \
         --config.data.train.root=/data/wsj0/si_tr_s
 
 The first trains on the mixtures in /data/wsj0-mix/2speakers. The second, as published, draws new ones for every step
-from WSJ0's single speakers (si_tr_s/SPEAKER/*.wav), and validates on the former.
+from WSJ0's single speakers (si_tr_s/SPEAKER/*.wav), and validates on the stored mixtures.
 
 Published: 24.1 dB SI-SDRi on the test set, with dynamic mixing (MossFormer2, arXiv 2312.11825). We have not run this
-config to its end. Cost: as published about 10 days of a V100 in PyTorch.
+config to completion. Published cost: about 10 days on a V100 in PyTorch.
 """
 
 from ml_collections import ConfigDict

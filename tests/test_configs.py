@@ -56,15 +56,15 @@ def test_a_misspelt_learning_rate_leads_to_the_right_one(path):
 
 @files
 def test_the_docstring_has_commands_that_load(file):
-    lines = [line for line in _docstring(file).replace("\\\n", "").split("\n") if "python train.py" in line]
+    lines = [line for line in _docstring(file).replace("\\\n", "").split("\n") if "mossformer-jax train" in line]
     assert lines
     for line in lines:
         arguments = shlex.split(line)
         config = arguments[arguments.index("--config") + 1]
-        assert config.partition(":")[0] == f"configs/{file.name}"
+        assert config.partition(":")[0] == file.stem
         assert "--workdir" in arguments
         overrides = [argument for argument in arguments if argument.startswith("--config.")]
-        resolve(load_config(str(REPOSITORY / config), overrides))
+        resolve(load_config(config, overrides))
 
 
 @files

@@ -88,7 +88,7 @@ def test_a_workdir_that_is_a_file_is_named(capsys, tmp_path):
     assert str(workdir) in refusal(capsys, "--config", TINY, "--workdir", str(workdir))
 
 
-def test_a_run_does_not_change_its_network(capsys, tmp_path):
+def test_a_run_cannot_change_its_network(capsys, tmp_path):
     save_config(tmp_path / "config.json", load_config(TINY))
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), "--config.model.num_blocks=2")
@@ -101,7 +101,7 @@ def test_initial_weights_of_another_size_come_with_the_overrides_that_fit(
 ):
     flags = ["--workdir", str(tmp_path), "--config.model.model_channels=16", "--config.model.num_blocks=3"]
     line = refusal(capsys, "--config", TINY, f"--config.train.initial_weights={tiny_model_folder}", *flags)
-    assert line.endswith("give --config.model.model_channels=8 --config.model.num_blocks=1")
+    assert line.endswith("use --config.model.model_channels=8 --config.model.num_blocks=1")
 
 
 def test_missing_initial_weights_are_named(capsys, tmp_path):

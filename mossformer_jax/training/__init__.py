@@ -1,1 +1,1 @@
-"""Training: from a config to weights, on whatever devices there are."""
+"""Training: from a config to weights, on all available devices."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: whole or not there, checked before they are trusted."""
+"""Checkpoints of a training run: written atomically, and verified by checksum before they are restored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 Arrays = dict[str, jax.Array]
 
-ARRAYS, NOTES, METRICS = "arrays", "notes", "metrics"  # the last is Orbax's name, of a folder and of the file in it
+ARRAYS, NOTES, METRICS = "arrays", "notes", "metrics"  # "metrics" is Orbax's name for a folder and the file in it
 CHECKSUMS_FILE = "checksums.json"
 _SCORE = "si_sdri_db"
 _TEMPORARY = ".orbax-checkpoint-tmp"
@@ -32,24 +32,25 @@ _UNCHECKED = {"_CHECKPOINT_METADATA", "commit_success.txt", CHECKSUMS_FILE}
 class Checkpoints:
     """Checkpoints of a run, RUN/checkpoints/STEP, written in the background by Orbax.
 
-    A checkpoint is written under a temporary name and renamed when it is complete, so that a folder named by a plain
-    decimal is whole, whenever the process is killed. It holds arrays (TensorStore's OCDBT and Zarr), JSON, and the
-    SHA-256 of its files, which are compared before anything is read. Nothing in it is executable (no pickle).
+    A checkpoint is written under a temporary name and renamed when it is complete, so a folder whose name is a plain
+    number is always complete, even if the process is killed. It holds arrays (TensorStore's OCDBT and Zarr), JSON,
+    and the SHA-256 of each of its files, which is verified before anything is read. It contains no executable
+    content (no pickle).
 
-    Several processes of a training call every method together, on a folder that all of them see. Only one training
-    uses a folder at a time.
+    In a multi-process training, all processes must call every method together, on a folder that all of them can see.
+    Only one training may use a folder at a time.
     """
 
     def __init__(self, folder: str | Path, *, keep_last: int = 2, keep_best: int = 1) -> None:
-        """Opens a folder, made where it is missing; what a killed process left half-written is removed.
+        """Opens a folder (created if missing) and removes partial checkpoints left by a killed process.
 
         Args:
-            folder: holds one folder a checkpoint, and nothing else under a decimal name.
-            keep_last: latest checkpoints that are kept.
-            keep_best: checkpoints with the best score that are kept besides.
+            folder: holds one folder per checkpoint; no other entry may have a number as its name.
+            keep_last: number of latest checkpoints to keep.
+            keep_best: number of checkpoints with the best score to keep in addition.
 
         Raises:
-            ValueError: something else than a checkpoint of a training has a checkpoint's name.
+            ValueError: an entry has the name of a checkpoint but is not one.
         """
         logging.getLogger("absl").addFilter(_without_routine)
         self.folder = Path(folder).absolute()
@@ -70,32 +71,32 @@ class Checkpoints:
             handler_registry=registry,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(keep),
-                best_fn=_score,  # without it Orbax writes no score
-                # Deleted in place, a checkpoint would lie there half-deleted for a while.
+                best_fn=_score,  # otherwise Orbax does not write the score
+                # If deleted in place, a partly deleted checkpoint would be visible for a while.
                 todelete_subdir=_REMOVED,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             ),
         )
 
     def save(self, step: int, arrays: Arrays, notes: dict[str, Any], *, score: float | None = None) -> None:
-        """Begins to save; on returning, the arrays may be donated or overwritten.
+        """Starts saving in the background. The arrays may be donated or overwritten once this returns.
 
-        A step that is already there is not saved again.
+        A step that is already saved is not saved again.
 
         Args:
-            step: optimizer steps done.
-            arrays: by name, on any devices.
-            notes: everything else, ready for JSON.
-            score: validation SI-SDRi in dB at this step; None where none was measured.
+            step: number of optimizer steps done.
+            arrays: arrays by name, on any devices.
+            notes: everything else, as JSON-compatible values.
+            score: validation SI-SDRi in dB at this step; None if it was not measured.
 
         Raises:
-            OSError: this checkpoint, or the one before it, could not be written.
+            OSError: this checkpoint or the previous one could not be written.
         """
         if step in self.steps():
             return
         self.wait()
         self._saving = step
-        # Arrays on a CPU are not copied, but JAX does not hand on the memory of an array that somebody still reads.
+        # Arrays on a CPU are not copied, but JAX does not reuse the memory of an array that is still being read.
         items = {ARRAYS: ocp.args.PyTreeSave(arrays), NOTES: ocp.args.JsonSave(notes)}
         metrics = {_SCORE: score if score is not None and math.isfinite(score) else None}
         try:
@@ -104,21 +105,21 @@ class Checkpoints:
             raise self._not_written(error) from error
 
     def steps(self) -> list[int]:
-        """Steps of which there is a checkpoint, in ascending order, with the one that is being written."""
+        """Steps that have a checkpoint, in ascending order, including one that is still being written."""
         return sorted(self._manager.all_steps())
 
     def restore(self, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[int, Arrays, dict[str, Any]] | None:
-        """Reads the newest checkpoint; a damaged one is moved aside as STEP.damaged if an older one is whole.
+        """Reads the newest intact checkpoint. Newer damaged ones are renamed to STEP.damaged.
 
         Args:
-            abstract: shape, dtype and sharding of every array, by name. The devices may be others than on saving.
+            abstract: shape, dtype and sharding of every array, by name. The devices may differ from those at saving.
 
         Returns:
             The step, its arrays and its notes; None if there is no checkpoint.
 
         Raises:
-            ValueError: no checkpoint is whole; or the newest is damaged and several processes run, which do not
-                decide on their own to lose steps; or it is of another model or recipe.
+            ValueError: all checkpoints are damaged; or the newest one is damaged in a multi-process training, where
+                falling back to an older step is left to the user; or it belongs to another model or recipe.
             OSError: a checkpoint cannot be read.
         """
         self.wait()
@@ -137,13 +138,13 @@ class Checkpoints:
             return step, restored[ARRAYS], restored[NOTES]
         if damages:
             raise ValueError(
-                f"{self.folder}: no checkpoint is whole ({_listed(damages)}); put back a copy of one, or move them "
-                "away and the training begins anew"
+                f"{self.folder}: all checkpoints are damaged ({_listed(damages)}); restore one from a backup, or move "
+                "them away to start from the beginning"
             )
         return None
 
     def wait(self) -> None:
-        """Returns when everything is on disk.
+        """Waits until everything is on disk.
 
         Raises:
             OSError: the last checkpoint could not be written.
@@ -155,7 +156,7 @@ class Checkpoints:
         self._remove_leftovers()
 
     def close(self) -> None:
-        """Waits as `wait` does, and ends the background threads."""
+        """Waits as `wait` does, and stops the background threads."""
         try:
             self.wait()
         finally:
@@ -168,14 +169,14 @@ class Checkpoints:
         for path in self.folder.glob("[0-9]*"):
             if path.name.isdecimal() and not ((path / ARRAYS).is_dir() and (path / NOTES).is_dir()):
                 raise ValueError(
-                    f"{path}: not a checkpoint of a training (folders {ARRAYS} and {NOTES}); move it away, or give "
+                    f"{path}: not a training checkpoint (no folders {ARRAYS} and {NOTES}); move it away, or use "
                     "another --workdir"
                 )
             if jax.process_index() == 0:
                 _hide_unreadable_score(path / METRICS / METRICS)
 
     def _write_checksums(self) -> None:
-        """Called by Orbax when all is written, on the primary process, before the checkpoint gets its name."""
+        """Called by Orbax on the primary process after all files are written, before the folder is renamed."""
         folder = self.folder / f"{self._saving}{_TEMPORARY}"
         checksums = {name: _checksum(folder / name) for name in _checked_files(folder)}
         (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2))
@@ -190,11 +191,11 @@ class Checkpoints:
         self._manager.reload()
         reason = " ".join(str(error).split())
         if len(reason) > 200:
-            reason = f"... {reason[-200:]}"  # TensorStore's reasons begin with where and end with why
-        newest = f"the newest whole one is {self._path(self.steps()[-1])}" if self.steps() else "there is no older one"
+            reason = f"... {reason[-200:]}"  # TensorStore's messages start with the location and end with the cause
+        newest = f"the newest complete one is {self._path(self.steps()[-1])}" if self.steps() else "no older one exists"
         return OSError(
-            f"{self._path(self._saving or 0)}: the checkpoint could not be written ({reason}); {newest}; look for free "
-            "space and permissions, then run the same command again"
+            f"{self._path(self._saving or 0)}: the checkpoint could not be written ({reason}); {newest}; check the "
+            "free space and the permissions, then run the same command again to resume"
         )
 
     def _refuse_differences(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> None:
@@ -202,29 +203,29 @@ class Checkpoints:
         there = {name: f"{array.dtype}{list(array.shape)}" for name, array in stored.items()}
         here = {name: f"{array.dtype}{list(array.shape)}" for name, array in abstract.items()}
         different = [
-            f"{name} is {there.get(name, 'missing')}, not {here.get(name, 'there')}"
+            f"{name} is {there.get(name, 'missing')}, expected {here.get(name, 'no such array')}"
             for name in sorted(there.keys() | here.keys())
             if there.get(name) != here.get(name)
         ]
         if different:
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise ValueError(
-                f"{self._path(step)}: of another model or recipe: {', '.join(different[:3])}{more}; use the config "
-                "that it was written with, or another --workdir"
+                f"{self._path(step)}: this checkpoint belongs to another model or recipe: {', '.join(different[:3])}"
+                f"{more}; use the config that it was trained with, or another --workdir"
             )
 
     def _move_aside(self, damages: dict[int, str], *, instead: int) -> None:
         if damages and jax.process_count() > 1:
             raise ValueError(
-                f"damaged: {_listed({self._path(step): damage for step, damage in damages.items()})}; move it away and "
-                f"the training continues from {self._path(instead)}"
+                f"damaged: {_listed({self._path(step): damage for step, damage in damages.items()})}; move it away "
+                f"and run the same command again to resume from {self._path(instead)}"
             )
         for step, damage in damages.items():
             aside = self.folder / f"{step}.damaged"
             while aside.exists():
                 aside = aside.with_name(f"{aside.name}.damaged")
             os.rename(self._path(step), aside)
-            message = f"{self._path(step)} is damaged ({damage}): moved to {aside}, {self._path(instead)} is used"
+            message = f"{self._path(step)} is damaged ({damage}): moved to {aside}; resuming from {self._path(instead)}"
             self.moved_aside.append(message)
             _log.warning("%s", message)
         if damages:
@@ -232,9 +233,9 @@ class Checkpoints:
 
 
 def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    """Writes each array from the devices that hold its first copy.
+    """A handler that writes each array from the devices that hold its first replica.
 
-    Orbax would have every copy write its share, which takes a small program to compile for every shape of array.
+    By default, every replica writes a part, and Orbax compiles a small program for every array shape.
     """
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
@@ -242,13 +243,13 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
 
 
 def _score(metrics: dict[str, float | None]) -> float:
-    """A checkpoint without a score ranks below all that have one."""
+    """The validation score. A checkpoint without a score ranks below all others."""
     score = metrics.get(_SCORE)
     return -math.inf if score is None else score
 
 
 def _hide_unreadable_score(file: Path) -> None:
-    """Orbax cannot open a folder with such a file; without it the checkpoint is a damaged one like others."""
+    """Renames a score file that is not JSON, which would make Orbax fail. The checkpoint then counts as damaged."""
     try:
         json.loads(file.read_text())
     except FileNotFoundError:
@@ -268,14 +269,14 @@ def _checksum(path: Path) -> str:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None if they are as they were written."""
+    """Describes what is wrong with a checkpoint's files; None if they are unchanged since they were written."""
     try:
         checksums: dict[str, str] = json.loads((path / CHECKSUMS_FILE).read_text())
         for name, checksum in checksums.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
             if _checksum(path / name) != checksum:
-                return f"{name} is not as it was written"
+                return f"{name} has changed since it was written"
     except FileNotFoundError:
         return f"{CHECKSUMS_FILE} is missing"
     except (ValueError, AttributeError):
@@ -288,8 +289,8 @@ def _listed(damages: Mapping[Any, str]) -> str:
 
 
 def _without_routine(record: logging.LogRecord) -> bool:
-    """Leaves Orbax's warnings in the log (it logs to absl's logger, as others do), without its reports of routine.
+    """Keeps Orbax's warnings in the log and drops its routine messages (it logs to absl's shared logger).
 
-    Its errors reach the caller as exceptions, so that they need not be shown twice.
+    Its errors reach the caller as exceptions, so logging them would show them twice.
     """
     return f"{os.sep}orbax{os.sep}" not in record.pathname or record.levelno == logging.WARNING

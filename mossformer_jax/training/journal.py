@@ -1,4 +1,4 @@
-"""What a training leaves behind to read: log.txt, metrics.jsonl, TensorBoard's files and loss.png."""
+"""The records of a training: log.txt, metrics.jsonl, TensorBoard's files and loss.png."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mossformer_jax.training.tensorboard import Example, TensorBoard
 
 __all__ = ["Example", "Journal", "Progress"]
 
-# Every warning of the package comes by here, with the records of this module.
+# All warnings of the package pass through this logger, as do the records of this module.
 _package = logging.getLogger("mossformer_jax")
 _logger = logging.getLogger(__name__)
 _NAMES = {"si_sdri": "SI-SDRi", "si_sdr": "SI-SDR"}
@@ -28,16 +28,16 @@ _NAMES = {"si_sdri": "SI-SDRi", "si_sdr": "SI-SDR"}
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How the steps since the last one went.
+    """Averages over the steps since the previous record.
 
     Attributes:
         step: steps of the run so far.
         epoch: the same in epochs.
-        loss: mean, in dB.
-        learning_rate: mean.
-        gradient_norm: mean of the global norm, before clipping.
+        loss: mean loss in dB.
+        learning_rate: mean learning rate.
+        gradient_norm: mean of the global gradient norm before clipping.
         mixtures_per_second: over all devices.
-        waiting_share: of the time, for data.
+        waiting_share: fraction of the time spent waiting for data.
         skipped: steps skipped in the run so far.
     """
 
@@ -54,18 +54,19 @@ class Progress:
 class Journal:
     """log.txt, metrics.jsonl, TensorBoard, loss.png and the terminal's progress line of a run.
 
-    All of it is on disk when a call returns; a killed process leaves files that can be read and gone on with. Warnings
-    of the package go to log.txt and the terminal, too. On a full disk, calls raise an OSError that names the file.
+    Everything is on disk when a call returns, so a killed process leaves files that can be read and continued.
+    Warnings of the package also go to log.txt and the terminal. On a full disk, calls raise an OSError that names
+    the file.
 
     Args:
         workdir: the run's folder.
         total_steps: length of the run.
-        step: where the run goes on. Records of later steps, of a process that was killed, are dropped from
-            metrics.jsonl and TensorBoard: those steps are done again. log.txt keeps everything.
-        terminal: whether a terminal shows a live line; otherwise, as where stdout is a pipe, it gets the lines of
-            log.txt.
-        validated_step: the last validation that is not done again; that of `step`, if None.
-        si_sdri_db: SI-SDRi of that validation, where there is one.
+        step: the step from which the run resumes. Records of later steps, left by a killed process, are dropped from
+            metrics.jsonl and TensorBoard because those steps are repeated. log.txt keeps everything.
+        terminal: whether to show a live line on a terminal. Otherwise, or if stdout is not a terminal, the lines of
+            log.txt are printed.
+        validated_step: step of the last validation that will not be repeated; `step` if None.
+        si_sdri_db: SI-SDRi in dB of that validation, if there was one.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
@@ -85,10 +86,10 @@ class Journal:
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._metrics_path = self._workdir / METRICS_FILE
         self._total_steps = total_steps
-        self._last_validation = "" if si_sdri_db is None else _said("si_sdri_db", si_sdri_db)
-        goes_on = self._metrics_path.exists()
+        self._last_validation = "" if si_sdri_db is None else _formatted("si_sdri_db", si_sdri_db)
+        resumes = self._metrics_path.exists()
         last_steps = {"train": step, "validation": step if validated_step is None else validated_step}
-        num_dropped = _drop_later_records(self._workdir, last_steps) if goes_on else 0
+        num_dropped = _drop_later_records(self._workdir, last_steps) if resumes else 0
         with contextlib.ExitStack() as opened:
             self._metrics = opened.enter_context(self._metrics_path.open("a", encoding="utf-8"))
             self._tensorboard = TensorBoard(self._workdir / "tensorboard", step)
@@ -98,10 +99,10 @@ class Journal:
                 opened.callback(self._line.close)
             opened.enter_context(_handlers(self._workdir / "log.txt", live=self._line is not None))
             self._opened = opened.pop_all()
-        if goes_on:
+        if resumes:
             self.note(
-                f"goes on at step {step}"
-                + (f"; {num_dropped} records of later steps are dropped, those are done again" if num_dropped else "")
+                f"resumed at step {step}"
+                + (f"; dropped {num_dropped} records of later steps, which are repeated" if num_dropped else "")
             )
 
     def __enter__(self) -> Journal:
@@ -110,22 +111,22 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What the run has to say comes before what a full disk makes of closing.
+        # An error of the run takes precedence over one from closing the files on a full disk.
         with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
             self.close()
 
     def note(self, text: str) -> None:
-        """Writes a line to log.txt, with date and time, and to the terminal."""
+        """Writes a line, with date and time, to log.txt and the terminal."""
         _logger.info("%s", text)
 
     def progress(self, record: Progress) -> None:
-        """Writes how training goes, everywhere."""
+        """Writes a record of the training's progress to all outputs."""
         figures = dataclasses.asdict(record)
         self._record({"kind": "train", **figures})
         step = figures.pop("step")
         with _named(self._workdir / "tensorboard"):
             self._tensorboard.scalars(step, {f"train/{name}": value for name, value in figures.items()})
-        said = [
+        parts = [
             f"loss {record.loss:.2f} dB",
             *filter(None, [self._last_validation]),
             f"lr {record.learning_rate:.2e}",
@@ -134,35 +135,35 @@ class Journal:
             f"{record.waiting_share:.0%} waiting for data",
             f"{record.skipped} skipped",
         ]
-        # A live line says the same: DEBUG is for log.txt alone then.
-        _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, ", ".join(said))
+        # A live line shows the same, so DEBUG then goes to log.txt only.
+        _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, ", ".join(parts))
         if self._line is not None:
-            self._line.update(step, "  ".join(said))
+            self._line.update(step, "  ".join(parts))
 
     def validated(
         self, step: int, figures: Mapping[str, float], *, best: bool, examples: Sequence[Example] = ()
     ) -> None:
-        """Writes the outcome of a validation, everywhere.
+        """Writes the result of a validation to all outputs.
 
         Args:
             step: steps of the run so far.
-            figures: such as si_sdri_db, si_sdr_db, loss_db.
-            best: whether it is the best one so far.
-            examples: what TensorBoard shows and plays.
+            figures: values by name, such as si_sdri_db, si_sdr_db, loss_db.
+            best: whether it is the best validation so far.
+            examples: mixtures for TensorBoard.
         """
         self._record({"kind": "validation", "step": step, "best": best, **figures})
         with _named(self._workdir / "tensorboard"):
             self._tensorboard.scalars(step, {f"validation/{name}": value for name, value in figures.items()})
-        with _no_harm("the examples"):
+        with _failure_as_warning("the examples"):
             self._tensorboard.examples(step, examples)
-        said = [_said(name, value) for name, value in figures.items()]
-        self._last_validation = next((text for text in said if text.startswith("SI-SDRi")), "")
-        self.note(f"validation at step {step}: {', '.join(said)}{' (the best so far)' if best else ''}")
+        parts = [_formatted(name, value) for name, value in figures.items()]
+        self._last_validation = next((text for text in parts if text.startswith("SI-SDRi")), "")
+        self.note(f"validation at step {step}: {', '.join(parts)}{' (best so far)' if best else ''}")
 
     def close(self) -> None:
-        """Draws loss.png and closes all files; a second time does nothing."""
+        """Draws loss.png and closes all files; a second call has no effect."""
         if not self._metrics.closed:
-            with _no_harm("loss.png"):
+            with _failure_as_warning("loss.png"):
                 plot_training(self._workdir / "loss.png", read_metrics(self._workdir))
             self._opened.close()
 
@@ -175,7 +176,7 @@ class Journal:
 
 
 class _Formatter(logging.Formatter):
-    """Date, time and message on one line; warnings are named so."""
+    """Date, time and message on one line, with the prefix "warning: " for warnings."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "warning: " if record.levelno >= logging.WARNING else ""
@@ -184,7 +185,7 @@ class _Formatter(logging.Formatter):
 
 @contextlib.contextmanager
 def _handlers(log_path: Path, *, live: bool) -> Iterator[None]:
-    """Leads what the package logs to log.txt and to stdout alone."""
+    """Sends the package's log records to log.txt and stdout only."""
     if log_path.exists() and not log_path.read_bytes().endswith(b"\n"):
         with log_path.open("a", encoding="utf-8") as log:
             log.write("\n")
@@ -192,7 +193,7 @@ def _handlers(log_path: Path, *, live: bool) -> Iterator[None]:
     terminal.setLevel(logging.INFO if live else logging.DEBUG)
     handlers = (logging.FileHandler(log_path, encoding="utf-8"), terminal)
     propagate = _package.propagate
-    # absl, which scripts use, writes what reaches the root logger to stderr: it would be said twice.
+    # absl writes records that reach the root logger to stderr, where they would appear a second time.
     _package.propagate = False
     _logger.setLevel(logging.DEBUG)
     for handler in handlers:
@@ -209,18 +210,18 @@ def _handlers(log_path: Path, *, live: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of the disk do not say by themselves which file they are about."""
+    """Adds the file's name to disk errors, which lack it for files that are already open."""
     try:
         yield
     except OSError as error:
         raise OSError(
-            error.errno, f"{error.strerror} (mend that and start the same command again)", str(path)
+            error.errno, f"{error.strerror} (fix this and run the same command again to resume)", str(path)
         ) from error
 
 
 @contextlib.contextmanager
-def _no_harm(picture: str) -> Iterator[None]:
-    """A picture that cannot be drawn is a warning."""
+def _failure_as_warning(picture: str) -> Iterator[None]:
+    """Logs a warning, instead of stopping the training, if a picture cannot be drawn."""
     try:
         yield
     except Exception as error:
@@ -228,7 +229,7 @@ def _no_harm(picture: str) -> Iterator[None]:
 
 
 def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
-    """Leaves whole records up to the last step of each kind; returns how many later ones there were."""
+    """Keeps complete records up to the last step of each kind; returns the number of later ones dropped."""
     path = workdir / METRICS_FILE
     records = read_metrics(workdir)
     kept = [record for record in records if record["step"] <= last_steps[record["kind"]]]
@@ -245,12 +246,12 @@ def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON knows it: numbers of numpy as Python's, None for what is not finite."""
+    """A JSON-compatible value: NumPy numbers as Python numbers, None for values that are not finite."""
     if isinstance(value, bool | int | str):
         return value
     return float(value) if math.isfinite(value) else None
 
 
-def _said(name: str, value: float) -> str:
+def _formatted(name: str, value: float) -> str:
     quantity = name.removesuffix("_db")
     return f"{_NAMES.get(quantity, quantity)} {value:.2f}{' dB' if quantity != name else ''}"

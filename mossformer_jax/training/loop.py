@@ -1,4 +1,4 @@
-"""The training itself: from a config and a folder to weights, and on from wherever it was interrupted."""
+"""The training loop: trains the model of a config in a run folder, and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from mossformer_jax.weights.parameters import count_parameters
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# Steps that the host may run ahead of the devices: enough to hide its work, few enough to notice trouble soon.
+# Steps that the host may run ahead of the devices: enough to hide its work, few enough to notice failures soon.
 STEPS_AHEAD = 2
-# Several processes agree on stopping once in so many steps: each time they wait for each other.
+# Interval in steps at which several processes agree on whether to stop; each agreement is a synchronisation.
 STEPS_BETWEEN_AGREEMENTS = 10
 
 
 class Training:
-    """A run: opened, resumed where it was, and gone through to its end by `run`.
+    """A training run: opened or resumed on construction, then carried out by `run`.
 
     Args:
-        config: what to train, on what, and how.
-        workdir: the run's folder, seen by all processes; made where it is missing.
-        profile_steps: first and last step of this process, counted from 1, to write a profile of.
+        config: the model, the data and the training options.
+        workdir: the run's folder, visible to all processes; created if missing.
+        profile_steps: first and last step to profile, counted from 1 in this process.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: the config, the data, the weights to begin from or what lies in the
-            folder do not fit; the message says what, and what to do.
+        FileNotFoundError, OSError, ValueError: the config, the data, the initial weights or the contents of the
+            folder are invalid; the message names the problem and the fix.
     """
 
     def __init__(self, config: ConfigDict, workdir: str | Path, profile_steps: tuple[int, int] | None = None):
@@ -91,7 +91,7 @@ class Training:
             raise
 
     def run(self) -> Outcome:
-        """Trains until all steps are done or a signal asks to stop; either way everything is saved.
+        """Trains until all steps are done or a signal requests a stop. In both cases everything is saved.
 
         Raises:
             FloatingPointError: too many steps in a row were skipped.
@@ -112,7 +112,7 @@ class Training:
                 journal.note(outcome.summary(self.workdir))
             self.checkpoints.close()
         except BaseException:
-            # Processes end a save together: if another one is gone, this one would wait for it for ever.
+            # All processes complete a save together: if another one has died, closing would wait forever.
             if jax.process_count() == 1:
                 self.checkpoints.close()
             raise
@@ -132,8 +132,8 @@ class Training:
         newest = max(self.checkpoints.steps(), default=0)
         if not same_everywhere(newest):
             raise ValueError(
-                f"{self.workdir}: its newest checkpoint is of step {newest} here and of another one on other hosts; "
-                "--workdir must be one folder that all of them see"
+                f"{self.workdir}: the newest checkpoint is of step {newest} on this host but of another step on other "
+                "hosts; --workdir must be one folder that all hosts share"
             )
         restored = self.checkpoints.restore(states.to_arrays(like))
         if restored is None:
@@ -164,13 +164,13 @@ class Training:
         )
 
     def _catch_up(self, journal: Journal | Silence, request: StopRequest) -> bool:
-        """Does the validation that a signal or an error ended before its time; False where a signal does so again."""
+        """Repeats a validation that a signal or an error interrupted; False if a signal interrupts it again."""
         if not self.step or not self._validation_is_due():
             return True
         score = self._validate(journal, request)
         if score is None:
             return False
-        self._write_weights("last", score)  # their levels are known now
+        self._write_weights("last", score)  # the validation has measured their output gains
         return True
 
     def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
@@ -198,17 +198,17 @@ class Training:
             due = self._validation_is_due()
             if due or stopped or self.step % self._checkpoint_every == 0:
                 self._drain(in_flight, journal)
-                # Who asks to stop may wait for seconds only: then validation is for the resumed run.
+                # A scheduler may kill the process within seconds of the signal, so the resumed run validates.
                 self._save(self._validate(journal, request) if due and not stopped else None)
                 stopped = stopped or self._validation_is_due()
                 self._meter.restart()
         self._profile(None)
 
     def _compile(self, journal: Journal | Silence) -> Any:
-        """The step's program, compiled before the first step so that it is never compiled within one."""
+        """Compiles the training step ahead of the first step, so that no step's time includes compilation."""
         jitted = make_train_step(self.model, self.recipe, self.total_steps, self.mesh)
         if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
-            return jitted  # only a jitted function looks for the origin of a NaN
+            return jitted  # NaN debugging works in jitted functions, not in compiled programs
         began = time.perf_counter()
         samples = round(self.data.seconds * self.model.sample_rate)
         rows, sources = self.data.batch_size // jax.process_count(), self.model.num_sources
@@ -222,7 +222,7 @@ class Training:
         return program
 
     def _next_batch(self, request: StopRequest) -> Batch | None:
-        """The next batch; None where a signal that asks to stop has ended the processes that make it."""
+        """The next batch; None if a stop signal has also ended the worker processes that load the data."""
         try:
             return next(self._batches)
         except Exception:
@@ -235,7 +235,7 @@ class Training:
             self._collect(*in_flight.popleft(), journal)
 
     def _collect(self, step: int, metrics: Array, journal: Journal | Silence) -> None:
-        """Takes the metrics of a step that the devices have finished."""
+        """Fetches and records the metrics of a finished step."""
         figures = Metrics(*np.asarray(jax.device_get(metrics)).tolist())
         record = self._meter.add(step, figures)
         if record is not None:
@@ -246,17 +246,18 @@ class Training:
             saved = f"the newest checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
             raise FloatingPointError(
                 f"{int(figures.skipped_in_a_row)} steps in a row were skipped, up to step {step}: their loss or "
-                f"gradient was not finite, or the loss above config.train.max_loss={self.recipe.max_loss} dB (the last "
-                f"loss {figures.loss:.3g}, gradient norm {figures.gradient_norm:.3g}); {saved}. Lower config.train.lr, "
-                "look at the data (mossformer-jax data inspect), or find the origin with --debug-nans"
+                f"gradient was not finite, or the loss was above config.train.max_loss={self.recipe.max_loss} dB (last "
+                f"loss {figures.loss:.3g} dB, gradient norm {figures.gradient_norm:.3g}); {saved}. Lower "
+                "config.train.lr, check the data (mossformer-jax data inspect), or find the source of a NaN with "
+                "--debug-nans"
             )
 
     def _validate(self, journal: Journal | Silence, request: StopRequest) -> float | None:
-        """Validates; the learning rate and the best weights follow from it. None where a signal broke it off."""
+        """Validates, updates the plateau and writes the best weights. Returns None if a signal interrupted it."""
         try:
             validated = self._validation(self.state.weights, lambda: any_process(bool(request.received)))
         except Exception:
-            # A bad file or an utterance too long for the memory costs no training.
+            # Save first, so that a bad file or an utterance too long for the memory does not lose trained steps.
             if jax.process_count() == 1:
                 self._save(None)
             raise
@@ -278,7 +279,7 @@ class Training:
         figures = {"si_sdri_db": score, "si_sdr_db": validated.si_sdr_db}
         journal.validated(self.step, figures, best=best, examples=validated.examples)
         if best:
-            # Before the checkpoint that knows of it: a run killed in between validates again and writes it again.
+            # Written before the checkpoint that refers to it: a run killed in between repeats both.
             self._write_weights(BEST, score)
         return score
 
@@ -286,10 +287,10 @@ class Training:
         notes = {
             "standing": dataclasses.asdict(self.standing),
             "batches": self._batches.get_state(),
-            "unrecorded": list(self._meter.unrecorded),  # written later, while the meter goes on
+            "unrecorded": list(self._meter.unrecorded),  # a copy, because it is written while the meter continues
             "config": self.config.to_dict(),
         }
-        # Before the checkpoint, as the best ones: with the last checkpoint there, a run is finished.
+        # Written before the checkpoint, like the best weights: a run with the last checkpoint counts as finished.
         self._write_weights("last", score)
         self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)
 
@@ -319,15 +320,15 @@ class Training:
         devices = f"{self.mesh.size} {jax.devices()[0].platform} device(s)"
         journal.note(
             f"{count_parameters(self.model):,} parameters on {devices} {dict(self.mesh.shape)}, steps {self.step} to "
-            f"{self.total_steps}, {self.steps_per_epoch} an epoch"
+            f"{self.total_steps}, {self.steps_per_epoch} per epoch"
         )
         for message in self.checkpoints.moved_aside:
-            journal.note(message)  # it was said before there was a journal
+            journal.note(message)  # first logged before the journal was open
         for name, (before, after) in self.changes.items():
-            journal.note(f"config.{name} is {after} now, it was {before}")
+            journal.note(f"config.{name} changed from {before} to {after}")
 
     def _profile(self, steps_done: int | None) -> None:
-        """Begins or ends the profile where it is time to; None ends it in any case."""
+        """Starts or stops the profiler if it is due; None stops it in any case."""
         if self._profile_steps is None:
             return
         first, last = self._profile_steps
@@ -340,5 +341,5 @@ class Training:
             self._profiling = False
 
 
-# What a step is given of a batch.
+# The arrays of a batch that the training step takes.
 _USED = ("mixture", "sources", "lengths")

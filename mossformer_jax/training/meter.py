@@ -1,4 +1,4 @@
-"""Between the loop and the journal: means over the steps of a record, and silence in all processes but one."""
+"""Averages over the steps between two journal records, and a journal without output for non-primary processes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mossformer_jax.training.step import Metrics
 
 
 class Meter:
-    """Means over the steps between two records.
+    """Averages over the steps between two records.
 
     Args:
-        batch_size: mixtures of a step, over all devices.
-        steps_per_epoch: length of an epoch.
+        batch_size: mixtures per step, over all devices.
+        steps_per_epoch: length of an epoch in steps.
         log_every: steps between two records.
-        unrecorded: the steps since the last record, of the process that the run goes on from.
+        unrecorded: metrics of the steps since the last record, from the checkpoint that the run resumes from.
 
     Attributes:
-        unrecorded: the steps since the last record.
+        unrecorded: metrics of the steps since the last record.
     """
 
     def __init__(self, batch_size: int, steps_per_epoch: int, log_every: int, unrecorded: Iterable[list[float]] = ()):
@@ -34,25 +34,25 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Leaves the time since the last step out: it went into validation and checkpoints."""
+        """Excludes the time since the last step, which was spent on validation and checkpoints."""
         self._since = time.perf_counter()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
+        """Counts the time inside the context as waiting for data."""
         began = time.perf_counter()
         yield
         self._waited += time.perf_counter() - began
 
     def add(self, step: int, figures: Metrics) -> Progress | None:
-        """Counts a step; gives the record where one is due."""
+        """Adds a step; returns a record if one is due."""
         now = time.perf_counter()
         self._seconds, self._since = self._seconds + now - self._since, now
         self._num_timed += 1
         self.unrecorded.append(figures)
         if step % self._log_every:
             return None
-        # A skipped step counts as one, but its loss is no loss of the training; one of solved mixtures only has none.
+        # Skipped steps, and steps in which all mixtures are above the threshold, are excluded from the mean loss.
         trained = [each for each in self.unrecorded if not each.skipped_in_a_row and each.num_mixtures]
         trained = trained or self.unrecorded
         loss, gradient_norm, rate, *_ = np.mean(trained, axis=0).tolist()
@@ -72,7 +72,7 @@ class Meter:
 
 
 class Silence:
-    """The journal of all processes but the first: does nothing."""
+    """A journal that writes nothing, for all processes but the first."""
 
     def __enter__(self) -> Silence:
         return self

@@ -1,4 +1,4 @@
-"""The optimizer, and the learning rate over a training: warm-up, plateau, final decay."""
+"""The optimizer and the learning rate schedule: warm-up, plateau, final decay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mossformer_jax.training.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Clipping and Adam as PyTorch has them; the updates are still to be multiplied by the negative learning rate."""
+    """Clipping and Adam as in PyTorch; the caller multiplies the updates by the negative learning rate."""
     return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), optax.scale_by_adam())
 
 
@@ -23,10 +23,10 @@ def learning_rate(
     """The learning rate of a step, counted from 0.
 
     Args:
-        recipe: `lr` and `min_lr`, and over how many steps it warms up and decays.
-        total_steps: length of the training.
+        recipe: provides `lr`, `min_lr`, `warmup_steps` and `decay_steps`.
+        total_steps: length of the training in steps.
         step: the step.
-        plateau_factor: what the plateaus so far have made of it (`Plateau`).
+        plateau_factor: factor from the plateaus so far (`Plateau.factor`).
     """
     rate = jnp.maximum(recipe.lr * plateau_factor, recipe.min_lr)
     if recipe.warmup_steps:
@@ -38,14 +38,14 @@ def learning_rate(
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """Halves the learning rate when validation stops improving; plain numbers, to be kept in checkpoints.
+    """Lowers the learning rate when the validation loss stops improving; plain numbers, stored in checkpoints.
 
-    As PyTorch's ReduceLROnPlateau, but silent while `constant_epochs` last.
+    Like PyTorch's ReduceLROnPlateau, but inactive during the first `constant_epochs` epochs.
 
     Attributes:
-        factor: what the learning rate is multiplied by.
-        best_loss: the lowest validation loss in dB so far; None before the first.
-        waited: validations since then, or since the learning rate last fell.
+        factor: the learning rate is multiplied by this.
+        best_loss: lowest validation loss in dB so far; None before the first validation.
+        waited: validations since the best one, or since the learning rate was last lowered.
     """
 
     factor: float = 1.0
@@ -53,7 +53,7 @@ class Plateau:
     waited: int = 0
 
     def after(self, loss: float, epoch: float, recipe: Recipe) -> Plateau:
-        """What follows from a validation at the end of `epoch` (a fraction where it is in the middle of one)."""
+        """The state after a validation with this loss in dB at `epoch` (fractional in the middle of an epoch)."""
         if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             return Plateau(self.factor, loss, 0)
         if epoch <= recipe.constant_epochs:

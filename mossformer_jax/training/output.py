@@ -1,4 +1,4 @@
-"""What a run gives to others: its weights as stored models, which hold no trace of when they were made."""
+"""The weights of a run, written as stored models; the files contain no timestamps."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def write_weights(
     step: int,
     si_sdri_db: float | None,
 ) -> None:
-    """Writes a model folder, and in it result.json: the step and the validation SI-SDRi there.
+    """Writes a model folder with a result.json that holds the step and its validation SI-SDRi.
 
     Args:
         folder: RUN/best or RUN/last.
-        config: the model; options that only training knows are stored as if there were none.
+        config: the model; options that only affect training are stored with their defaults.
         weights: parameters and frequency tables, by dotted name.
-        output_gains: factors on the outputs of this model, one a source; None where there was no validation yet.
-        step: steps done.
-        si_sdri_db: validation SI-SDRi of these weights; None where it was not measured.
+        output_gains: factors on the outputs of this model, one per source; None before the first validation.
+        step: number of steps done.
+        si_sdri_db: validation SI-SDRi of these weights in dB; None if it was not measured.
     """
-    # Only one training writes here: what lies there unfinished is of a process that was killed.
+    # Only one training writes here, so temporary files were left by a killed process.
     for unfinished in folder.glob(".*.tmp"):
         unfinished.unlink()
     config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in TRAINING_FIELDS})

@@ -1,4 +1,4 @@
-"""The live line that shows on a terminal how far a training has come."""
+"""The live progress line of a training on a terminal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-# Steps may take minutes: speed is measured over this time.
+# The speed is averaged over this time, because a step may take minutes.
 SPEED_SECONDS = 3600
 
 
 class LiveLine:
-    """A bar over the steps of a run, time left and a text, on stdout; several lines where the terminal is narrow.
+    """A progress bar, the time left and a text, on stdout; it wraps over several lines on a narrow terminal.
 
-    While it is shown, what is printed goes above it.
+    Output printed meanwhile appears above it.
 
     Args:
-        total_steps: length of the run.
-        step: where it begins or goes on.
+        total_steps: length of the run in steps.
+        step: the step from which the run starts or resumes.
     """
 
     def __init__(self, total_steps: int, step: int):
@@ -46,15 +46,15 @@ class LiveLine:
         self._live.start()
 
     def update(self, step: int, text: str) -> None:
-        """Shows a step and what is to be said of it."""
+        """Shows a step and a text."""
         self._bar.update(self._task, completed=step)
         self._text.plain = text
 
     def close(self) -> None:
-        """Takes the line away."""
+        """Removes the line."""
         self._live.stop()
 
 
 def is_live() -> bool:
-    """Whether stdout is a terminal on which a line can be drawn anew."""
+    """Whether stdout is a terminal on which a line can be redrawn."""
     return sys.stdout.isatty() and not Console().is_dumb_terminal

@@ -1,4 +1,4 @@
-"""How a model is trained: the options of `config.train`, with the published recipe as their defaults."""
+"""The training options (`config.train`), with the published recipe as defaults."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ FILTERBANKS = ("random", "sinusoids")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Options of a training; the defaults are those of MossFormer2 on WSJ0-2mix (arXiv 2312.11825, section 3).
+    """Training options; the defaults are those of MossFormer2 on WSJ0-2mix (arXiv 2312.11825, section 3).
 
-    An epoch is as many steps as the training data's length over the batch size, rounded up.
+    The number of steps per epoch is the number of training mixtures over the batch size, rounded up.
 
     Attributes:
-        epochs: length of the training.
-        steps: length in optimizer steps instead; the total, not what is added on resuming.
+        epochs: length of the training in epochs.
+        steps: total length in optimizer steps, including those before a resume; overrides `epochs`.
         lr: Adam's learning rate.
-        warmup_steps: steps over which the learning rate rises linearly to `lr` at first.
-        constant_epochs: epochs before the learning rate may fall.
+        warmup_steps: initial steps over which the learning rate rises linearly to `lr`.
+        constant_epochs: epochs before the learning rate may be lowered.
         patience: validations without an improvement of the loss after which the learning rate is multiplied by
             `lr_factor`.
-        lr_factor: what it is multiplied by.
-        min_lr: it does not fall below this.
-        decay_steps: steps at the end of the training over which the learning rate falls linearly to zero besides.
-        clip_norm: gradients of a larger global norm are scaled down to it.
-        threshold_db: mixtures that are already separated better than this are left out of the loss.
-        max_loss: a step whose loss is above this many dB is skipped, as one that is not finite.
-        max_skipped: so many skipped steps in a row stop the training.
-        accumulation: pieces that a batch is cut into, one after the other, to save memory; the result is the same.
-        ema_decay: decay a step of a running average of the weights, which is then what is validated and written.
-        seed: of initial weights and dropout.
-        initial_weights: a model folder to begin from (fine-tuning), or "default".
-        initial_filterbank: encoder and decoder of a training that begins from nothing: "random", as PyTorch draws
-            them, or "sinusoids", which tell frequencies apart at once (`sinusoids`).
-        fsdp: devices that parameters and optimizer state are sharded over; the others repeat them.
-        validate_every: steps between validations; an epoch's if None.
-        checkpoint_every: steps between checkpoints; those between validations if None.
-        log_every: steps between lines of the log.
-        validation_batch_size: utterances validated at once, over all devices; as many as devices if None.
-        num_examples: validation mixtures that are shown and can be listened to in TensorBoard.
-        keep_last: latest checkpoints that are kept.
-        keep_best: checkpoints with the best validation SI-SDRi that are kept besides.
+        lr_factor: factor by which the learning rate is lowered.
+        min_lr: lower bound of the learning rate after plateaus; warm-up and final decay may go below it.
+        decay_steps: final steps over which the learning rate additionally decays linearly to zero.
+        clip_norm: gradients with a larger global norm are scaled down to this norm.
+        threshold_db: mixtures whose SI-SDR already exceeds this value are excluded from the loss.
+        max_loss: a step with a loss above this many dB is skipped, like one that is not finite.
+        max_skipped: number of consecutive skipped steps that stops the training.
+        accumulation: number of pieces into which a batch is split to save memory; the result is the same.
+        ema_decay: decay per step of a running average of the weights; if set, the average is validated and written.
+        seed: seed of the initial weights and of dropout.
+        initial_weights: a model folder to start from (fine-tuning), or "default".
+        initial_filterbank: encoder and decoder of a training from scratch: "random", initialised as in PyTorch, or
+            "sinusoids", which resolve frequencies from the start (`sinusoids`).
+        fsdp: number of devices over which parameters and optimizer state are sharded; they are replicated over the
+            rest.
+        validate_every: steps between validations; one epoch if None.
+        checkpoint_every: steps between checkpoints; `validate_every` if None.
+        log_every: steps between log lines.
+        validation_batch_size: utterances per validation batch, over all devices; the number of devices if None.
+        num_examples: number of validation mixtures to show and play in TensorBoard.
+        keep_last: number of latest checkpoints to keep.
+        keep_best: number of checkpoints with the best validation SI-SDRi to keep in addition.
 
     Raises:
-        ValueError: a field is out of its range; the message names it.
+        ValueError: a field is out of range; the message names it.
     """
 
     epochs: int = 200
@@ -103,7 +104,8 @@ class Recipe:
         """Reads `config.train`.
 
         Raises:
-            ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
+            ValueError: a field is unknown (the message names the nearest known one), of the wrong type or out of
+                range.
         """
         return from_fields(cls, fields, _WHAT)
 

@@ -1,4 +1,4 @@
-"""Asks a training to stop, politely: SIGTERM from a cluster, Ctrl-C from a person."""
+"""Graceful stop of a training on SIGTERM (from a cluster's scheduler) or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Catches SIGTERM and SIGINT while it is entered; a second one of them has its usual effect.
+    """A context manager that catches the first SIGTERM or SIGINT; a second one has its usual effect.
 
-    Outside of the main thread, where Python has no signals, nothing is caught.
+    Outside the main thread, where Python cannot handle signals, it has no effect.
 
     Attributes:
-        received: name of the signal that came, else "".
+        received: name of the signal received, "" if there was none.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How a training stands: what its validations have shown, and how it ended."""
+"""The validation results of a training so far, and its final outcome."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mossformer_jax.weights.folders import BEST
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """What validations have shown so far; plain numbers, kept in checkpoints.
+    """The validation results so far; plain numbers, stored in checkpoints.
 
     Attributes:
-        plateau: of the learning rate.
-        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None before the first.
-        best_step: when that was.
-        output_gains: factors on the outputs, one a source, that bring them to the level of the sources, at the last
+        plateau: plateau state of the learning rate.
+        best_si_sdri_db: best mean SI-SDR improvement on the validation set, in dB; None before the first validation.
+        best_step: step of the best validation.
+        output_gains: factors, one per source, that bring the outputs to the level of the sources, from the last
             validation; None before the first.
-        validated_step: when that was.
-        last_si_sdri_db: mean SI-SDR improvement then; None where it has no figure.
+        validated_step: step of the last validation.
+        last_si_sdri_db: mean SI-SDR improvement of the last validation, in dB; None if it was not finite.
     """
 
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
@@ -34,12 +34,13 @@ class Standing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Standing:
-        """Reads what `dataclasses.asdict` made of one, and JSON of that.
+        """Reads the output of `dataclasses.asdict`, also after a round trip through JSON.
 
-        Checkpoints of earlier versions have one gain for all outputs: the next validation measures them again.
+        Checkpoints of earlier versions have one gain for all outputs. It is ignored; the next validation measures one
+        per output.
 
         Raises:
-            ValueError: a field is unknown: the checkpoint is of a later version.
+            ValueError: a field is unknown, so the checkpoint was written by a later version.
         """
         fields = {name: value for name, value in fields.items() if name != "output_gain"}
         return from_fields(cls, {**fields, "plateau": Plateau(**fields["plateau"])}, "checkpoint")
@@ -50,11 +51,11 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        step: steps done.
-        total_steps: steps wanted.
-        best_si_sdri_db: best mean SI-SDR improvement on the validation set; None if there was no validation.
-        best_step: when that was.
-        stopped_by: the signal that stopped it, else "".
+        step: number of steps done.
+        total_steps: number of steps configured.
+        best_si_sdri_db: best mean SI-SDR improvement on the validation set, in dB; None if there was no validation.
+        best_step: step of the best validation.
+        stopped_by: the signal that stopped the training, "" if it finished.
     """
 
     step: int
@@ -72,5 +73,5 @@ class Outcome:
             )
         if self.stopped_by:
             done = f"stopped by {self.stopped_by} after step {self.step} of {self.total_steps}"
-            return f"{done}, all saved{known}; the same command goes on"
+            return f"{done}, all saved{known}; run the same command again to resume"
         return f"finished after step {self.step}{known}"

@@ -1,4 +1,4 @@
-"""All that a training carries from step to step, and that a checkpoint holds."""
+"""The training state that is carried from step to step and stored in checkpoints."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.weights import flatten, load_parameters
 from mossformer_jax.weights.parameters import Parameters, buffer_names, parameter_shapes
 
-# What of a model may change from run to run: nothing that its weights depend on.
+# Model fields that may change when a run is resumed: the shapes and meaning of the weights do not depend on them.
 TRAINING_FIELDS = ("dropout", "dtype", "remat")
-# What validation finds out about weights, anew for those that training makes of them.
+# Model fields that validation measures for the current weights.
 MEASURED_FIELDS = ("output_gains",)
 
 Arrays = dict[str, Array]
-"""Parameters by dotted name, as a stored model has them."""
+"""Parameters by dotted name, as in a stored model."""
 
 
 class TrainState(NamedTuple):
-    """The state after some steps; every field is an array or a dict of them.
+    """The training state; every field is an array or a pytree of arrays.
 
     Attributes:
-        step: steps so far, skipped ones included.
-        parameters: what is trained.
+        step: number of steps so far, including skipped ones.
+        parameters: the trained parameters.
         buffers: the frequency tables, which are stored with the parameters and never change.
         optimizer: Adam's moments.
         average: running average of the parameters; None without `ema_decay`.
-        plateau_factor: what the learning rate is multiplied by.
-        skipped: steps that changed nothing, since their loss or gradient was not finite.
-        skipped_in_a_row: how many of those were the last ones.
-        key: data of the random key of dropout; a step's own key is made of it and the step.
+        plateau_factor: factor on the learning rate (`Plateau.factor`).
+        skipped: number of steps skipped because the loss or gradient was not finite, or the loss above `max_loss`.
+        skipped_in_a_row: number of consecutive skipped steps up to now.
+        key: data of dropout's random key; it is folded with the step number at each step.
     """
 
     step: Int[Array, ""]
@@ -57,16 +57,16 @@ class TrainState(NamedTuple):
 
     @property
     def weights(self) -> Arrays:
-        """What is validated and written: parameters (their average, where there is one) and frequency tables."""
+        """The weights to validate and write: the parameters (or their average, if any) and the frequency tables."""
         return {**(self.parameters if self.average is None else self.average), **self.buffers}
 
 
 def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
-    """Freshly drawn weights, or those that the recipe begins from.
+    """Randomly initialised weights, or those of `recipe.initial_weights`.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: those cannot be read, or are not of this model; or the model has no
-            filterbank of sinusoids.
+        FileNotFoundError, OSError, ValueError: the initial weights cannot be read or belong to another model; or the
+            model's filterbank cannot be initialised with sinusoids.
     """
     if recipe.initial_weights is None:
         drawn = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(recipe.seed))))
@@ -81,7 +81,7 @@ def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
     if different:
         seen = ", ".join(f"config.model.{name}={ours[name]}" for name in different)
         overrides = " ".join(f"--config.model.{name}={theirs[name]}" for name in different)
-        raise ValueError(f"{recipe.initial_weights}: its weights are not those of {seen}; give {overrides}")
+        raise ValueError(f"{recipe.initial_weights}: these weights do not fit {seen}; use {overrides}")
     return weights
 
 
@@ -89,8 +89,7 @@ def begin(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
     """The state before the first step, on the mesh.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: the weights that the recipe begins from cannot be read, or are not of
-            this model.
+        FileNotFoundError, OSError, ValueError: the initial weights cannot be read or belong to another model.
     """
     weights = initial_weights(config, recipe)
     placed = {
@@ -103,7 +102,7 @@ def begin(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
 
 
 def abstract_state(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of a state: what a checkpoint is restored into; costs no memory."""
+    """Shapes, dtypes and shardings of a state, for restoring a checkpoint; allocates no arrays."""
     weights = {
         name: jax.ShapeDtypeStruct(shape, config.param_dtype) for name, shape in parameter_shapes(config).items()
     }
@@ -130,12 +129,12 @@ def _build(config: ModelConfig, recipe: Recipe, weights: Arrays) -> TrainState:
 
 
 def to_arrays(state: TrainState) -> dict[str, Any]:
-    """A state (or an abstract one) as one flat dict, as checkpoints hold it."""
+    """Flattens a state (or an abstract one) into one dict, the form stored in checkpoints."""
     return {_name(path): array for path, array in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def from_arrays(like: TrainState, arrays: Arrays) -> TrainState:
-    """Undoes `to_arrays`, for a state of the same structure."""
+    """The inverse of `to_arrays`, for a state with the structure of `like`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[_name(path)], like)
 
 
@@ -144,12 +143,12 @@ def _name(path: tuple) -> str:
 
 
 def on_host(arrays: Arrays, mesh: Mesh) -> dict[str, np.ndarray]:
-    """Arrays that lie anywhere on the mesh, whole, in every process; all of them must ask."""
+    """Gathers sharded arrays to the host of every process; all processes must call it."""
     if not all(array.is_fully_replicated for array in arrays.values()):
         arrays = jax.jit(_whole, out_shardings=replicated(mesh))(arrays)
     return jax.device_get(arrays)
 
 
 def _whole(arrays: Arrays) -> Arrays:
-    """A function of the module, so that it is compiled once."""
+    """Identity; at module level so that it is compiled only once."""
     return arrays

@@ -1,4 +1,4 @@
-"""One step of training, as one compiled program over the mesh."""
+"""One training step as one compiled program over the mesh."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
-    """What a step reports, as one array so that it is fetched at once; the order is that of the array.
+    """The metrics of a step, in the order of the array in which they are fetched from the devices at once.
 
     Attributes:
-        loss: in dB, before the step.
-        gradient_norm: before clipping.
-        learning_rate: of the step.
-        skipped: steps so far that changed nothing.
-        skipped_in_a_row: how many of those were the last ones.
-        num_mixtures: those that the loss is the mean of; of none, where all are solved already, it is 0.
+        loss: loss in dB before the update; 0 if no mixture contributes.
+        gradient_norm: global norm before clipping.
+        learning_rate: learning rate of the step.
+        skipped: number of skipped steps so far.
+        skipped_in_a_row: number of consecutive skipped steps up to now.
+        num_mixtures: number of mixtures in the loss; 0 if all are already above `threshold_db`.
     """
 
     loss: Any
@@ -41,11 +41,11 @@ class Metrics(NamedTuple):
     learning_rate: Any
     skipped: Any
     skipped_in_a_row: Any
-    num_mixtures: Any = 1.0  # checkpoints of earlier versions do not know
+    num_mixtures: Any = 1.0  # missing in checkpoints of earlier versions
 
 
 class _Sums(NamedTuple):
-    """Over the mixtures of a batch that count: the negative score in dB, its gradient, and how many they are."""
+    """Sums over the mixtures that contribute to the loss: negative score in dB, its gradient, and their number."""
 
     loss: Float[Array, ""]
     gradients: Arrays
@@ -56,17 +56,17 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metri
 
 
 def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh):
-    """The jitted step `(state, batch) -> (state, metrics)`; the state that it is given is used up.
+    """The jitted step `(state, batch) -> (state, metrics)`; the input state is donated.
 
     Forward and backward pass of the PIT SI-SDR loss (`pit_training_score`), gradient clipping, Adam, and the running
-    average. Where the loss or a gradient is not finite, or the loss is above `max_loss`, nothing changes but the
-    counters; where every mixture is solved already (`threshold_db`), nothing but the step.
+    average. If the loss or a gradient is not finite, or the loss is above `max_loss`, only the counters change. If
+    every mixture is already above `threshold_db`, only the step number changes.
 
     Args:
         config: the model.
-        recipe: the options.
-        total_steps: length of the training.
-        mesh: what the step runs on.
+        recipe: the training options.
+        total_steps: length of the training in steps.
+        mesh: the devices on which the step runs.
     """
     optimizer = make_optimizer(recipe)
 
@@ -78,7 +78,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         gradients = jax.tree.map(lambda gradient: gradient / count, sums.gradients)
         norm = optax.tree.norm(gradients)
         accepted = jnp.isfinite(loss) & jnp.isfinite(norm) & (loss <= recipe.max_loss)
-        # With nothing left to learn from, Adam would move on its momentum alone.
+        # Without any mixture in the loss, Adam would still move the parameters by its momentum.
         applied = accepted & (sums.num_mixtures > 0)
 
         rate = learning_rate(recipe, total_steps, state.step, state.plateau_factor)
@@ -86,7 +86,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         parameters = jax.tree.map(lambda value, update: value - rate * update, state.parameters, updates)
         average = state.average
         if average is not None and recipe.ema_decay is not None:
-            # Near the beginning the average of few steps is that of all of them.
+            # A smaller decay in the first steps, so that the initial weights do not dominate the average.
             decay = jnp.minimum(recipe.ema_decay, (1.0 + state.step) / (10.0 + state.step))
             average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, average, parameters)
 
@@ -111,19 +111,19 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         train_step,
         in_shardings=(where, by_rows(mesh)),
         out_shardings=(where, replicated(mesh)),
-        # Where JAX looks for the origin of a NaN it runs a step again, and needs what the step was given.
+        # To find the source of a NaN, JAX repeats the step, so its inputs must not have been donated.
         donate_argnums=() if jax.config.jax_debug_nans else 0,  # type: ignore[attr-defined]
     )
 
 
 def _accumulate(config: ModelConfig, recipe: Recipe, state: TrainState, batch: Batch, key: Array) -> _Sums:
-    """Loss and gradients summed over the batch, piece after piece.
+    """Loss and gradients summed over the batch, one piece after another.
 
-    A sum over the mixtures that count, divided at the end: the pieces may hold different numbers of them.
+    Sums, divided once by the caller, because pieces may have different numbers of mixtures below the threshold.
     """
     if recipe.accumulation == 1:
         return _loss_and_gradients(config, recipe, state, batch, key)
-    # Row r belongs to piece r mod n: every device cuts up the rows that it has.
+    # Row r belongs to piece r mod n, so that every device splits its own rows.
     pieces = jax.tree.map(
         lambda rows: jnp.swapaxes(rows.reshape(-1, recipe.accumulation, *rows.shape[1:]), 0, 1), batch
     )
@@ -142,11 +142,11 @@ def _loss_and_gradients(config: ModelConfig, recipe: Recipe, state: TrainState, 
     def summed_loss(parameters: Arrays) -> tuple[Array, Array]:
         network = assemble_network(config, {**parameters, **state.buffers})
         gain_b1 = level_gain(batch["mixture"], batch["lengths"], config.input_level_db)
-        # The score does not look at how loud the estimates are.
+        # The score does not depend on the level of the estimates.
         estimates_bct = network(batch["mixture"] * gain_b1, batch["lengths"], key=key if config.dropout else None)
         scores_b = pit_training_score(estimates_bct, batch["sources"], batch["lengths"])
         counts_b = scores_b < recipe.threshold_db
-        # A NaN is not below the threshold; it must not be left out of the loss.
+        # NaN compares as not below the threshold, but it must stay in the loss so that the step is skipped.
         counts_b = counts_b | jnp.isnan(scores_b)
         return -jnp.sum(jnp.where(counts_b, scores_b, 0.0)), jnp.sum(counts_b).astype(scores_b.dtype)
 

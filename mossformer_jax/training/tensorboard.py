@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run."""
+"""TensorBoard event files of a run: scalars, audio and spectrograms."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
 
-# Of the loudest sample of an example.
+# Level of the loudest sample of an example, where full scale is 1.
 PEAK = 0.9
 DPI = 60
 
 
 @dataclass(frozen=True)
 class Example:
-    """A validation mixture, to look at and listen to.
+    """A validation mixture with its separation, shown and played in TensorBoard.
 
     Attributes:
-        name: tells it from the others.
+        name: unique name of the mixture.
         sample_rate: in Hz.
         mixture_t: the mixture.
-        estimates_ct: what the model makes of it, in the order of the references.
-        references_ct: its sources.
+        estimates_ct: the separated sources, in the order of the references.
+        references_ct: the true sources.
     """
 
     name: str
@@ -41,37 +41,37 @@ class Example:
 
 
 class TensorBoard:
-    """An event file of scalars, sounds and pictures, on disk when a call returns.
+    """An event file of scalars, audio and images, on disk when a call returns.
 
-    tensorboardX's own `SummaryWriter` leaves the writing to a thread. Where that one dies, of a full disk, nobody
-    empties its queue, and the training waits forever.
+    tensorboardX's own `SummaryWriter` writes from a thread. If the thread fails on a full disk, its queue fills up
+    and the training hangs.
 
     Args:
-        folder: for the event files; every process adds one.
-        step: where the run goes on; TensorBoard forgets what other event files hold of later steps.
+        folder: for the event files; every start of the training adds one.
+        step: the step from which the run resumes; TensorBoard discards later steps of older event files.
     """
 
     def __init__(self, folder: Path, step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
-        # Files are named by the second, without more a quick restart would overwrite one.
+        # File names have a resolution of one second; without a suffix, a quick restart would overwrite a file.
         self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         restart = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(step=step + 1, wall_time=time.time(), session_log=restart))
         self._references_written = False
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one point to each of some curves."""
+        """Adds one point to each named curve."""
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._write(step, [Summary(value=points)])
 
     def examples(self, step: int, examples: Sequence[Example]) -> None:
-        """Adds sounds and a picture of each; the references' sounds only the first time.
+        """Adds audio and spectrograms of each example; the references' audio is written only the first time.
 
-        All signals of an example are scaled by one factor, so that the loudest one just does not clip.
+        All signals of an example are scaled by one factor, which brings the loudest sample to `PEAK`.
         """
         for example in examples:
             signals_ct = np.concatenate([example.mixture_t[None], example.estimates_ct, example.references_ct])
-            # A network that has gone wrong is to be seen, not to stop the run.
+            # A diverged network must not stop the run here.
             signals_ct = np.nan_to_num(signals_ct, posinf=0.0, neginf=0.0)
             signals_ct = signals_ct * (PEAK / (np.abs(signals_ct).max() or 1.0))
             names = ["mixture"]

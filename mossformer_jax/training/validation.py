@@ -1,4 +1,4 @@
-"""Validation while training: whole utterances, over all devices."""
+"""Validation during training: full utterances, over all devices."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from mossformer_jax.weights.parameters import assemble_network
 
 
 class Validated(NamedTuple):
-    """Outcome of a validation, the same in every process.
+    """Result of a validation, the same in every process except for the examples.
 
     Attributes:
-        si_sdri_db: mean SI-SDR improvement.
-        si_sdr_db: mean SI-SDR.
-        output_gains: what each output is to be multiplied by, so that over the data set it differs least (in power)
-            from the sources that it was given to; SI-SDR does not mind how loud a source is, so that training leaves
-            outputs at any level, and each at another one.
-        examples: mixtures to look at and listen to; of the first process, others have their own.
+        si_sdri_db: mean SI-SDR improvement in dB.
+        si_sdr_db: mean SI-SDR in dB.
+        output_gains: one factor per output that minimises the squared error to the sources assigned to it over the
+            data set. SI-SDR is scale-invariant, so training leaves each output at an arbitrary level.
+        examples: mixtures for TensorBoard, from this process's part of the data.
     """
 
     si_sdri_db: float
@@ -41,19 +40,19 @@ class Validated(NamedTuple):
     examples: list[Example]
 
 
-class _BrokenOffError(Exception):
-    """Ends a validation in the middle."""
+class _InterruptedError(Exception):
+    """Interrupts a validation."""
 
 
 class Validation:
-    """Scores weights on a data set, with a compiled program a length.
+    """Scores weights on a data set, with one compiled program per padded length.
 
     Args:
         config: the model.
-        recipe: batch size and number of examples.
+        recipe: provides the batch size and the number of examples.
         mixtures: the data set.
-        num_workers: processes that read it.
-        mesh: the devices that share each batch.
+        num_workers: number of processes that read it.
+        mesh: the devices over which each batch is sharded.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
@@ -81,15 +80,15 @@ class Validation:
         self._score = jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
 
     def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
-        """Scores these weights; None if `asked_to_stop` says so before the end, which it must in every process."""
+        """Scores weights; None if `asked_to_stop` returns True before the end. It must agree in all processes."""
         levels: list[Array] = []
         shown: list[tuple[Batch, Scores, Array, Array]] = []
-        # The batches go from short utterances to long ones: those in the middle are worth listening to.
+        # Batches are sorted by length; examples are taken from the middle, where lengths are typical.
         middle = len(self._batches) // 2
 
         def score_batch(batch: Batch) -> tuple[Scores, Array]:
             if asked_to_stop():
-                raise _BrokenOffError
+                raise _InterruptedError
             scores, index_b, levels_2c, estimates_bct = self._score(weights, place_rows(batch, self._mesh))
             if len(levels) == middle:
                 shown.append((batch, scores, index_b, estimates_bct))
@@ -98,7 +97,7 @@ class Validation:
 
         try:
             rows = evaluate(score_batch, self._batches)
-        except _BrokenOffError:
+        except _InterruptedError:
             return None
         gains_c = least_squares_gains(np.sum([np.asarray(levels_2c, np.float64) for levels_2c in levels], axis=0))
         return Validated(
@@ -111,7 +110,7 @@ class Validation:
     def _examples(
         self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array, gains_c: np.ndarray
     ) -> list[Example]:
-        """The first utterances of this process's part of a batch."""
+        """Examples from the first utterances of this process's part of a batch."""
         local_bct = local_rows(estimates_bct)
         local_bct = local_bct * gains_c[:, None].astype(local_bct.dtype)
         permutation = dict(zip(np.asarray(index_b).tolist(), np.asarray(scores.permutation_bc), strict=True))
@@ -134,12 +133,15 @@ class Validation:
 def output_levels(
     estimates_bct: Float[Array, "b c t"], sources_bct: Float[Array, "b c t"], permutation_bc: Int[Array, "b c"]
 ) -> Float[Array, "2 c"]:
-    """Of each output: its inner product with the sources that it was given to, and its energy, over the whole batch.
+    """For each output: its inner product with the sources assigned to it, and its energy, summed over the batch.
 
     Args:
-        estimates_bct: separated sources, in the order that the network gives them.
-        sources_bct: the true ones.
-        permutation_bc: the estimate that belongs to each source.
+        estimates_bct: separated sources, in the network's order.
+        sources_bct: the true sources.
+        permutation_bc: for each source, the index of the estimate assigned to it.
+
+    Returns:
+        Inner products (row 0) and energies (row 1).
     """
     source_of_output_bc = jnp.argsort(permutation_bc, axis=1)
     given_bct = jnp.take_along_axis(sources_bct, source_of_output_bc[:, :, None], axis=1)
@@ -147,11 +149,11 @@ def output_levels(
 
 
 def least_squares_gains(levels_2c: Float[np.ndarray, "2 c"]) -> Float[np.ndarray, " c"]:
-    """The factors with which outputs of these levels (`output_levels`) differ least from their sources.
+    """The gains that minimise the squared error between outputs and sources, from sums of `output_levels`.
 
-    They are 1 where there is nothing to find: an output that is silent throughout, or has nothing of its sources.
+    A gain is 1 where it is undefined: for an output that is silent throughout, or orthogonal to its sources.
     """
     products_c, energies_c = levels_2c
-    with np.errstate(invalid="ignore"):  # outputs that are not finite
+    with np.errstate(invalid="ignore"):  # outputs may not be finite
         gains_c = products_c / np.where(energies_c > 0, energies_c, np.inf)
     return np.where(np.isfinite(gains_c) & (gains_c != 0), gains_c, 1.0)

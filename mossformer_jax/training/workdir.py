@@ -1,4 +1,4 @@
-"""A run's folder: one training at a time, and always of the same network."""
+"""Checks of a run's folder: it is used by one training at a time, and always with the same network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 
 def lock(workdir: Path) -> IO[bytes]:
-    """Locks a run's folder, which is made where it is missing, until the file that is returned is closed.
+    """Locks a run's folder (created if missing) until the returned file is closed.
 
-    A second training would remove what the first is about to save.
+    A second training in the folder would delete checkpoints that the first one is writing.
 
-    The system ends the lock with the process, however that ends. Where there are no such locks (Windows, some network
-    file systems), nothing is locked.
+    The operating system releases the lock when the process ends, even if it is killed. On systems without such locks
+    (Windows, some network file systems), the folder is not locked.
 
     Raises:
-        ValueError: another training runs in the folder.
+        ValueError: another training is running in the folder.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / LOCK_FILE).open("ab")
@@ -40,18 +40,18 @@ def lock(workdir: Path) -> IO[bytes]:
     except (BlockingIOError, PermissionError):
         file.close()
         raise ValueError(
-            f"{workdir}: another training runs in this folder; wait for its end, or give another --workdir"
+            f"{workdir}: another training is running in this folder; wait until it ends, or use another --workdir"
         ) from None
     except OSError as error:
-        _log.warning("%s: cannot be locked (%s); start no second training in it", workdir, error.strerror)
+        _log.warning("%s: cannot be locked (%s); do not start a second training in it", workdir, error.strerror)
     return file
 
 
 def changes_since_start(workdir: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Fields of a config that are others than when the run was last started, with their values then and now.
+    """Config fields that have changed since the run was last started, with their old and new values.
 
     Raises:
-        ValueError: one of them describes the network, which a run that has begun cannot change.
+        ValueError: a field of the network has changed, which is not allowed after a run has started.
     """
     path = workdir / CONFIG_FILE
     if not path.exists() or not any((workdir / "checkpoints").glob("*")):
@@ -60,7 +60,7 @@ def changes_since_start(workdir: Path, config: ConfigDict) -> dict[str, tuple[An
     for name, (before, after) in changes.items():
         if name.startswith("model.") and name.removeprefix("model.") not in TRAINING_FIELDS:
             raise ValueError(
-                f"{workdir} holds a run with config.{name}={before}, the config has {after}: train another network in "
-                "another --workdir"
+                f"{workdir}: this run was started with config.{name}={before}, but the config has {after}; use another "
+                "--workdir to train another network"
             )
     return changes

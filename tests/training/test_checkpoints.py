@@ -82,7 +82,7 @@ def folders(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(open_checkpoints, arrays) -> None:
+def test_a_restored_checkpoint_is_bit_identical(open_checkpoints, arrays) -> None:
     checkpoints = open_checkpoints()
     assert checkpoints.restore(abstract(arrays)) is None
     checkpoints.save(100, arrays, NOTES)
@@ -204,7 +204,7 @@ def damage_flipped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_removed, damage_cut, damage_flipped])
-def test_damage_to_any_file_is_seen_and_the_older_checkpoint_used(
+def test_damage_to_any_file_is_detected_and_the_older_checkpoint_used(
     two_steps, folder, arrays, open_checkpoints, caplog, damage
 ) -> None:
     whole = folder.with_name("whole")
@@ -240,18 +240,18 @@ def test_a_damaged_step_can_be_saved_again(two_steps, folder, arrays) -> None:
     assert folders(folder) == {"100", "200", "200.damaged", "200.damaged.damaged"}
 
 
-def test_without_a_whole_checkpoint_nothing_is_moved_and_each_damage_named(two_steps, folder, arrays) -> None:
+def test_if_all_checkpoints_are_damaged_each_is_named_and_left_in_place(two_steps, folder, arrays) -> None:
     damage_cut(folder / "100" / "notes" / "metadata")
     damage_removed(folder / "200" / "checksums.json")
-    with pytest.raises(ValueError, match=r"200: checksums.json is missing, 100: notes/metadata is not as it was"):
+    with pytest.raises(ValueError, match=r"200: checksums.json is missing, 100: notes/metadata has changed"):
         two_steps.restore(abstract(arrays))
     assert folders(folder) == {"100", "200"}
 
 
-def test_several_processes_do_not_fall_back_on_their_own(two_steps, folder, arrays, monkeypatch) -> None:
+def test_several_processes_do_not_fall_back_to_an_older_checkpoint(two_steps, folder, arrays, monkeypatch) -> None:
     damage_cut(folder / "200" / "notes" / "metadata")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match=rf"{folder}/200: notes/metadata .* continues from {folder}/100"):
+    with pytest.raises(ValueError, match=rf"{folder}/200: notes/metadata .* resume from {folder}/100"):
         two_steps.restore(abstract(arrays))
     assert folders(folder) == {"100", "200"}
 
@@ -259,14 +259,15 @@ def test_several_processes_do_not_fall_back_on_their_own(two_steps, folder, arra
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda arrays: arrays | {"new": jnp.ones(3)}, r"new is missing, not float32\[3\]"),
-        (lambda arrays: {"key": arrays["key"]}, r"counts is int32\[16\], not there, .* and 2 more"),
-        (lambda arrays: arrays | {"key": jnp.ones(2)}, r"key is uint32\[2\], not float32\[2\]"),
-        (lambda arrays: arrays | {"counts": arrays["counts"][:8]}, r"counts is int32\[16\], not int32\[8\]"),
+        (lambda arrays: arrays | {"new": jnp.ones(3)}, r"new is missing, expected float32\[3\]"),
+        (lambda arrays: {"key": arrays["key"]}, r"counts is int32\[16\], expected no such array, .* and 2 more"),
+        (lambda arrays: arrays | {"key": jnp.ones(2)}, r"key is uint32\[2\], expected float32\[2\]"),
+        (lambda arrays: arrays | {"counts": arrays["counts"][:8]}, r"counts is int32\[16\], expected int32\[8\]"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(two_steps, folder, arrays, change, message) -> None:
-    with pytest.raises(ValueError, match=rf"{folder}/200: of another model or recipe: {message}.*--workdir"):
+    refusal = rf"{folder}/200: this checkpoint belongs to another model or recipe: {message}.*--workdir"
+    with pytest.raises(ValueError, match=refusal):
         two_steps.restore(abstract(change(arrays)))
     assert folders(folder) == {"100", "200"}
 
@@ -274,7 +275,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(two_steps, fold
 @pytest.mark.parametrize("name", ["5", "300"])
 def test_a_folder_that_is_no_checkpoint_is_refused_and_left_alone(two_steps, folder, open_checkpoints, name) -> None:
     (folder / name / "photographs").mkdir(parents=True)
-    with pytest.raises(ValueError, match=rf"{folder}/{name}: not a checkpoint of a training.*--workdir"):
+    with pytest.raises(ValueError, match=rf"{folder}/{name}: not a training checkpoint.*--workdir"):
         open_checkpoints()
     assert (folder / name / "photographs").is_dir()
 
@@ -310,7 +311,7 @@ def test_a_checkpoint_whose_checksums_cannot_be_written_gets_no_name(two_steps, 
     assert folders(folder) == {"100", "200"}
 
 
-def test_left_overs_of_a_killed_process_are_removed_and_never_restored(two_steps, folder, arrays, open_checkpoints):
+def test_partial_checkpoints_of_a_killed_process_are_removed(two_steps, folder, arrays, open_checkpoints):
     shutil.copytree(folder / "200", folder / "300.orbax-checkpoint-tmp")
     shutil.copytree(folder / "200", folder / ".removed" / "50")
     reopened = open_checkpoints()
@@ -333,7 +334,7 @@ for step in itertools.count(first):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(folder, rng, monkeypatch) -> None:
+def test_a_kill_at_any_moment_leaves_only_complete_checkpoints(folder, rng, monkeypatch) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     like = {f"w{i}": jnp.ones((1000, 500)) for i in range(4)}
     newest = 0
@@ -356,7 +357,7 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(folder, rng, monkeyp
         assert all(name.isdecimal() for name in folders(folder))  # nothing was damaged, nothing is left over
 
 
-def test_orbax_reports_of_routine_stay_out_of_the_log(open_checkpoints, arrays, caplog) -> None:
+def test_routine_messages_of_orbax_are_not_logged(open_checkpoints, arrays, caplog) -> None:
     with caplog.at_level(logging.INFO):
         checkpoints = open_checkpoints()
         checkpoints.save(1, arrays, {})

@@ -1,4 +1,4 @@
-"""Any number of devices makes the same training of the same global batch."""
+"""Training gives the same result on any number of devices for the same global batch."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_several_devices_take_the_steps_of_one(trained, mesh):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", list(MESHES)[1:])
-def test_several_devices_find_the_score_and_the_gains_of_one_though_not_every_row_is_a_mixture(trained, mesh):
+def test_validation_on_several_devices_equals_that_on_one_with_partly_filled_batches(trained, mesh):
     assert np.ptp(trained["validated/1"][1:]) > 0, "the gains of both outputs are the same"
     # The mixtures are in float32.
     np.testing.assert_allclose(trained[f"validated/{mesh}"], trained["validated/1"], rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_fsdp_cuts_parameters_up_and_data_parallelism_repeats_them(trained):
+def test_fsdp_shards_parameters_and_data_parallelism_replicates_them(trained):
     assert {mesh: float(trained[f"share/{mesh}"]) for mesh in MESHES} == {
         "1": 1.0,
         "2": 1.0,
@@ -78,7 +78,7 @@ def test_fsdp_cuts_parameters_up_and_data_parallelism_repeats_them(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "recorded"), [("1", 0), ("2", 2), ("8", 2), ("2x4", 6), ("1x8", 9)])
-def test_devices_wait_for_each_other_no_more_often_than_recorded(trained, mesh, recorded):
+def test_the_step_has_no_more_all_reduces_than_recorded(trained, mesh, recorded):
     """All-reduces in the compiled step; a scanned block counts once."""
     assert trained[f"reductions/{mesh}"] <= recorded
 
@@ -97,12 +97,12 @@ def test_devices_wait_for_each_other_no_more_often_than_recorded(trained, mesh, 
         ((), ()),
     ],
 )
-def test_parameters_are_cut_along_the_longest_axis_that_divides(shape, spec):
+def test_parameters_are_sharded_along_the_longest_divisible_axis(shape, spec):
     mesh = AbstractMesh((2, 4), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
     assert by_shape(mesh, shape).spec == PartitionSpec(*spec)
 
 
-def test_without_fsdp_nothing_is_cut_up():
+def test_without_fsdp_parameters_are_not_sharded():
     mesh = AbstractMesh((8, 1), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
     assert by_shape(mesh, (512, 64)).spec == PartitionSpec()
 

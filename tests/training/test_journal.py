@@ -1,4 +1,4 @@
-"""What a training writes for people: files that survive a kill, and the terminal."""
+"""The records of a training: files that survive a kill, and the terminal."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def example(rng):
     return Example("a mixture", 8000, signals_ct[0], 40 * signals_ct[1:3], signals_ct[3:])
 
 
-def test_a_record_is_everywhere(tmp_path, capsys):
+def test_a_record_is_written_to_every_output(tmp_path, capsys):
     with Journal(tmp_path, total_steps=100) as journal:
         journal.progress(RECORD)
         journal.validated(50, {"si_sdri_db": np.float32(4.5), "loss_db": -4.0}, best=True)
@@ -93,7 +93,7 @@ def test_a_record_is_everywhere(tmp_path, capsys):
     assert lines(tmp_path) == [
         "step 50/100, epoch 0.50: loss -3.21 dB, lr 1.50e-04, gradient norm 2.50, 3.4 mixtures/s, 2% waiting for data, "
         "1 skipped",
-        "validation at step 50: SI-SDRi 4.50 dB, loss -4.00 dB (the best so far)",
+        "validation at step 50: SI-SDRi 4.50 dB, loss -4.00 dB (best so far)",
     ]
     assert capsys.readouterr().out == (tmp_path / "log.txt").read_text()
     assert values(tmp_path)["train/loss"] == [(50, np.float32(-3.21))]
@@ -103,7 +103,7 @@ def test_a_record_is_everywhere(tmp_path, capsys):
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, np.float32(math.nan)])
 @pytest.mark.usefixtures("no_curves")
-def test_what_is_not_finite_is_null_and_shown(tmp_path, loss, capfd):
+def test_values_that_are_not_finite_are_null_in_json_and_shown_in_the_log(tmp_path, loss, capfd):
     with Journal(tmp_path, total_steps=100) as journal:
         journal.progress(dataclasses.replace(RECORD, loss=loss))
     assert read_metrics(tmp_path)[0]["loss"] is None
@@ -112,7 +112,7 @@ def test_what_is_not_finite_is_null_and_shown(tmp_path, loss, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_killed_process_leaves_all_that_it_wrote(tmp_path):
+def test_a_killed_process_leaves_everything_it_wrote_on_disk(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert steps(tmp_path) == [10, 20, 30]
@@ -126,7 +126,7 @@ def test_a_killed_process_leaves_all_that_it_wrote(tmp_path):
     assert killed.stdout == (tmp_path / "log.txt").read_text()
 
 
-def test_going_on_drops_what_is_done_again_and_keeps_the_log(tmp_path):
+def test_resuming_drops_records_of_repeated_steps_and_keeps_the_log(tmp_path):
     with Journal(tmp_path, total_steps=100) as journal:
         for step in (10, 20, 30, 40):
             journal.progress(dataclasses.replace(RECORD, step=step))
@@ -139,7 +139,7 @@ def test_going_on_drops_what_is_done_again_and_keeps_the_log(tmp_path):
     assert steps(tmp_path) == [10, 20, 25]
     assert lines(tmp_path)[4:6] == [
         "ste",
-        "goes on at step 20; 2 records of later steps are dropped, those are done again",
+        "resumed at step 20; dropped 2 records of later steps, which are repeated",
     ]
     assert len(lines(tmp_path)) == 7
     restarts = [event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START]
@@ -228,7 +228,7 @@ def test_examples_of_a_broken_model_are_shown(tmp_path, estimate):
     assert not any("warning" in line for line in lines(tmp_path))
 
 
-def test_a_failing_picture_is_a_warning_and_hides_no_error(tmp_path, monkeypatch, example):
+def test_a_failed_plot_is_a_warning_and_does_not_hide_an_error(tmp_path, monkeypatch, example):
     def fail(*_):
         raise RuntimeError("no font")
 
@@ -247,7 +247,7 @@ def test_a_failing_picture_is_a_warning_and_hides_no_error(tmp_path, monkeypatch
 @pytest.mark.usefixtures("no_curves")
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
     full = open("/dev/full", "w")  # noqa: SIM115
-    with pytest.raises(OSError, match="start the same command again") as caught:  # noqa: PT012, SIM117
+    with pytest.raises(OSError, match="run the same command again to resume") as caught:  # noqa: PT012, SIM117
         with Journal(tmp_path, total_steps=100) as journal:
             journal._metrics.close()
             journal._metrics = full
@@ -258,7 +258,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_closing_on_a_full_disk_hides_no_error(tmp_path, monkeypatch):
+def test_closing_on_a_full_disk_does_not_hide_an_error(tmp_path, monkeypatch):
     close = TensorBoard.close
 
     def fail(tensorboard):
@@ -271,7 +271,7 @@ def test_closing_on_a_full_disk_hides_no_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_a_restart_within_a_second_overwrites_no_events(tmp_path):
+def test_a_restart_within_a_second_does_not_overwrite_events(tmp_path):
     for step in (0, 10):
         Journal(tmp_path, total_steps=100, step=step).close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2

@@ -1,4 +1,4 @@
-"""The loop: what it compiles and transfers, what it keeps, when it gives up."""
+"""The training loop: compilation, transfers, saved weights, stopping."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def quick_step(monkeypatch):
 
 @pytest.fixture
 def scores(monkeypatch) -> list[float]:
-    """SI-SDR improvements in dB that validations are to find, one after the other."""
+    """SI-SDR improvements in dB that successive validations return."""
     found: list[float] = []
 
     def validate(*_):
@@ -91,7 +91,7 @@ def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
     assert late == ["jit(score)"]
 
 
-def test_a_batch_that_is_not_on_the_devices_is_not_let_into_a_step(tmp_path, monkeypatch, quick_step, scores):
+def test_a_step_refuses_a_batch_that_is_not_on_the_devices(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, SCHEDULE), tmp_path)
     place_rows = loop.place_rows
     # The first call is for the shapes to compile for.
@@ -117,7 +117,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step,
     ]
 
 
-def test_a_validation_without_a_figure_is_never_the_best(tmp_path, quick_step, scores):
+def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path, quick_step, scores):
     scores += [np.nan, 1.0, np.nan]
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 1.0)
@@ -133,7 +133,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
     assert "the newest checkpoint is of step 4" in line
 
 
-def test_a_validation_that_fails_costs_no_step(tmp_path, monkeypatch, quick_step, scores):
+def test_a_failed_validation_does_not_lose_trained_steps(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path)
     with pytest.raises(IndexError):  # there is no score to be found
         training.run()
@@ -141,7 +141,7 @@ def test_a_validation_that_fails_costs_no_step(tmp_path, monkeypatch, quick_step
 
 
 @pytest.mark.parametrize("steps", [12, 4], ids=["in the middle", "at the end"])
-def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, monkeypatch, quick_step, steps):
+def test_a_signal_interrupts_a_validation_and_the_resumed_run_repeats_it(tmp_path, monkeypatch, quick_step, steps):
     flags = [*SCHEDULE, f"--config.train.steps={steps}", "--config.train.max_skipped=99"]
     for _ in range(2):
         stopped = loop.Training(load_config(TINY, flags), tmp_path)
@@ -164,7 +164,7 @@ def test_a_signal_breaks_a_validation_off_and_the_resumed_run_does_it(tmp_path, 
     assert results(tmp_path, "last") == (steps, 1.0)
 
 
-def test_a_last_validation_that_failed_is_done_by_the_resumed_run(tmp_path, quick_step, scores):
+def test_a_failed_final_validation_is_repeated_by_the_resumed_run(tmp_path, quick_step, scores):
     config = load_config(TINY, [*SCHEDULE, "--config.train.steps=4", "--config.train.max_skipped=99"])
     with pytest.raises(IndexError):  # there is no score to be found
         loop.Training(config, tmp_path).run()
@@ -173,7 +173,7 @@ def test_a_last_validation_that_failed_is_done_by_the_resumed_run(tmp_path, quic
     assert results(tmp_path, "best") == results(tmp_path, "last") == (4, 1.0)
 
 
-def test_a_profile_that_the_run_is_too_short_for_is_no_error(tmp_path, quick_step, scores):
+def test_a_run_too_short_for_its_profile_is_not_an_error(tmp_path, quick_step, scores):
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
     assert loop.Training(config, tmp_path, profile_steps=(50, 60)).run().step == 12
@@ -183,13 +183,13 @@ def test_a_folder_has_one_training_at_a_time(tmp_path, quick_step, scores):
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
     first = loop.Training(config, tmp_path)
-    with pytest.raises(ValueError, match="another training runs in this folder"):
+    with pytest.raises(ValueError, match="another training is running in this folder"):
         loop.Training(config, tmp_path)
     assert first.run().step == 12
     assert loop.Training(config, tmp_path).run().step == 12
 
 
-def test_a_file_system_without_locks_is_trained_on(tmp_path, monkeypatch, caplog, quick_step, scores):
+def test_training_works_on_a_file_system_without_locks(tmp_path, monkeypatch, caplog, quick_step, scores):
     fcntl = pytest.importorskip("fcntl")
 
     def flock(*_):
@@ -199,17 +199,17 @@ def test_a_file_system_without_locks_is_trained_on(tmp_path, monkeypatch, caplog
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
     assert loop.Training(config, tmp_path).run().step == 12
-    assert "cannot be locked (Function not implemented); start no second training in it" in caplog.text
+    assert "cannot be locked (Function not implemented); do not start a second training in it" in caplog.text
 
 
-def test_weights_whose_rate_or_level_are_others_are_refused(tmp_path, tiny_config):
+def test_initial_weights_with_another_sample_rate_or_input_level_are_refused(tmp_path, tiny_config):
     config = dataclasses.replace(tiny_config, sample_rate=16000, input_level_db=-25.0)
     save_model(tmp_path / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
-    with pytest.raises(ValueError, match=r"give --config.model.sample_rate=16000 --config.model.input_level_db=-25"):
+    with pytest.raises(ValueError, match=r"use --config.model.sample_rate=16000 --config.model.input_level_db=-25"):
         initial_weights(tiny_config, Recipe(initial_weights=str(tmp_path / "model")))
 
 
-def test_the_levels_of_outputs_that_validation_found_do_not_keep_weights_from_being_trained_on(tmp_path, tiny_config):
+def test_initial_weights_may_have_measured_output_gains(tmp_path, tiny_config):
     config = dataclasses.replace(tiny_config, output_gains=(5.6, 0.9))
     stored = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
     save_model(tmp_path / "model", config, stored)
@@ -217,7 +217,7 @@ def test_the_levels_of_outputs_that_validation_found_do_not_keep_weights_from_be
     assert all(np.array_equal(begun[name], stored[name]) for name in stored)
 
 
-def test_gains_of_a_validation_are_written_on_top_of_those_that_the_model_had(tmp_path, tiny_config):
+def test_validation_gains_are_multiplied_with_those_of_the_model(tmp_path, tiny_config):
     weights = flatten(nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     for before, found, after in [
         (None, None, None),
@@ -232,7 +232,7 @@ def test_gains_of_a_validation_are_written_on_top_of_those_that_the_model_had(tm
         assert all(np.array_equal(stored[name], weights[name]) for name in weights)
 
 
-def test_a_standing_survives_json_and_one_of_an_earlier_version_is_read():
+def test_a_standing_survives_json_and_an_earlier_version_is_read():
     standing = Standing(best_si_sdri_db=3.0, best_step=4, output_gains=(5.6, 0.9), validated_step=4)
     fields = json.loads(json.dumps(dataclasses.asdict(standing)))
     assert Standing.from_dict(fields) == standing
@@ -243,7 +243,7 @@ def test_a_standing_survives_json_and_one_of_an_earlier_version_is_read():
         Standing.from_dict({**fields, "later": 1})
 
 
-def test_training_may_begin_from_a_filterbank_of_sinusoids_and_all_else_as_drawn(tiny_config):
+def test_a_sinusoidal_filterbank_leaves_all_other_initial_weights_unchanged(tiny_config):
     config = dataclasses.replace(tiny_config, encoder_channels=64, kernel_size=32, stride=16)
     drawn, begun = (initial_weights(config, Recipe(initial_filterbank=name)) for name in ("random", "sinusoids"))
     different = {name for name in drawn if not np.array_equal(drawn[name], begun[name])}

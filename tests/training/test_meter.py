@@ -1,4 +1,4 @@
-"""Means over the steps of a record."""
+"""Averages over the steps of a record."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def recorded(*steps):
     return records[-1]
 
 
-def test_neither_a_skipped_step_nor_one_of_solved_mixtures_has_a_part_in_the_loss():
+def test_skipped_steps_and_steps_above_the_threshold_are_excluded_from_the_mean_loss():
     record = recorded(step(-20.0), step(900.0, skipped_in_a_row=1), step(0.0, num_mixtures=0), step(-22.0))
     assert (record.loss, record.gradient_norm) == (-21.0, 21.0)
 
 
-def test_where_all_mixtures_are_solved_the_loss_is_0():
+def test_the_loss_is_0_if_all_mixtures_are_above_the_threshold():
     assert recorded(step(0.0, num_mixtures=0), step(0.0, num_mixtures=0)).loss == 0.0
 
 
-def test_steps_that_a_checkpoint_of_an_earlier_version_has_kept_are_counted():
+def test_unrecorded_steps_from_a_checkpoint_of_an_earlier_version_are_counted():
     meter = Meter(2, 10, 2, unrecorded=[[-10.0, 1.0, 1e-3, 0.0, 0.0]])
     assert meter.add(2, step(-20.0)).loss == pytest.approx(-15.0)

@@ -49,7 +49,7 @@ def test_the_learning_rate_falls_after_so_many_validations_without_improvement()
     assert [plateau.factor for plateau in after(losses, recipe)] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
 
 
-def test_an_improvement_begins_the_wait_anew():
+def test_an_improvement_resets_the_patience():
     recipe = Recipe(constant_epochs=0, patience=2)
     assert [plateau.waited for plateau in after([-1.0, 0.0, -2.0, 0.0], recipe)] == [0, 1, 0, 1]
 
@@ -67,13 +67,13 @@ def test_the_best_loss_of_the_constant_epochs_counts_afterwards():
     assert [plateau.factor for plateau in after([-5.0, -4.0], recipe)] == [1, 0.5]
 
 
-def test_a_loss_that_is_no_number_is_no_improvement():
+def test_a_loss_that_is_not_finite_is_not_an_improvement():
     recipe = Recipe(constant_epochs=0, patience=1)
     plateaus = after([-1.0, float("nan"), -2.0], recipe)
     assert [(plateau.factor, plateau.best_loss) for plateau in plateaus] == [(1, -1.0), (0.5, -1.0), (0.5, -2.0)]
 
 
-def test_a_first_loss_that_is_no_number_does_not_stay_the_best_for_ever():
+def test_a_first_loss_that_is_not_finite_does_not_become_the_best():
     plateaus = after([float("nan"), -2.0], Recipe(constant_epochs=0, patience=2))
     assert plateaus[-1].best_loss == -2.0
 

@@ -1,4 +1,4 @@
-"""One compiled step of training: what it reports, what it changes, and what it leaves alone."""
+"""The compiled training step: its metrics, and which parts of the state it changes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_loss_is_the_mean_over_the_mixtures_below_the_threshold_whatever_the
     assert stepped[1].loss == pytest.approx(-np.mean(scores[scores < RECIPE.threshold_db]), abs=1e-3)
 
 
-def test_a_mixture_above_the_threshold_has_no_part_in_the_step(run_step, start, batch, scores, stepped):
+def test_a_mixture_above_the_threshold_does_not_affect_the_step(run_step, start, batch, scores, stepped):
     above = np.flatnonzero(scores > RECIPE.threshold_db)
     assert_same(run_step(start, changed_rows(batch, list(above), 1e-3)), stepped)
     below = np.flatnonzero(scores < RECIPE.threshold_db)
@@ -134,7 +134,7 @@ def test_the_step_is_clipped_adam_and_the_average_follows(start, stepped):
         np.testing.assert_allclose(parameter, expected, atol=2e-6, err_msg=name)
 
 
-def test_the_average_is_that_of_numpy(run_step, start, batch):
+def test_the_average_matches_numpy(run_step, start, batch):
     state, average = start, dict(start.average)
     for step in range(3):
         state, _ = run_step(state, batch)
@@ -158,7 +158,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(run_step, s
     assert np.isfinite(metrics.loss)
 
 
-def test_pieces_of_a_batch_make_the_step_of_the_whole_and_a_huge_loss_is_skipped(
+def test_accumulation_gives_the_step_of_the_whole_batch_and_a_huge_loss_is_skipped(
     run_step, start, batch, scores, stepped
 ):
     # One piece has both of the mixtures that count, the other none.
@@ -196,7 +196,7 @@ def test_dropout_differs_by_step_in_bfloat16_with_recomputed_blocks(run_step, st
     assert other_seed[1].loss != first[1].loss
 
 
-def test_a_learning_rate_of_many_steps_costs_no_other_program(run_step, start, batch):
+def test_a_change_of_step_does_not_recompile_the_program(run_step, start, batch):
     later, metrics = run_step(start._replace(step=np.int32(500), plateau_factor=np.float32(0.25)), batch)
     assert metrics.learning_rate == pytest.approx(RECIPE.lr / 4)
     assert later.step == 501

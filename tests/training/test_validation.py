@@ -1,4 +1,4 @@
-"""Validation: what it finds out about weights besides their score."""
+"""Validation: the output gains that it measures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model(request, tiny_config):
     return config, flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
 
 
-def test_no_other_gains_than_those_that_it_finds_bring_the_outputs_nearer_to_their_sources(model):
+def test_output_gains_minimise_the_squared_error_to_the_sources(model):
     config, weights = model
     mixtures = Noises(LENGTHS, SAMPLE_RATE)
     validation = Validation(config, Recipe(num_examples=1, validation_batch_size=2), mixtures, 0, make_mesh())
@@ -52,7 +52,7 @@ def test_no_other_gains_than_those_that_it_finds_bring_the_outputs_nearer_to_the
     np.testing.assert_allclose(example.estimates_ct, shown_ct, rtol=1e-2, atol=1e-3 * shown_ct.std())
 
 
-def test_each_output_gets_the_gain_that_it_lacks_whichever_source_it_was_given_to(rng):
+def test_each_output_gets_its_own_gain_for_any_permutation(rng):
     sources_bct = rng.standard_normal((4, 3, 5000)).astype(np.float32)
     permutation_bc = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])
     given_bct = np.empty_like(sources_bct)
@@ -63,7 +63,7 @@ def test_each_output_gets_the_gain_that_it_lacks_whichever_source_it_was_given_t
     np.testing.assert_allclose(least_squares_gains(levels_2c), lacking, rtol=1e-4)
 
 
-def test_an_output_that_is_silent_or_has_nothing_of_its_sources_is_left_as_it_is():
+def test_an_output_that_is_silent_or_orthogonal_to_its_sources_has_gain_one():
     np.testing.assert_array_equal(least_squares_gains(np.array([[0.0, 0.0, 3.0], [0.0, 2.0, 2.0]])), [1.0, 1.0, 1.5])
     unusable = np.array([[np.nan, np.inf], [np.nan, np.inf]])
     np.testing.assert_array_equal(least_squares_gains(unusable), [1.0, 1.0])

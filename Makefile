@@ -16,7 +16,7 @@ INPUTS := pyproject.toml constraints.txt
 # Nothing here may ever install into a Python that is not this clone's own environment.
 export PIP_REQUIRE_VIRTUALENV := true
 
-.PHONY: help setup demo check test test-tpu-compile test-gpu-compile lint format clean
+.PHONY: help setup demo check test test-tpu-compile test-gpu-compile docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,15 @@ test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs that are not there (minu
 test-gpu-compile: .venv-gpu/.ready  ## compile for an H100 that is not there
 	JAX_PLATFORMS=cpu .venv-gpu/bin/python -m pytest tests/accelerators
 
+# Pages are copied with the layout of the repository, so that the same relative links work on the site.
+PAGES := README.md MODEL_CARD.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples benchmarks/README.md
+docs: .venv-docs/.ready  ## build the documentation with an API reference in site/, and check its links
+	rm -rf build/docs site
+	mkdir -p build/docs
+	tar cf - $(PAGES) | tar xf - -C build/docs
+	.venv-docs/bin/zensical build --strict --clean
+	.venv-docs/bin/python tools/check_site.py site
+
 lint: $(TEST_READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,7 +60,7 @@ format: $(TEST_READY)  ## format and mend what ruff can
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and everything that was made
-	rm -rf $(VENV) .venv-tpu .venv-gpu demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.
@@ -91,4 +100,12 @@ $(TEST_READY): $(INPUTS)
 	$(make_venv)
 	$(BIN)/python -m pip install --quiet -e '.[train,eval]' pytest jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 \
 	  nvidia-cuda-nvcc-cu12 -c constraints.txt
+	touch $@
+
+# The package is read from its source, not imported: its dependencies are not needed.
+.venv-docs/.ready: VENV := .venv-docs
+.venv-docs/.ready: $(INPUTS)
+	rm -f $@
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet 'zensical==0.0.73' 'mkdocstrings[python]==1.0.8' -c constraints.txt
 	touch $@

@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 # The accelerator extras name packages of hundreds of megabytes for machines other than the one that tests.
-UNTESTED_EXTRAS = {"cuda12", "tpu"}
+# The documentation is built in an environment of its own (Makefile).
+UNTESTED_EXTRAS = {"cuda12", "docs", "tpu"}
 
 
 def tested_versions(requirements: list[str]) -> dict[str, str]:

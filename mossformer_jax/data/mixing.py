@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -39,6 +39,7 @@ PARTIAL_LENGTHS = (0.3, 1.0)
 _ATTEMPTS = 20
 
 
+@runtime_checkable
 class TrainingMixtures(Protocol):
     """What batches for training are drawn from. It can be pickled, for worker processes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +37,7 @@ class Mixture:
         return mixed if self.noise is None else mixed + self.noise
 
 
+@runtime_checkable
 class MixtureSource(Protocol):
     """Random access to the mixtures of a data set; what every layout gives. It can be pickled, for worker processes.
 

@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import soundfile
@@ -22,6 +22,7 @@ UNKNOWN_SPEAKER = "unknown"
 _DAMAGE_BLOCK = 2**12
 
 
+@runtime_checkable
 class Speech(Protocol):
     """Random access to utterances (or noises). It can be pickled, for worker processes.
 

@@ -36,8 +36,8 @@ class MossFormer2(nnx.Module):
 
     def __call__(
         self,
-        mixture_bt: Float[Array, "b t"],
-        lengths_b: Int[Array, " b"] | None = None,
+        mixture_bt: Float[Array | np.ndarray, "b t"],
+        lengths_b: Int[Array | np.ndarray, " b"] | None = None,
         *,
         key: Array | None = None,
     ) -> Float[Array, "b c t"]:
@@ -56,7 +56,7 @@ class MossFormer2(nnx.Module):
             ValueError: a shape, dtype or length that the model cannot take; the message says which, and what it can.
         """
         check_mixture(mixture_bt, lengths_b, self.config)
-        mixture_bt = mixture_bt.astype(self.config.param_dtype)
+        mixture_bt = jnp.asarray(mixture_bt, self.config.param_dtype)
         num_samples, frames = mixture_bt.shape[1], None
         if lengths_b is not None:
             mixture_bt = jnp.where(jnp.arange(num_samples) < lengths_b[:, None], mixture_bt, 0.0)
@@ -73,15 +73,16 @@ class MossFormer2(nnx.Module):
             return sources_bct
         return sources_bct * jnp.asarray(self.config.output_gains, sources_bct.dtype)[:, None]
 
-    def frames(self, lengths_b: Int[Array, " b"], num_frames: int) -> Frames:
+    def frames(self, lengths_b: Int[Array | np.ndarray, " b"], num_frames: int) -> Frames:
         """The frames that lie wholly inside each signal; the one that straddles its end is padding."""
         count_b = jnp.maximum((lengths_b - self.config.kernel_size) // self.config.stride + 1, 1)
         return Frames(jnp.arange(num_frames) < count_b[:, None, None], count_b)
 
 
-def check_mixture(mixture_bt: Array, lengths_b: Array | None, config: ModelConfig) -> None:
+def check_mixture(mixture_bt: Array | np.ndarray, lengths_b: Array | np.ndarray | None, config: ModelConfig) -> None:
     """Raises a ValueError that names what was given and what is allowed, unless the model can take the input."""
-    shape, dtype = mixture_bt.shape, mixture_bt.dtype
+    shape: tuple[int, ...] = mixture_bt.shape
+    dtype = mixture_bt.dtype
     if mixture_bt.ndim != 2:
         raise ValueError(f"mixture has shape {shape}, but must be (batch, samples); give one signal as x[None]")
     if not jnp.issubdtype(dtype, jnp.floating):

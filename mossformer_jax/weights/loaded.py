@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from mossformer_jax.weights.parameters import Parameters, build_network, count_p
 from mossformer_jax.weights.store import load_parameters
 
 
+@runtime_checkable
 class CompiledModel(Protocol):
     """The network compiled for one shape of padded mixtures."""
 

@@ -211,7 +211,11 @@ class _LibriMix(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: i
         )
 
     def _examples(
-        self, split: str, source: MixtureSource, first: int, progress: tqdm
+        self,
+        split: str,
+        source: MixtureSource,
+        first: int,
+        progress: Any,  # TFDS's tqdm is a function; the class of its bars is private
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(first, min(first + _MIXTURES_PER_SHARD, len(source))):
             mixture = source.read(index)

@@ -1,0 +1,41 @@
+"""Shapes that do not fit the annotations are refused with jaxtyping's message when the functions are checked."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from beartype import beartype
+from flax import nnx
+from jaxtyping import TypeCheckError, jaxtyped
+
+from mossformer_jax.model import MossFormer2
+
+checked_call = jaxtyped(typechecker=beartype)(MossFormer2.__call__)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config) -> MossFormer2:
+    return MossFormer2(tiny_config, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_mixture_without_a_batch_axis(model, dtype):
+    with pytest.raises(TypeCheckError, match="mixture_bt"):
+        checked_call(model, jnp.zeros(400, dtype))
+
+
+def test_one_length_for_two_mixtures(model):
+    with pytest.raises(TypeCheckError, match="lengths_b"):
+        checked_call(model, np.zeros((2, 400), np.float32), np.array([400]))
+
+
+def test_lengths_that_are_not_integers(model):
+    with pytest.raises(TypeCheckError, match="lengths_b"):
+        checked_call(model, np.zeros((1, 400), np.float32), np.array([400.0]))
+
+
+def test_numpy_and_jax_arrays_are_taken(model):
+    mixture_bt = np.ones((2, 400), np.float32)
+    from_numpy = checked_call(model, mixture_bt, np.array([400, 300]))
+    np.testing.assert_array_equal(from_numpy, checked_call(model, jnp.asarray(mixture_bt), jnp.array([400, 300])))

@@ -1,0 +1,271 @@
+"""What stands between talkers and a recording: rooms, noise, other voices, drifting levels, telephones and codecs.
+
+Each option is a frozen dataclass with a share: the probability that it applies to a mixture. `DynamicMixing` takes any
+of them and draws from a generator of its own per mixture, so that the same seed gives the same mixture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.signal
+import soundfile
+from jaxtyping import Float
+
+from mossformer_jax.audio.resampling import fit_length
+from mossformer_jax.data.drawing import check_range, check_share, draw_crop
+from mossformer_jax.data.utterances import Speech
+
+TARGETS = ("dry", "early")
+# By name: container, subtype and, for formats that have one, the range of libsndfile's compression level.
+CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
+    "mu-law": ("WAV", "ULAW", None),
+    "a-law": ("WAV", "ALAW", None),
+    "gsm": ("WAV", "GSM610", None),
+    "mp3": ("MP3", "MPEG_LAYER_III", (0.5, 0.99)),
+    "opus": ("OGG", "OPUS", (0.5, 0.99)),
+    "vorbis": ("OGG", "VORBIS", (0.5, 0.99)),
+}
+# The pass band of a telephone line (ITU-T G.712), in Hz.
+TELEPHONE_BAND = (300.0, 3400.0)
+
+
+@dataclass(frozen=True)
+class Reverberation:
+    """Puts the talkers of a mixture into a room.
+
+    Attributes:
+        responses: room impulse responses; the `speakers` of these recordings are their rooms. All talkers of a mixture
+            share a room, each with a response of its own where the room has enough of them.
+        share: probability that a mixture is reverberant.
+        target: "dry": the target is the direct sound alone. "early": it has the reflections of the first
+            `early_seconds`, too. Both are aligned with the direct sound in the mixture.
+        early_seconds: how long after the direct sound a reflection counts as early.
+
+    Raises:
+        ValueError: an option is out of its range; the message names it.
+    """
+
+    responses: Speech
+    share: float = 0.5
+    target: str = "early"
+    early_seconds: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_share("reverberation share", self.share)
+        if self.target not in TARGETS:
+            raise ValueError(f"reverberation target={self.target!r} is not one of {', '.join(TARGETS)}")
+        if not 0 <= self.early_seconds < math.inf:
+            raise ValueError(f"early_seconds={self.early_seconds!r} is not allowed: must be 0 or more")
+
+    def __call__(
+        self, sources_ct: Float[np.ndarray, "c t"], rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "c t"], Float[np.ndarray, "c t"]]:
+        """The reverberant sources and the targets, both `(c, t)`; the early part of a talker keeps its level."""
+        room = rng.integers(len(self.responses.speaker_names))
+        choices = np.flatnonzero(self.responses.speakers == room)
+        drawn = rng.choice(choices, len(sources_ct), replace=len(choices) < len(sources_ct))
+        reverberant_ct, targets_ct = np.empty_like(sources_ct), np.empty_like(sources_ct)
+        for source, index, reverberant, target in zip(sources_ct, drawn, reverberant_ct, targets_ct, strict=True):
+            response = self.responses.read(int(index)).astype(np.float64)
+            reverberant[:], target[:] = self._reverberate(source, response, self.responses.name(int(index)))
+        return reverberant_ct, targets_ct
+
+    def _reverberate(
+        self, source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], name: str
+    ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+        direct = int(np.argmax(np.abs(response)))
+        late = direct + 1 + round(self.early_seconds * self.responses.sample_rate)
+        energy = math.sqrt(np.sum(np.square(response[:late])))
+        if not energy > 0:
+            raise ValueError(f"{name}: is silent; a room impulse response must have a direct sound")
+        response = response / energy
+        heard = _convolve_from(source, response, direct)
+        if self.target == "dry":
+            return heard, source * response[direct]
+        return heard, _convolve_from(source, response[:late], direct)
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """Adds a crop of recorded noise.
+
+    Attributes:
+        noise: the recordings; one that is too short is repeated.
+        share: probability that a mixture is noisy.
+        snr_db: lowest and highest power of the sum of the talkers over that of the noise, drawn evenly.
+    """
+
+    noise: Speech
+    share: float = 0.5
+    snr_db: tuple[float, float] = (0.0, 20.0)
+
+    def __post_init__(self) -> None:
+        check_share("recorded noise share", self.share)
+        check_range("recorded noise snr_db", self.snr_db)
+
+    def __call__(self, clean: Float[np.ndarray, " t"], rng: np.random.Generator) -> Float[np.ndarray, " t"]:
+        """The noise `(t,)` to add to the sum of the talkers; silent if `clean` is."""
+        index = int(rng.integers(len(self.noise)))
+        length = min(len(clean), self.noise.num_samples(index))
+        crop = draw_crop(self.noise, index, length, rng)
+        repeated = np.resize(crop, len(clean))
+        return at_snr(repeated, clean, rng.uniform(*self.snr_db))
+
+
+@dataclass(frozen=True)
+class Babble:
+    """Adds the voices of other speakers of the corpus, none of whom is a target.
+
+    Attributes:
+        share: probability that a mixture has babble.
+        num_speakers: lowest and highest number of voices, drawn evenly.
+        snr_db: lowest and highest power of the sum of the talkers over that of the babble, drawn evenly.
+    """
+
+    share: float = 0.2
+    num_speakers: tuple[int, int] = (4, 8)
+    snr_db: tuple[float, float] = (5.0, 20.0)
+
+    def __post_init__(self) -> None:
+        check_share("babble share", self.share)
+        check_range("babble snr_db", self.snr_db)
+        low, high = self.num_speakers
+        if not 1 <= low <= high:
+            raise ValueError(f"babble num_speakers={self.num_speakers!r} is not allowed: must be 1 or more, in order")
+
+    def __call__(
+        self, clean: Float[np.ndarray, " t"], speech: Speech, targets: Sequence[int], rng: np.random.Generator
+    ) -> Float[np.ndarray, " t"]:
+        """The babble `(t,)` to add to the sum of the talkers.
+
+        Args:
+            clean: the sum of the talkers.
+            speech: the corpus.
+            targets: the speakers of the sources, as positions in `speech.speaker_names`.
+            rng: draws the voices.
+
+        Raises:
+            ValueError: the corpus has no other speaker.
+        """
+        others = np.setdiff1d(np.unique(speech.speakers), np.asarray(targets))
+        if not len(others):
+            raise ValueError("babble needs speakers beside those of the sources; take more speech")
+        count = int(rng.integers(self.num_speakers[0], self.num_speakers[1] + 1))
+        total = np.zeros(len(clean), np.float32)
+        for speaker in rng.choice(others, count, replace=count > len(others)):
+            index = int(rng.choice(np.flatnonzero(speech.speakers == speaker)))
+            voice = draw_crop(speech, index, min(len(clean), speech.num_samples(index)), rng)
+            voice = np.roll(np.resize(voice, len(clean)), int(rng.integers(len(clean))))
+            total += voice / max(float(np.sqrt(np.mean(np.square(voice)))), 1e-6)
+        return at_snr(total, clean, rng.uniform(*self.snr_db))
+
+
+@dataclass(frozen=True)
+class LevelDrift:
+    """Lets the level of each talker drift, as of someone who turns away or moves; the targets drift with it.
+
+    Attributes:
+        share: probability that the levels of a mixture drift.
+        range_db: largest distance from the drawn level, in dB.
+        seconds: time between the points that the drift passes through; it is linear in dB between them.
+    """
+
+    share: float = 0.2
+    range_db: float = 6.0
+    seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_share("level drift share", self.share)
+        for name in ("range_db", "seconds"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"level drift {name}={getattr(self, name)!r} is not allowed: must be above 0")
+
+    def __call__(
+        self, sources_ct: Float[np.ndarray, "c t"], sample_rate: int, rng: np.random.Generator
+    ) -> Float[np.ndarray, "c t"]:
+        """The sources `(c, t)` with drifting levels."""
+        num_sources, num_samples = sources_ct.shape
+        points = 2 + int(num_samples / (self.seconds * sample_rate))
+        at = np.linspace(0, num_samples - 1, points)
+        drifts_db = rng.uniform(-self.range_db, self.range_db, (num_sources, points))
+        curves_db = np.stack([np.interp(np.arange(num_samples), at, drift_db) for drift_db in drifts_db])
+        return (sources_ct * 10 ** (curves_db / 20)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Sends the mixture through a band-limited line or a codec; the targets stay as they are.
+
+    Attributes:
+        share: probability that a mixture goes through a channel.
+        codecs: names, one of which is drawn: those of `CODECS`, or "telephone" for the band from 300 to 3,400 Hz.
+    """
+
+    share: float = 0.2
+    codecs: tuple[str, ...] = ("telephone", *CODECS)
+
+    def __post_init__(self) -> None:
+        check_share("channel share", self.share)
+        unknown = [name for name in self.codecs if name != "telephone" and name not in CODECS]
+        if unknown or not self.codecs:
+            raise ValueError(
+                f"channel codecs={self.codecs!r} is not allowed: choose from telephone, {', '.join(CODECS)}"
+            )
+
+    def __call__(
+        self, mixture: Float[np.ndarray, " t"], sample_rate: int, rng: np.random.Generator
+    ) -> Float[np.ndarray, " t"]:
+        """The mixture `(t,)` as it arrives, aligned with the one that was sent."""
+        name = self.codecs[int(rng.integers(len(self.codecs)))]
+        if name == "telephone":
+            return band_limited(mixture, sample_rate, TELEPHONE_BAND)
+        container, subtype, levels = CODECS[name]
+        options = {} if levels is None else {"compression_level": rng.uniform(*levels)}
+        return coded(mixture, sample_rate, container, subtype, **options)
+
+
+def at_snr(noise: Float[np.ndarray, " t"], clean: Float[np.ndarray, " t"], snr_db: float) -> Float[np.ndarray, " t"]:
+    """The noise at a ratio of powers below `clean`, in dB; silent if either is."""
+    wanted = np.mean(np.square(clean, dtype=np.float64)) * 10 ** (-snr_db / 10)
+    power = np.mean(np.square(noise, dtype=np.float64))
+    return (noise * math.sqrt(wanted / max(power, 1e-20))).astype(np.float32)
+
+
+def band_limited(
+    waveform: Float[np.ndarray, " t"], sample_rate: int, band_hz: tuple[float, float]
+) -> Float[np.ndarray, " t"]:
+    """The part of a waveform inside a band, by a linear-phase filter without delay."""
+    taps = 2 * (sample_rate // 100) + 1
+    upper = min(band_hz[1], 0.98 * sample_rate / 2)
+    kernel = scipy.signal.firwin(taps, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
+    return scipy.signal.oaconvolve(waveform, kernel, mode="same").astype(np.float32)
+
+
+def coded(
+    waveform: Float[np.ndarray, " t"], sample_rate: int, container: str, subtype: str, **options: float
+) -> Float[np.ndarray, " t"]:
+    """A waveform after encoding and decoding by libsndfile; as long as before.
+
+    Raises:
+        ValueError: the codec does not take the sample rate.
+    """
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, waveform, sample_rate, format=container, subtype=subtype, **options)
+        buffer.seek(0)
+        decoded, _ = soundfile.read(buffer, dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{subtype} at {sample_rate} Hz: {error}; choose other codecs") from error
+    return fit_length(decoded, len(waveform))
+
+
+def _convolve_from(
+    source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], start: int
+) -> Float[np.ndarray, " t"]:
+    """The convolution from sample `start` on, as long as the source."""
+    return scipy.signal.oaconvolve(source, response)[start : start + len(source)].astype(np.float32)

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
 from mossformer_jax.data.drawing import (
     check_range,
     check_share,
@@ -101,6 +102,11 @@ class DynamicMixing:
         min_level_db: a mixture with a crop fainter than this (`level_db`, as it is stored) is drawn again.
         max_speaker_seconds: makes a speaker's chance proportional to the seconds of its speech, of which no more than
             this many count, instead of to the number of its utterances.
+        level_drift: lets the levels of the sources drift.
+        reverberation: puts the sources into a room; the sources of the mixture are then its targets.
+        recorded_noise: adds recorded noise at a drawn SNR.
+        babble: adds the voices of other speakers of the corpus.
+        channel: sends the mixture through a telephone line or a codec.
 
     Raises:
         ValueError: there are fewer speakers than sources, a speed or the epoch's size is not positive, the noise has
@@ -120,6 +126,11 @@ class DynamicMixing:
     noise_snr_db: tuple[float, float] = (20.0, 50.0)
     min_level_db: float = SILENCE_DB
     max_speaker_seconds: float | None = None
+    level_drift: LevelDrift | None = None
+    reverberation: Reverberation | None = None
+    recorded_noise: RecordedNoise | None = None
+    babble: Babble | None = None
+    channel: Channel | None = None
 
     def __post_init__(self) -> None:
         check_speeds(self.speeds)
@@ -143,10 +154,16 @@ class DynamicMixing:
             )
         if self.epoch_size is not None and self.epoch_size < 1:
             raise ValueError(f"epoch_size={self.epoch_size} is not allowed: must be 1 or more, or None")
-        if self.noise is not None and self.noise.sample_rate != self.sample_rate:
-            raise ValueError(
-                f"the noise is at {self.noise.sample_rate} Hz, the speech at {self.sample_rate}; open both at one"
-            )
+        recordings = {
+            "noise": self.noise,
+            "recorded_noise": None if self.recorded_noise is None else self.recorded_noise.noise,
+            "reverberation": None if self.reverberation is None else self.reverberation.responses,
+        }
+        for name, recording in recordings.items():
+            if recording is not None and recording.sample_rate != self.sample_rate:
+                raise ValueError(
+                    f"{name} is at {recording.sample_rate} Hz, the speech at {self.sample_rate} Hz; open both at one"
+                )
 
     @property
     def sample_rate(self) -> int:
@@ -175,21 +192,48 @@ class DynamicMixing:
         )
         if _falls(self.single_share, rng):
             sources_ct[np.arange(self.num_sources) != rng.integers(self.num_sources)] = 0.0
-        if _falls(self.noise_share, rng):
-            made = draw_noise(sources_ct.sum(axis=0), self.noise_snr_db, rng)
-            noise = made if noise is None else noise + made
-        mixture = sources_ct.sum(axis=0) if noise is None else sources_ct.sum(axis=0) + noise
+        speakers = [int(self.speech.speakers[i]) for i in utterances]
+        if self.level_drift is not None and _falls(self.level_drift.share, rng):
+            sources_ct = self.level_drift(sources_ct, self.sample_rate, rng)
+        heard_ct, heard_as_sources = sources_ct, True
+        if self.reverberation is not None and _falls(self.reverberation.share, rng):
+            heard_ct, sources_ct = self.reverberation(sources_ct, rng)
+            heard_as_sources = False
+        noise = self._add_noise(heard_ct.sum(axis=0), noise, speakers, rng)
+        mixture = heard_ct.sum(axis=0) if noise is None else heard_ct.sum(axis=0) + noise
         peak = max(mixture.max(), -mixture.min(), sources_ct.max(), -sources_ct.min())
         if peak > PEAK:
-            sources_ct *= np.float32(PEAK / peak)
-            noise = None if noise is None else noise * np.float32(PEAK / peak)
+            scale = np.float32(PEAK / peak)
+            sources_ct, mixture = sources_ct * scale, mixture * scale
+            noise = None if noise is None else noise * scale
+        if self.channel is not None and _falls(self.channel.share, rng):
+            mixture, heard_as_sources = self.channel(mixture, self.sample_rate, rng), False
         return Mixture(
             id="_".join(self.speech.name(i) for i in utterances),
             sources=sources_ct,
             sample_rate=self.sample_rate,
+            # After a room or a channel, the mixture is no longer the sum of the sources and the noise.
+            mixture=None if heard_as_sources else mixture,
             noise=noise,
-            speakers=tuple(self.speech.speaker_names[self.speech.speakers[i]] for i in utterances),
+            speakers=tuple(self.speech.speaker_names[speaker] for speaker in speakers),
         )
+
+    def _add_noise(
+        self,
+        clean: Float[np.ndarray, " t"],
+        noise: Float[np.ndarray, " t"] | None,
+        speakers: Sequence[int],
+        rng: np.random.Generator,
+    ) -> Float[np.ndarray, " t"] | None:
+        """The sum of all noises of a mixture: the stored one, and those that are drawn."""
+        parts = [] if noise is None else [noise]
+        if _falls(self.noise_share, rng):
+            parts.append(draw_noise(clean, self.noise_snr_db, rng))
+        if self.recorded_noise is not None and _falls(self.recorded_noise.share, rng):
+            parts.append(self.recorded_noise(clean, rng))
+        if self.babble is not None and _falls(self.babble.share, rng):
+            parts.append(self.babble(clean, self.speech, speakers, rng))
+        return np.stack(parts).sum(axis=0) if parts else None
 
     def _draw_crops(
         self, num_samples: int, rng: np.random.Generator

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
 from mossformer_jax.data.crops import CroppedMixtures, perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import open_mixtures
@@ -13,14 +14,25 @@ from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
+# The options of `DynamicMixing` that are sections of a config, with fields of their own.
+_ACOUSTICS: dict[str, Callable[..., Any]] = {
+    "level_drift": LevelDrift,
+    "reverberation": Reverberation,
+    "recorded_noise": RecordedNoise,
+    "babble": Babble,
+    "channel": Channel,
+}
+
 
 def open_training_mixtures(**options: Any) -> TrainingMixtures:
     """Opens what a config trains on.
 
     Args:
         **options: with `corpus`, speech for `DynamicMixing`: its own options, the corpus's (`open_utterances`), and
-            `noise_root`, a folder of noise files; with `layout`, mixtures for `CroppedMixtures`: `speeds` and the
-            layout's options (`open_mixtures`).
+            `noise_root`, a folder of noise files. `reverberation` and `recorded_noise` are dicts of their fields with
+            `root`, the folder of their recordings (of responses, `room_level` says which part of a path names the room,
+            as `speaker_level` does); `level_drift`, `babble` and `channel` are dicts of their fields. With
+            `layout`, mixtures for `CroppedMixtures`: `speeds` and the layout's options (`open_mixtures`).
 
     Raises:
         ValueError: neither or both of corpus and layout are given, or an option is unknown or missing.
@@ -38,10 +50,24 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
     known = [field.name for field in dataclasses.fields(DynamicMixing) if field.name not in ("speech", "noise")]
     own = {name: options.pop(name) for name in known if name in options}
     noise_root = options.pop("noise_root", None)
+    sections = {name: dict(own.pop(name)) for name in _ACOUSTICS if own.get(name) is not None}
     speech = open_utterances(**options)
+    for name, fields in sections.items():
+        own[name] = _open_acoustics(name, fields, speech.sample_rate)
     if noise_root is not None:
         own["noise"] = open_utterances("folder", root=noise_root, sample_rate=speech.sample_rate, speaker_level=-1)
     return call_with_options(DynamicMixing, "dynamic mixing", {"speech": speech, **own})
+
+
+def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
+    """An option of `DynamicMixing` that is a section of a config."""
+    recordings = {"reverberation": "responses", "recorded_noise": "noise"}.get(name)
+    if recordings is not None:
+        if "root" not in fields:
+            raise ValueError(f"{name} needs a root, the folder of its recordings")
+        root, level = fields.pop("root"), fields.pop("room_level", -2) if name == "reverberation" else -1
+        fields[recordings] = open_utterances("folder", root=root, sample_rate=sample_rate, speaker_level=level)
+    return call_with_options(_ACOUSTICS[name], name, fields)
 
 
 def _check_remixing(mixtures: CroppedMixtures) -> None:

@@ -1,4 +1,4 @@
-"""The command `mossformer-jax`: one file a subcommand, assembled here."""
+"""The command `mossformer-jax`. Each subcommand has its own file; this one combines them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mossformer_jax.cli import compare, convert, data, evaluate, info, score, se
 from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
-# Here and in the subcommands, JAX and the rooms that need it are imported inside the functions, so that --help and
-# usage errors do not wait for it.
+# Here and in the subcommands, JAX and the packages that need it are imported inside the functions, so that --help and
+# usage errors are fast.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        arguments: what follows the command's name; None takes them from the process.
+        arguments: what follows the command's name; None means `sys.argv[1:]`.
 
     Returns:
-        The exit status: 0; 1 where some input cannot be used; 130 where it was interrupted. Wrong usage exits with 2.
+        The exit status: 0 for success, 1 if some input cannot be used, 130 if interrupted. Wrong usage exits with 2.
     """
     parser = make_parser()
     options, overrides = parser.parse_known_args(arguments)
@@ -33,25 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     options.overrides = overrides
     if isinstance(sys.stdout, TextIOWrapper):
-        # A file's name that the terminal's encoding lacks is no reason to stop.
+        # A file name that the terminal cannot encode must not stop the run.
         sys.stdout.reconfigure(errors="backslashreplace")
     if arguments is None:
-        # What stops a run from outside (a batch system, a shutdown) is to clean up as Ctrl-C does.
+        # SIGTERM (from a batch system or a shutdown) cleans up as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.run(options)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`). Python would complain once more when it flushes at exit.
+        # The reader of our output has exited (`| head`). Python would raise again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         extras = getattr(options, "extras", None)
         if extras is None:
             raise
         complain(f"needs the package {error.name}; run: pip install 'mossformer-jax[{extras}]'")
-    # RuntimeError: JAX raises it when memory runs out or another process has gone.
+    # RuntimeError: JAX raises it when memory runs out or another process has exited.
     except (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError) as error:
         if isinstance(error, FloatingPointError) and getattr(options, "debug_nans", False):
-            raise  # the traceback is what was asked for
+            raise  # --debug-nans is about the traceback
         complain(one_line(error))
     except KeyboardInterrupt:
         if hasattr(options, "interrupted"):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """A `type` of argparse: whole numbers from `minimum` on."""
+    """An argparse `type` for whole numbers of at least `minimum`."""
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if number < minimum:
             raise argparse.ArgumentTypeError(f"{text} must be {minimum} or more")
         return number
@@ -22,5 +22,5 @@ def whole_number(minimum: int) -> Callable[[str], int]:
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument is meant for a config: --config.data.train.root=/speech."""
+    """Whether an argument overrides a config field, such as --config.data.train.root=/speech."""
     return argument.startswith("--config.") and "=" in argument

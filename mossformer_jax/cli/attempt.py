@@ -1,4 +1,4 @@
-"""One recording of a run: fetched, separated, pictured, and whatever can go wrong with it caught."""
+"""Processes one recording of a run: downloads, separates and plots it, and catches its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mossformer_jax.separation import SeparatedFile, Separator, separate_file
 from mossformer_jax.separation.jobs import Job
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-# Less than this is full, whatever the recording.
+# A disk with less free space than this counts as full, for any recording.
 MIN_FREE_BYTES = 2**24
 
 
@@ -29,13 +29,13 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
         job: the recording and its files.
         separator: the model.
         options: those of `mossformer-jax separate`.
-        bar: is told how far it has come.
+        bar: the progress bar to update.
 
     Returns:
-        The outcome; errors that a recording, a server or a machine can cause are part of it.
+        The outcome. Errors caused by the recording, a server or the machine are returned in it, not raised.
     """
     if not options.overwrite and job.is_done():
-        return Result(job, "skipped")  # by another run, since this one was planned
+        return Result(job, "skipped")  # another run has written it since this one was planned
     try:
         if not is_url(job.input):
             separated = _separate(job, job.input, separator, options, bar)
@@ -45,9 +45,9 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
                 try:
                     separated = _separate(job, str(path), separator, options, bar)
                 except ValueError as error:
-                    # The user knows the URL, not where it was copied to.
+                    # Name the URL that the user gave, not the temporary file.
                     raise ValueError(str(error).replace(str(path), without_password(job.input))) from error
-    # RuntimeError: what JAX raises where memory runs out.
+    # RuntimeError: JAX raises it when memory runs out.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         return Result(job, "failed", error=_reason(error, job), concerns_all=_is_disk_full(error, job))
     finally:
@@ -57,8 +57,8 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
     warnings = tuple(one_line(warning) for warning in separated.warnings)
     if separated.gain < 1.0:
         warnings += (
-            f"{options.subtype} would have clipped; all sources were turned down to {separated.gain:.3g} of their "
-            "level (--subtype FLOAT keeps it)",
+            f"{options.subtype} would have clipped; all sources were scaled by {separated.gain:.3g} "
+            "(--subtype FLOAT keeps the level)",
         )
     return Result(job, "done", separated, warnings)
 
@@ -66,7 +66,7 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
 def _separate(
     job: Job, path: str, separator: Separator, options: argparse.Namespace, bar: ProgressBar
 ) -> SeparatedFile | None:
-    """Separates into files; None where the sources were there, and only the picture was wanting."""
+    """Separates into files; returns None if the sources already existed and only the plot was missing."""
     bar.begin(job, path)
     if not options.overwrite:
         if job.plot is not None and job.lacks_only_the_plot():
@@ -91,12 +91,12 @@ def _separate(
 def _reason(error: Exception, job: Job) -> str:
     reason, name = one_line(error), one_line(without_password(job.input))
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
-        reason = f"memory ran out ({reason}); give a smaller --memory or --window"
+        reason = f"out of memory ({reason}); use a smaller --memory or --window"
     return reason if reason.startswith(name) else f"{name}: {reason}"
 
 
 def _is_disk_full(error: Exception, job: Job) -> bool:
-    """Whether the sources cannot have found room; libsndfile does not say."""
+    """Whether the disk is too full for the sources. libsndfile does not report it, so the free space is checked."""
     if getattr(error, "errno", None) in DISK_FULL:
         return True
     if "cannot be written" not in str(error):

@@ -1,4 +1,4 @@
-"""`mossformer-jax compare`: what changed from one evaluation to another."""
+"""`mossformer-jax compare`: the differences between two evaluations."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
     parser = commands.add_parser(
         "compare",
-        help="two evaluations of the same utterances",
-        description="How much higher the figures of B are than those of A, utterance by utterance, with a 95 % "
-        "bootstrap interval of the mean difference.",
-    )
-    parser.add_argument("first", metavar="A", help="metrics.csv of mossformer-jax evaluate or score, or its folder")
-    parser.add_argument("second", metavar="B", help="likewise")
-    parser.add_argument(
-        "--metric", metavar="NAME", help="what the picture and the list show (default: si_sdri, if both have it)"
+        help="compare two evaluations of the same utterances",
+        description="Compares the metrics of B with those of A, utterance by utterance, and prints the mean difference "
+        "with its 95 % bootstrap interval.",
     )
     parser.add_argument(
-        "--changed", type=int, default=10, metavar="N", help="how many utterances to list (default: %(default)s)"
+        "first", metavar="A", help="metrics.csv written by mossformer-jax evaluate or score, or its folder"
     )
-    parser.add_argument("-o", "--output", metavar="FILE.png", help="draw B over A, a point an utterance")
+    parser.add_argument("second", metavar="B", help="the same for the second evaluation")
+    parser.add_argument(
+        "--metric", metavar="NAME", help="metric of the plot and of the list (default: si_sdri if both have it)"
+    )
+    parser.add_argument(
+        "--changed",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of most-changed utterances to list (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.png", help="write a scatter plot of B against A, one point per utterance"
+    )
     parser.set_defaults(run=_compare, usage_error=parser.error)
 
 
@@ -47,20 +55,20 @@ def _compare(options: argparse.Namespace) -> int:
         Path(path) / METRICS_FILE if Path(path).is_dir() else Path(path) for path in (options.first, options.second)
     ]
     first, second = map(read_metrics, paths)
-    _name_what_only_one_has(options, [str(row["id"]) for row in first], [str(row["id"]) for row in second])
+    _warn_of_unpaired(options, [str(row["id"]) for row in first], [str(row["id"]) for row in second])
     shared = {name for row in first for name in row}.intersection(name for row in second for name in row)
     comparisons = {name: found for name in metrics_in(shared) if (found := compare(first, second, name)) is not None}
     if not comparisons:
         raise ValueError(
-            f"{paths[0]} and {paths[1]} have no figure of the same utterance; evaluate the same data twice"
+            f"{paths[0]} and {paths[1]} have no utterance and metric in common; compare evaluations of the same data"
         )
     metric = options.metric or ("si_sdri" if "si_sdri" in comparisons else next(iter(comparisons)))
     if metric not in comparisons:
-        raise ValueError(f"--metric {metric}: not in both files; there are {', '.join(comparisons)}")
+        raise ValueError(f"--metric {metric}: not in both files; choose one of {', '.join(comparisons)}")
 
     _print_means(comparisons)
     if options.changed > 0:
-        print(f"\nChanged most, {METRICS[metric]}:")
+        print(f"\nLargest changes, {METRICS[metric]}:")
         _print_changed(comparisons[metric], options.changed)
     if options.output:
         plot_comparison(options.output, comparisons[metric], (options.first, options.second))
@@ -68,11 +76,11 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _name_what_only_one_has(options: argparse.Namespace, first: list[str], second: list[str]) -> None:
+def _warn_of_unpaired(options: argparse.Namespace, first: list[str], second: list[str]) -> None:
     for path, ids, others in ((options.first, first, second), (options.second, second, first)):
         if only := sorted(set(ids).difference(others)):
             more = f" and {len(only) - _NUM_NAMED} more" if len(only) > _NUM_NAMED else ""
-            warn(f"only {path} has {', '.join(only[:_NUM_NAMED])}{more}; not compared")
+            warn(f"only in {path}, not compared: {', '.join(only[:_NUM_NAMED])}{more}")
 
 
 def _print_means(comparisons: dict[str, Comparison]) -> None:

@@ -15,7 +15,7 @@ examples:
   mossformer-jax convert --input CHECKPOINT_FILE_OR_FOLDER --output MODEL_FOLDER
   mossformer-jax convert --to-torch --family A --input MODEL_FOLDER --output FOLDER
 
-Every tensor must be used, or nothing is written. docs/names.md lists the families and all names.
+Nothing is written unless every tensor of the input is used. docs/names.md lists the families and all names.
 """
 
 
@@ -32,11 +32,16 @@ def add_parser(commands: Any) -> None:
     add("--input", required=True, help="checkpoint file or folder (with --to-torch: our model folder)")
     add("--output", required=True, type=Path, help="folder to write; must be new or empty")
     add("--overwrite", action="store_true", help="write into an output folder that is not empty")
-    add("--sample-rate", type=int, metavar="HZ", help="use this rate and not the checkpoint family's")
+    add(
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help="sample rate of the model (default: that of the checkpoint's family)",
+    )
     add(
         "--direct-decoding",
         action=argparse.BooleanOptionalAction,
-        help="whether the mask net's output is decoded directly (the WHAMR! model); default: as config.json says",
+        help="whether the mask net's output is decoded directly (the WHAMR! model); default: as in its config.json",
     )
     # The choices repeat `STORAGE_DTYPES`, whose module imports JAX; a test compares them.
     add("--storage", choices=("float32", "float16"), default="float32", help="number format of our model folder")
@@ -66,7 +71,7 @@ def _convert(flags: argparse.Namespace) -> int:
     from mossformer_jax.weights.torch_names import FAMILY_TITLES
 
     if flags.output.is_dir() and any(flags.output.iterdir()) and not flags.overwrite:
-        raise ValueError(f"{flags.output}: is not empty; give a new folder, or --overwrite")
+        raise ValueError(f"{flags.output}: is not empty; name a new folder, or add --overwrite")
     if flags.to_torch:
         config, parameters = load_parameters(flags.input)
         save_torch_checkpoint(flags.output, config, parameters, flags.family)
@@ -76,12 +81,12 @@ def _convert(flags: argparse.Namespace) -> int:
         for field in ("sample_rate", "input_level_db"):
             if getattr(back, field) != getattr(config, field):
                 print(
-                    f"note     {field}={getattr(config, field)} is not part of that form: "
-                    f"its readers assume {getattr(back, field)}"
+                    f"note     {field}={getattr(config, field)} is not stored in this format: "
+                    f"software that reads it assumes {getattr(back, field)}"
                 )
         if config.output_gains is not None:
             factors = ", ".join(f"{gain:.4g}" for gain in config.output_gains)
-            print(f"note     output_gains is not part of that form: multiply the outputs there by {factors}")
+            print(f"note     output_gains is not stored in this format: multiply the outputs by {factors}")
         return 0
     checkpoint = load_torch_checkpoint(
         flags.input, sample_rate=flags.sample_rate, direct_decoding=flags.direct_decoding

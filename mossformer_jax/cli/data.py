@@ -1,4 +1,4 @@
-"""`mossformer-jax data inspect`: what a config's data are like."""
+"""`mossformer-jax data inspect`: statistics and samples of a config's data."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ MAX_LENGTHS = 2000
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("data", help="look at the data that a config names")
+    parser = commands.add_parser("data", help="inspect the data of a config")
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     inspect = actions.add_parser(
         "inspect",
-        help="how many mixtures, hours and speakers; levels and overlap; samples to listen to",
-        epilog="Fields of the config are overridden as in training: --config.data.train.root=/speech",
+        help="print the number of mixtures, hours and speakers, the levels and the overlap; write samples to listen to",
+        epilog="Override fields of the config as in training: --config.data.train.root=/speech",
     )
     inspect.add_argument("--config", required=True, metavar="CONFIG", help="name of a shipped config, or a config file")
     inspect.add_argument("--split", choices=SPLITS, default="train", help="default: %(default)s")
     inspect.add_argument(
-        "--measure", type=whole_number(1), default=200, metavar="N", help="mixtures to measure (default: 200)"
+        "--measure", type=whole_number(1), default=200, metavar="N", help="number of mixtures to measure (default: 200)"
     )
     inspect.add_argument("-o", "--output", metavar="DIR", help="folder for samples to listen to (default: none)")
     inspect.add_argument(
-        "--samples", type=whole_number(1), default=2, metavar="N", help="how many of them (default: %(default)s)"
+        "--samples",
+        type=whole_number(1),
+        default=2,
+        metavar="N",
+        help="number of samples to write (default: %(default)s)",
     )
     inspect.set_defaults(run=_inspect, takes_overrides=True)
 
@@ -63,7 +67,7 @@ def _inspect(options: argparse.Namespace) -> int:
     statistics = mixture_statistics(measured())
     rows.append(("measured", f"{statistics.count:,} mixtures, {statistics.seconds.sum() / 3600:.2f} h"))
     if statistics.speakers:
-        rows.append(("speakers in these", f"{len(statistics.speakers):,}"))
+        rows.append(("speakers measured", f"{len(statistics.speakers):,}"))
     for name, values, unit in (
         ("length", statistics.seconds, "s"),
         ("mixture level", statistics.mixture_db, "dB"),
@@ -80,7 +84,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
-    """What training draws from, and crops as it draws them."""
+    """The training data as table rows, and random crops as training draws them."""
     import numpy as np
 
     from mossformer_jax.data.crops import CroppedMixtures
@@ -103,14 +107,14 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
         rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
     num_samples = round(config.get("seconds", 0) * mixtures.sample_rate)
     if num_samples < 1:
-        raise ValueError("data.seconds, the length of a crop, must be above 0; set it in the config")
+        raise ValueError("data.seconds is the length of a crop and must be above 0; set it in the config")
     rng = np.random.default_rng(0)
     order = rng.permutation(len(mixtures))
     return rows, (mixtures.draw(int(index), num_samples, rng) for index in order)
 
 
 def _whole(fields: dict[str, Any]) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
-    """The mixtures of a split, whole."""
+    """The data of an evaluation split as table rows, and its whole mixtures in random order."""
     import numpy as np
 
     from mossformer_jax.data.layouts import open_mixtures
@@ -126,14 +130,14 @@ def _whole(fields: dict[str, Any]) -> tuple[list[tuple[str, str]], Iterator[Mixt
 
 
 def _hours(recordings: MixtureSource | Speech) -> str:
-    """How long all of it is; of a large set, judged by a part, since every length may cost a look into a file."""
+    """Total duration, estimated from a sample for large sets, because each length may require opening a file."""
     import numpy as np
 
     count = len(recordings)
-    looked_at = np.random.default_rng(0).permutation(count)[:MAX_LENGTHS]
-    mean = np.mean([recordings.num_samples(int(index)) for index in looked_at])
+    sampled = np.random.default_rng(0).permutation(count)[:MAX_LENGTHS]
+    mean = np.mean([recordings.num_samples(int(index)) for index in sampled])
     hours = mean * count / recordings.sample_rate / 3600
-    return f"{'' if len(looked_at) == count else 'about '}{hours:.2f} h"
+    return f"{'' if len(sampled) == count else 'about '}{hours:.2f} h"
 
 
 def _write_samples(mixtures: list[Mixture], folder: Path) -> None:

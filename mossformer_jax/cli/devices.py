@@ -1,4 +1,4 @@
-"""The device that JAX runs on and the folder that keeps its compiled programs: options of all commands that use it."""
+"""Options of all commands that run JAX: the device and the compilation cache."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ DEVICES = ("cpu", "gpu", "tpu")
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Adds --device, --compile-cache and --no-compile-cache."""
     group = parser.add_argument_group("device")
-    group.add_argument("--device", choices=DEVICES, help="what to run on (default: the fastest that there is)")
+    group.add_argument("--device", choices=DEVICES, help="device to run on (default: an accelerator if there is one)")
     cache = group.add_mutually_exclusive_group()
     cache.add_argument(
         "--compile-cache",
         metavar="DIR",
-        help="folder that keeps compiled programs, so that later runs start in seconds "
+        help="folder for compiled programs, so that later runs start faster "
         "(default: JAX_COMPILATION_CACHE_DIR, else the user's cache folder)",
     )
-    cache.add_argument("--no-compile-cache", action="store_true", help="keep no compiled programs")
+    cache.add_argument("--no-compile-cache", action="store_true", help="do not store compiled programs")
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
     """Adds --distributed, --coordinator-address, --num-processes and --process-id."""
-    group = parser.add_argument_group("several hosts (the same command on each; TPU pods and SLURM are recognised)")
-    group.add_argument("--distributed", action="store_true", help="join the other processes of the cluster in any case")
-    group.add_argument("--coordinator-address", metavar="HOST:PORT", help="process 0, where there is no cluster to ask")
-    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are; 1 alone: stay alone")
-    group.add_argument("--process-id", type=int, metavar="I", help="which of them this is, from 0")
+    group = parser.add_argument_group("several hosts (run the same command on each; TPU pods and SLURM are detected)")
+    group.add_argument("--distributed", action="store_true", help="join the cluster even if it is not detected")
+    group.add_argument(
+        "--coordinator-address", metavar="HOST:PORT", help="address of process 0, if there is no cluster to detect it"
+    )
+    group.add_argument(
+        "--num-processes",
+        type=int,
+        metavar="N",
+        help="number of processes; 1 without the other options: do not join any",
+    )
+    group.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
 
 
 def join_hosts(options: argparse.Namespace) -> None:
-    """Joins the other processes as the options of `add_host_options` or the cluster say; before `prepare_jax`.
+    """Joins the other processes, as given by the options of `add_host_options` or by the cluster.
+
+    Call it before `prepare_jax`.
 
     Raises:
         ValueError: the options are incomplete, or the other processes cannot be joined.
@@ -45,32 +54,32 @@ def join_hosts(options: argparse.Namespace) -> None:
 
     given = options.coordinator_address, options.num_processes, options.process_id
     if given == (None, 1, None):
-        return  # one of several processes, each for itself
+        return  # several independent processes
     if options.distributed or given != (None, None, None) or is_one_of_several():
         connect(*given)
 
 
 def prepare_jax(options: argparse.Namespace) -> None:
-    """Wakes JAX up as the options of `add_device_options` ask.
+    """Sets JAX up according to the options of `add_device_options`.
 
     Raises:
-        ValueError: there is no device of the kind that the options or the environment ask for.
+        ValueError: there is no device of the requested kind.
     """
     import jax
 
-    # JAX would remark on every accelerator that it does not find.
+    # JAX would log a message for every accelerator that it does not find.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     _set_compile_cache(options)
     if options.device == "cpu":
-        # Before the first look at the devices, so that no accelerator is woken up and its memory taken.
+        # Before the devices are first listed, so that no accelerator is initialised and its memory reserved.
         jax.config.update("jax_platforms", "cpu")
     try:
-        devices = jax.local_devices(backend=options.device)  # one of another host's could not be used
-    # AssertionError: JAX's answer to JAX_PLATFORMS=cuda where its CUDA plugin is not installed.
+        devices = jax.local_devices(backend=options.device)  # devices of other hosts cannot be used
+    # AssertionError: raised by JAX for JAX_PLATFORMS=cuda if its CUDA plugin is not installed.
     except (RuntimeError, AssertionError) as error:
         wanted = os.environ.get("JAX_PLATFORMS", "")
         asked, instead = (
-            (f"--device {options.device}", "name another")
+            (f"--device {options.device}", "choose another")
             if options.device
             else (f"JAX_PLATFORMS={wanted!r}", "unset it")
         )
@@ -90,7 +99,7 @@ def _set_compile_cache(options: argparse.Namespace) -> None:
         return
     folder = options.compile_cache or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = folder or os.path.join(platformdirs.user_cache_dir("mossformer-jax"), "compiled")
-    # A bucket (gs://...) is JAX's own business.
+    # JAX itself handles buckets (gs://...).
     if "://" not in folder:
         try:
             os.makedirs(folder, exist_ok=True)
@@ -98,7 +107,7 @@ def _set_compile_cache(options: argparse.Namespace) -> None:
                 pass
         except OSError as error:
             reason = error.strerror or error
-            warn(f"compiled programs are not kept: {folder}: {reason}; name another folder with --compile-cache")
+            warn(f"compiled programs are not stored: {folder}: {reason}; name another folder with --compile-cache")
             jax.config.update("jax_enable_compilation_cache", False)
             return
     jax.config.update("jax_enable_compilation_cache", True)

@@ -1,4 +1,4 @@
-"""`mossformer-jax evaluate`: a model on a test set, in the figures that papers report."""
+"""`mossformer-jax evaluate`: the metrics that papers report, for a model on a test set."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ examples:
   mossformer-jax evaluate --config libri2mix --config.data.root=/data --model MODEL_FOLDER --metrics si_sdr,sdr
 
 Writes metrics.csv (one row per utterance), summary.json and report.html. The same command resumes an interrupted
-evaluation. docs/evaluation.md defines every figure.
+evaluation. docs/evaluation.md defines every metric.
 """
 
 
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--config",
         metavar="CONFIG",
-        help="config whose data to evaluate on: the name of a shipped one, or a file (default: the run's; else demo)",
+        help="config with the data: the name of a shipped config, or a file (default: that of --run, else demo)",
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
@@ -101,7 +101,7 @@ def _evaluate(flags: argparse.Namespace) -> int:
     mesh = sharding.make_mesh()
     sharding.check_rows("batch-size", test_set.rows, mesh)
     scorer = Scorer(model_config, parameters, mesh)
-    # What the figures depend on: rows of an evaluation that was broken off are kept only where all of it is the same.
+    # Everything that the metrics depend on: an interrupted evaluation is resumed only if all of this is the same.
     identity = {
         "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
         "model_config": model_config.to_dict(),
@@ -133,7 +133,7 @@ def _evaluate(flags: argparse.Namespace) -> int:
 
 
 def output_folder(flags: argparse.Namespace) -> Path:
-    """Where to write: a folder for each name of a model, config and split, unless --output names one."""
+    """The folder to write to: --output, or one per model, config and split."""
     if flags.output is not None:
         return flags.output
     if flags.run_folder and not flags.config:
@@ -147,25 +147,33 @@ def output_folder(flags: argparse.Namespace) -> Path:
 
 
 def data_options(flags: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
-    """The options of the data that the flags ask for."""
+    """The options of the data that the flags select.
+
+    Raises:
+        ValueError: the config has no such split, or a saved config is overridden.
+    """
     from ml_collections import ConfigDict
 
     from mossformer_jax.training.configuration import load_config, read_saved_config
 
     saved = flags.run_folder is not None and flags.config is None
     if saved and overrides:
-        raise ValueError(f"{overrides[0]}: only a config file can be changed; name it with --config")
+        raise ValueError(f"{overrides[0]}: the config saved with a run cannot be overridden; add --config NAME_OR_FILE")
     path = str(flags.run_folder / "config.json") if saved else flags.config or DEMO_CONFIG
     config = read_saved_config(path) if saved else load_config(path, overrides)
     data = config.get("data")
     options = data.get(flags.split) if isinstance(data, ConfigDict) else None
     if not isinstance(options, ConfigDict) or "layout" not in options:
-        raise ValueError(f"{path}: has no data.{flags.split} with a layout; choose another --split or config")
+        raise ValueError(f"{path}: has no data.{flags.split} with a layout; choose another --split or --config")
     return options.to_dict()
 
 
 def open_test_set(flags: argparse.Namespace, options: dict[str, Any], model_config: ModelConfig) -> TestSet:
-    """Opens the data, and checks that the model is made for them."""
+    """Opens the data, and checks that the model fits them.
+
+    Raises:
+        ValueError: the model has another number of sources or another sample rate.
+    """
     from mossformer_jax.data.layouts import open_mixtures
     from mossformer_jax.evaluation.run import TestSet
     from mossformer_jax.evaluation.speakers import find_genders, read_genders
@@ -176,8 +184,8 @@ def open_test_set(flags: argparse.Namespace, options: dict[str, Any], model_conf
         found, wanted = getattr(mixtures, name), getattr(model_config, name)
         if found != wanted:
             raise ValueError(
-                f"data.{flags.split} has {name}={found}, the model {flags.run_folder or flags.model} {wanted}; "
-                "choose a model and a config that go together"
+                f"data.{flags.split} has {name}={found}, but the model {flags.run_folder or flags.model} has {wanted}; "
+                "choose a model and a config that match"
             )
     return TestSet(
         mixtures,
@@ -189,18 +197,18 @@ def open_test_set(flags: argparse.Namespace, options: dict[str, Any], model_conf
 
 
 def describe(options: dict[str, Any]) -> str:
-    """A few words about the data."""
+    """A short description of the data, for the title of the report."""
     return " ".join(str(options[name]) for name in ("layout", "task", "split") if options.get(name))
 
 
 def print_summary(summary: dict[str, Any], output: Path) -> None:
-    """Prints the figures."""
+    """Prints the mean metrics and the run time."""
     from mossformer_jax.evaluation.report import summary_table
 
     print_table(summary_table(summary), left=1)
     silent, factor = summary["silent_references"]["count"], summary["real_time_factor"]
     if silent:
-        print(f"{silent} of {summary['count']} utterances have a silent reference; no figure counts them")
+        print(f"{silent} of {summary['count']} utterances have a silent reference and are not in the means")
     speed = "" if factor is None else f", real-time factor {factor:.3f}"
     print(
         f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}",

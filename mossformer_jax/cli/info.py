@@ -1,4 +1,4 @@
-"""`mossformer-jax info`: what a stored model is, and what it would take of an accelerator."""
+"""`mossformer-jax info`: the config of a stored model, and its memory and time on an accelerator."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from mossformer_jax.cli.terminal import print_table
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("info", help="configuration and parameter count of a stored model")
+    parser = commands.add_parser("info", help="print the config and parameter count of a stored model")
     parser.add_argument("model", nargs="?", default="default", help="folder (default: the shipped model)")
     group = parser.add_argument_group("accelerators without the hardware (docs/accelerators.md)")
     group.add_argument(
         "--compile-only",
         metavar="CHIP",
-        help="compile the separation for a chip that is not there (v5e, v6e, v5p, h100) and print what it takes of it; "
+        help="compile the separation for a chip that this machine does not have (v5e, v6e, v5p, h100), and print its "
+        "memory and time bounds; "
         "MODEL may also be a published size, such as mossformer2-2spk",
     )
-    group.add_argument("--batch", type=int, metavar="N", help="mixtures at once (default: the most that fit)")
+    group.add_argument("--batch", type=int, metavar="N", help="mixtures per batch (default: the most that fit)")
     group.add_argument("--seconds", type=float, default=4.0, metavar="S", help="length of a mixture (default: 4)")
     group.add_argument("--dtype", metavar="DTYPE", help="compute dtype, such as bfloat16 (default: the model's)")
     add_device_options(parser)

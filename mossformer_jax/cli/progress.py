@@ -1,4 +1,4 @@
-"""The bar that shows how far a run has come."""
+"""The progress bar of a run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class ProgressBar:
     """A bar over the seconds of audio of a run, on stderr: current file, real-time factor, time left.
 
     Args:
-        jobs: what will be done. The lengths of files are read from their headers; that of a URL counts once it is
-            known.
-        shown: whether to show it.
+        jobs: the recordings. The durations of files are read from their headers; that of a URL is added once it has
+            been downloaded.
+        shown: whether to show the bar.
     """
 
     def __init__(self, jobs: Sequence[Job], shown: bool):
         self._durations = {job.input: _duration(job.input) for job in jobs} if shown else {}
         self._finished = 0.0
-        # Lines that are printed meanwhile go above the bar; those for a pipe or a file must go there.
+        # On a terminal, printed lines go above the bar; redirected output must stay redirected.
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -53,7 +53,7 @@ class ProgressBar:
         self._progress.stop()
 
     def begin(self, job: Job, path: str) -> None:
-        """Names the job that is being done, and the local file that it reads."""
+        """Shows the name of the current job; `path` is the local file that it reads."""
         if self._durations and not self._durations[job.input]:
             self._durations[job.input] = _duration(path)
         name = job.input.rstrip("/").replace("\\", "/").rpartition("/")[2]
@@ -61,23 +61,23 @@ class ProgressBar:
         self._progress.update(self._task, description=name, total=sum(self._durations.values()))
 
     def advance(self, seconds: float) -> None:
-        """Counts audio that has been separated."""
+        """Adds seconds of audio that have been separated."""
         self._progress.advance(self._task, seconds)
 
     def end(self, job: Job) -> None:
-        """Counts the whole of a job, however far it came."""
+        """Counts the job's whole duration, also if it failed part-way."""
         self._finished += self._durations.get(job.input, 0.0)
         self._progress.update(self._task, completed=self._finished)
 
 
 class _RealTimeFactorColumn(TextColumn):
     def render(self, task: Task):
-        """The seconds that a second of audio has taken so far."""
+        """The real-time factor so far: seconds of processing per second of audio."""
         self.text_format = f"{task.elapsed / task.completed:.2g} x real time" if task.elapsed and task.completed else ""
         return super().render(task)
 
 
 def _duration(path: str) -> float:
-    """Seconds of audio, as the header declares them; 0 where there is none that can be read."""
+    """Seconds of audio according to the header; 0 if the header cannot be read."""
     header = read_header(path)
     return header.duration if header else 0.0

@@ -1,4 +1,4 @@
-"""How the outcome of each recording is told, to people and to machines."""
+"""The outcome of each recording, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one recording.
+    """The outcome of one recording.
 
     Attributes:
         job: the recording and its files.
         status: done, skipped or failed.
-        separated: figures, where it was separated; a recording that is done without lacked only its picture.
-        warnings: what a listener should know, one line each.
-        error: why it failed, in one line that names the recording.
-        concerns_all: whether the other recordings would fail alike.
+        separated: the separation's figures; None if the recording failed or was skipped, or only its plot was drawn.
+        warnings: one line each.
+        error: why it failed, one line that names the recording.
+        concerns_all: whether the other recordings would fail in the same way.
     """
 
     job: Job
@@ -35,7 +35,7 @@ class Result:
 
 
 def as_json(result: Result) -> str:
-    """One line of JSON with the same keys for every outcome; what is not known is null."""
+    """One line of JSON with the same keys for every outcome; unknown values are null."""
     from mossformer_jax.audio.download import without_password
 
     separated = result.separated
@@ -58,7 +58,7 @@ def as_json(result: Result) -> str:
 
 
 def summary(results: Sequence[Result], subtype: str) -> str:
-    """One line over the whole run: seconds of audio, compiling and running apart."""
+    """One line about the whole run: seconds of audio, of compiling and of running."""
     done = [result.separated for result in results if result.separated is not None]
     finished, skipped, failed = (
         sum(result.status == status for result in results) for status in ("done", "skipped", "failed")
@@ -75,9 +75,9 @@ def summary(results: Sequence[Result], subtype: str) -> str:
             f"(real-time factor {run / duration:.3f}), written as {subtype}"
         )
     if drawn := finished - len(done):
-        parts.append(f"{_count(drawn)} drawn whose sources exist")
+        parts.append(f"plots added for {_count(drawn)} with existing sources")
     if skipped:
-        parts.append(f"{_count(skipped)} skipped because the files exist (--overwrite does them again)")
+        parts.append(f"{_count(skipped)} skipped because the files exist (--overwrite replaces them)")
     if failed:
         parts.append(f"{_count(failed)} failed")
     return "; ".join(parts)
@@ -88,7 +88,7 @@ def _count(number: int) -> str:
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no infinity."""
+    """Replaces infinity and NaN, which JSON does not have, by None."""
     return {
         key: None if isinstance(field, float) and not math.isfinite(field) else field for key, field in fields.items()
     }

@@ -1,4 +1,4 @@
-"""`mossformer-jax score`: how good separated sources are, where the truth is known."""
+"""`mossformer-jax score`: the metrics of separated files against their references."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
     parser = commands.add_parser(
         "score",
-        help="SI-SDR, SDR, STOI and PESQ of separated sources",
-        description="How good separated sources are: one mixture, or folders of them. The estimates may be in any "
-        "order; the permutation with the best SI-SDR counts.",
-        epilog="A place is a folder, whose files' names are the mixtures', or a template of paths in quotes, such as "
-        "'out/{id}_s{k}.wav', where {k} is the number of the source.",
+        help="compute SI-SDR, SDR, STOI and PESQ of separated files",
+        description="Computes the metrics of separated sources, for one mixture or for folders of them. The estimates "
+        "may be in any order; the permutation with the best SI-SDR is used.",
+        epilog="PLACE is a folder in which each file has the name of its mixture, or a quoted path template such as "
+        "'out/{id}_s{k}.wav', where {id} is the name of the mixture and {k} the number of the source.",
     )
     one = parser.add_argument_group("one mixture")
     one.add_argument("--mixture", metavar="M.wav")
-    one.add_argument("--reference", nargs="+", metavar="R.wav", help="one true source a file")
-    one.add_argument("--estimate", nargs="+", metavar="E.wav", help="as many, in any order")
+    one.add_argument("--reference", nargs="+", metavar="R.wav", help="one file per true source")
+    one.add_argument("--estimate", nargs="+", metavar="E.wav", help="one file per estimate, in any order")
     many = parser.add_argument_group("many mixtures, paired by name")
     many.add_argument("--mixtures", metavar="PLACE")
-    many.add_argument("--references", nargs="+", metavar="PLACE", help="one a source, or a template with {k} for all")
-    many.add_argument("--estimates", nargs="+", metavar="PLACE", help="as many, in any order")
+    many.add_argument("--references", nargs="+", metavar="PLACE", help="one per source, or one template with {k}")
+    many.add_argument("--estimates", nargs="+", metavar="PLACE", help="the same for the estimates, in any order")
     many.add_argument("-o", "--output", metavar="DIR", help="folder for metrics.csv and summary.json (default: none)")
     many.add_argument(
         "--jobs",
         type=whole_number(1),
-        # Of a cluster's machine, a job is often given some cores only.
+        # On a cluster, a job is often given only some of the machine's cores.
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
         help="processes for metrics other than si_sdr (default: %(default)s)",
@@ -51,7 +51,8 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="si_sdr",
         metavar="NAMES",
-        help="of si_sdr, sdr, stoi, estoi, pesq, separated by commas; SI-SDR is always given (default: %(default)s)",
+        help="some of si_sdr, sdr, stoi, estoi, pesq, separated by commas; SI-SDR is always included "
+        "(default: %(default)s)",
     )
     add_device_options(parser)
     parser.set_defaults(run=_score, usage_error=parser.error)
@@ -61,11 +62,9 @@ def _score(options: argparse.Namespace) -> int:
     one = (options.mixture, options.reference, options.estimate)
     many = (options.mixtures, options.references, options.estimates)
     if not (all(one) and not any(many)) and not (all(many) and not any(one)):
-        options.usage_error(
-            "give --mixture, --reference and --estimate, or for many --mixtures, --references and --estimates"
-        )
+        options.usage_error("give --mixture, --reference and --estimate, or --mixtures, --references and --estimates")
     if all(one) and options.output:
-        options.usage_error("-o is for many mixtures; one is printed")
+        options.usage_error("-o needs --mixtures; the metrics of a single mixture are only printed")
     prepare_jax(options)
     return _score_one(options) if all(one) else _score_many(options)
 
@@ -78,11 +77,12 @@ def _score_one(options: argparse.Namespace) -> int:
 
     if len(options.reference) != len(options.estimate):
         raise ValueError(
-            f"--reference names {len(options.reference)} files, --estimate {len(options.estimate)}: give equally many"
+            f"--reference names {len(options.reference)} files, --estimate {len(options.estimate)}; "
+            "give the same number"
         )
     files = SeparatedFiles("mixture", options.mixture, tuple(options.reference), tuple(options.estimate))
     (scores,) = score_files([files], parse_metrics(options.metrics))
-    _complain_of_silence([scores])
+    _check_silent_references([scores])
     rows: list[tuple[str, ...]] = [("reference", "estimate", *(METRICS[name] for name in scores.figures))]
     for source, estimate in enumerate(scores.permutation):
         names = Path(files.references[source]).name, Path(files.estimates[estimate]).name
@@ -115,7 +115,7 @@ def _score_many(options: argparse.Namespace) -> int:
     passes = 1 if metrics == ("si_sdr",) else 2
     with _progress_bar(len(utterances) * passes) as advance:
         scores = score_files(utterances, metrics, jobs=options.jobs, on_scored=advance)
-    _complain_of_silence(scores)
+    _check_silent_references(scores)
     rows = [each.row() for each in scores]
     summary = summarize(rows, mixtures=options.mixtures, references=options.references, estimates=options.estimates)
     if output is not None:
@@ -127,8 +127,8 @@ def _score_many(options: argparse.Namespace) -> int:
     return 0
 
 
-def _complain_of_silence(scores: Sequence[FileScores]) -> None:
-    """Names silent references.
+def _check_silent_references(scores: Sequence[FileScores]) -> None:
+    """Warns of silent references.
 
     Raises:
         ValueError: every utterance has one.
@@ -140,16 +140,18 @@ def _complain_of_silence(scores: Sequence[FileScores]) -> None:
         if is_silent
     ]
     if len({id for _, id in silent}) == len(scores):
-        raise ValueError(f"{silent[0][0]}: is silent, and SI-SDR is not defined for silence; leave this mixture out")
+        raise ValueError(
+            f"{silent[0][0]}: is silent, and SI-SDR is undefined for a silent reference; leave this mixture out"
+        )
     for path, id in silent[:_NUM_NAMED]:
-        warn(f"{path}: is silent, and SI-SDR is not defined for silence; the means leave {id} out")
+        warn(f"{path}: is silent, and SI-SDR is undefined for a silent reference; {id} is not in the means")
     if len(silent) > _NUM_NAMED:
-        warn(f"{len(silent) - _NUM_NAMED} more references are silent, and their mixtures left out")
+        warn(f"{len(silent) - _NUM_NAMED} more references are silent; their mixtures are not in the means")
 
 
 @contextmanager
 def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; gives what tells it that more is done."""
+    """A progress bar on stderr if that is a terminal; yields the function that advances it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

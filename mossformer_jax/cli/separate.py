@@ -1,4 +1,4 @@
-"""`mossformer-jax separate`: the speakers of recordings as files."""
+"""`mossformer-jax separate`: separates the speakers of recordings into files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib":
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("separate", help="separate the speakers of recordings")
+    parser = commands.add_parser("separate", help="separate the speakers of recordings into files")
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -41,15 +41,15 @@ def add_parser(commands: Any) -> None:
         "-o",
         "--output",
         metavar="DIR",
-        help="folder for the sources; what lay in sub-folders will there, too (default: beside each recording, for "
-        "URLs the current folder)",
+        help="folder for the sources; sub-folders of the inputs are kept (default: next to each recording; for URLs, "
+        "the current folder)",
     )
     files.add_argument(
         "--name",
         default="{stem}_s{source}",
         metavar="TEMPLATE",
-        help="the sources' names, from {stem}, {suffix} and {folder} of the recording and the number of the {source} "
-        "(default: %(default)s)",
+        help="file names of the sources, made of the recording's {stem}, {suffix} and {folder} and the number of the "
+        "{source} (default: %(default)s)",
     )
     files.add_argument("--format", choices=("wav", "flac"), default="wav", help="default: %(default)s")
     files.add_argument(
@@ -61,15 +61,15 @@ def add_parser(commands: Any) -> None:
     files.add_argument(
         "--overwrite",
         action="store_true",
-        help="do recordings again whose files exist; without it no file is ever replaced",
+        help="separate again and replace existing files (default: no file is replaced)",
     )
-    files.add_argument("--plot", action="store_true", help="write a PNG with spectrograms beside the sources, too")
+    files.add_argument("--plot", action="store_true", help="also write a PNG with spectrograms next to the sources")
     files.add_argument(
         "--max-download",
         type=_positive,
         default=2048,
         metavar="MB",
-        help="largest file to take from a URL (default: %(default)s)",
+        help="largest file to download from a URL (default: %(default)s)",
     )
 
     sound = parser.add_argument_group("separation")
@@ -77,34 +77,35 @@ def add_parser(commands: Any) -> None:
         "--scale",
         choices=("mixture", "peak", "rms", "none"),
         default="mixture",
-        help="level of the sources: as in the recording; all turned up or down together until the loudest peaks just "
-        "below full scale; each at the recording's RMS; the network's own (default: %(default)s)",
+        help="level of the sources. mixture: as in the recording; peak: one gain for all, so that the loudest peaks "
+        "just below full scale; rms: each at the recording's RMS; none: as the network returns them "
+        "(default: %(default)s)",
     )
     sound.add_argument("--mixture-consistency", action="store_true", help="make the sources add up to the recording")
     sound.add_argument(
         "--channels",
         choices=("mix", "each"),
         default="mix",
-        help="mix the channels down, or separate each on its own (default: %(default)s)",
+        help="mix the channels down to mono, or separate each channel (default: %(default)s)",
     )
     sound.add_argument(
         "--memory",
         type=_bytes,
         metavar="SIZE",
-        help="for the network's activations, like 800MB or 2GB; what needs more is separated in windows (default: 1GB "
-        "on a CPU, a share of the device's elsewhere)",
+        help="memory for the network's activations, such as 800MB or 2GB; longer recordings are separated in "
+        "overlapping windows (default: 1GB on a CPU, half of the device's memory otherwise)",
     )
     sound.add_argument(
         "--window",
         type=_positive,
         default=8.0,
         metavar="SECONDS",
-        help="length of these windows (default: %(default)g)",
+        help="length of the windows (default: %(default)g)",
     )
 
-    told = parser.add_argument_group("what is told")
-    told.add_argument("--quiet", action="store_true", help="no progress bar, no names of written files")
-    told.add_argument("--json", action="store_true", help="print one JSON object a recording and nothing else")
+    printing = parser.add_argument_group("terminal output")
+    printing.add_argument("--quiet", action="store_true", help="no progress bar, no names of written files")
+    printing.add_argument("--json", action="store_true", help="print only one JSON object per recording")
     add_device_options(parser)
     parser.set_defaults(run=_separate, usage_error=parser.error)
 
@@ -122,19 +123,19 @@ def _separate(options: argparse.Namespace) -> int:
     separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
     num_sources = separator.config.num_sources
     jobs = plan_jobs(recordings, num_sources, output, options.name, options.format, options.plot)
-    _say_what_is_left_out(recordings, jobs)
+    _warn_of_skipped_sources(recordings, jobs)
     if output is not None:
         _make_folder(output)
 
     todo = [job for job in jobs if options.overwrite or not job.is_done()]
-    waiting = {id(job) for job in todo}
+    to_do = {id(job) for job in todo}
     results: list[Result] = []
     try:
         with ProgressBar(todo, shown=sys.stderr.isatty() and not options.quiet) as bar:
             for job in jobs:
-                result = attempt(job, separator, options, bar) if id(job) in waiting else Result(job, "skipped")
+                result = attempt(job, separator, options, bar) if id(job) in to_do else Result(job, "skipped")
                 results.append(result)
-                _tell(result, options)
+                _report(result, options)
                 if result.concerns_all:
                     break
     except KeyboardInterrupt:
@@ -145,15 +146,17 @@ def _separate(options: argparse.Namespace) -> int:
 
 
 def _check_usage(options: argparse.Namespace) -> None:
-    """Ends the program where options do not go together.
+    """Exits with a usage error if options contradict each other.
 
     Raises:
-        ValueError: a package that they need is missing.
+        ValueError: a package that an option needs is missing.
     """
     from mossformer_jax.separation.jobs import check_template
 
     if (options.format, options.subtype) == ("flac", "FLOAT"):
-        options.usage_error("--subtype FLOAT does not go with --format flac, which holds PCM_16 or PCM_24")
+        options.usage_error(
+            "--subtype FLOAT cannot be written with --format flac; use PCM_16 or PCM_24, or --format wav"
+        )
     try:
         check_template(options.name)
     except ValueError as error:
@@ -162,11 +165,11 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise ValueError("--plot needs matplotlib; run: pip install 'mossformer-jax[eval]'")
 
 
-def _say_what_is_left_out(recordings: Sequence[Recording], jobs: Sequence[Job]) -> None:
+def _warn_of_skipped_sources(recordings: Sequence[Recording], jobs: Sequence[Job]) -> None:
     inputs = {job.input for job in jobs}
     if left_out := [named.location for named in recordings if not named.found and named.location not in inputs]:
         others = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        warn(f"{left_out[0]}{others}: left out, because this run writes sources of that name")
+        warn(f"{left_out[0]}{others}: skipped, because this run writes a source with that name")
 
 
 def _make_folder(folder: Path) -> None:
@@ -175,10 +178,10 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be made ({error.strerror}); name another folder with -o") from error
+        raise ValueError(f"{folder}: cannot be created ({error.strerror}); name another folder with -o") from error
 
 
-def _tell(result: Result, options: argparse.Namespace) -> None:
+def _report(result: Result, options: argparse.Namespace) -> None:
     from mossformer_jax.audio.download import without_password
 
     name = without_password(result.job.input)
@@ -198,7 +201,9 @@ def _conclude(results: Sequence[Result], planned: int, options: argparse.Namespa
     if not options.json and (planned > 1 or not failed):
         print(summary(results, options.subtype), flush=True)
     if len(results) < planned:
-        complain(f"stopped there, because it concerns all; {planned - len(results)} of {planned} recordings not begun")
+        complain(
+            f"stopped, because the other recordings would fail too; {planned - len(results)} of {planned} not started"
+        )
     return 1 if failed else 0
 
 
@@ -206,7 +211,7 @@ def _positive(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
     return number
@@ -215,5 +220,5 @@ def _positive(text: str) -> float:
 def _bytes(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in UNITS or float(match[1]) == 0.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 800MB, 1.5GiB, or a plain number of GB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 800MB, 1.5GiB, or a plain number of GB")
     return float(match[1]) * UNITS[match[2]]

@@ -1,4 +1,4 @@
-"""What the subcommands share in speaking to the terminal."""
+"""Terminal output shared by the subcommands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PROGRAM = "mossformer-jax"
 
 
 def one_line(error: BaseException | str) -> str:
-    """An error or a text without line breaks; the error's type where it says nothing."""
+    """An error or a text without line breaks; the error's type if its message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

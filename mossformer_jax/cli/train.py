@@ -1,4 +1,4 @@
-"""`mossformer-jax train`: from a config to weights."""
+"""`mossformer-jax train`: trains the model of a config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ examples:
   mossformer-jax train --config libri2mix --workdir RUN --config.data.root=/data --config.train.lr=1e-4
   mossformer-jax train --config my_config.py --compile-only v5e
 
-The same command resumes an interrupted run, and does nothing if the run is finished. SIGTERM and Ctrl-C save a
+The same command resumes an interrupted run, and does nothing if the run is complete. SIGTERM and Ctrl-C save a
 checkpoint and stop. docs/training.md describes the rest.
 """
 
@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         "of them), and print its memory, its time bounds and the largest batch that fits; see docs/accelerators.md",
     )
     add("--no-search", action="store_true", help="with --compile-only: compile only the config's batch size")
-    add("--debug-nans", action="store_true", help="stop at the operation that makes the first NaN; slow")
+    add("--debug-nans", action="store_true", help="stop at the operation that produces the first NaN (slow)")
     add_device_options(parser)
     add_host_options(parser)
     parser.set_defaults(run=_train, takes_overrides=True, extras="train")

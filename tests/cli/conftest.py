@@ -1,4 +1,4 @@
-"""Fixtures of the command's tests: no test touches the user's cache, or leaves JAX set up otherwise than it was."""
+"""Fixtures of the command's tests: no test touches the user's cache or changes JAX's settings for the others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recordings(tmp_path, rng):
 
 @pytest.fixture
 def error_of(capsys):
-    """Runs a command that must fail; returns its one line of complaint."""
+    """Runs a command that must fail; returns its one-line error message."""
 
     def run(*arguments) -> str:
         assert main([str(argument) for argument in arguments]) == 1
@@ -59,7 +59,7 @@ def error_of(capsys):
 
 
 class StandIn:
-    """In place of model and network: every source is half of the mixture.
+    """Replaces the model and the network: every source is half of the mixture.
 
     Attributes:
         calls: the names of the recordings that it was given.

@@ -26,7 +26,7 @@ def test_version_is_printed(capsys):
     assert capsys.readouterr().out == f"mossformer-jax {__version__}\n"
 
 
-def test_help_does_not_wait_for_jax():
+def test_help_does_not_import_jax():
     script = """
 import sys
 from mossformer_jax.cli import main
@@ -40,8 +40,8 @@ finally:
     assert ran.stdout.endswith("imported: False\n")
 
 
-@pytest.mark.parametrize(("text", "message"), [("x", "'x' is no whole number"), ("0", "0 must be 1 or more")])
-def test_a_number_that_is_none_is_told_by_what_was_given(text, message, capsys):
+@pytest.mark.parametrize(("text", "message"), [("x", "'x' is not a whole number"), ("0", "0 must be 1 or more")])
+def test_an_invalid_number_is_named_in_the_usage_error(text, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["data", "inspect", "--config", "configs/demo.py", "--measure", text])
     assert stopped.value.code == 2

@@ -37,14 +37,14 @@ def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
         (["--config", "none.py"], "none.py: no such config file"),
         (["--config", DEMO, "--config.data.trian.split=1"], "did you mean --config.data.train.split"),
         (["--config", DEMO, "--config.data.train.corpus=demmo"], "corpus 'demmo' is unknown; did you mean 'demo'"),
-        (["--config", DEMO, "--config.data.seconds=0"], "data.seconds, the length of a crop, must be above 0"),
+        (["--config", DEMO, "--config.data.seconds=0"], "data.seconds is the length of a crop and must be above 0"),
     ],
 )
-def test_what_is_wrong_with_a_config_is_one_line(arguments, message, error_of):
+def test_config_errors_are_one_line(arguments, message, error_of):
     assert message in error_of("data", "inspect", *arguments)
 
 
-def test_overrides_are_for_commands_with_a_config(capsys):
+def test_overrides_are_refused_by_commands_without_a_config(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["info", "--config.data.seed=1"])
     assert stopped.value.code == 2

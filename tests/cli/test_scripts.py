@@ -29,7 +29,7 @@ def test_every_shipped_config_is_found_by_its_name_from_any_folder(tmp_path, mon
     assert load_config("default_8k:first").train.steps != load_config("default_8k").train.steps
 
 
-def test_a_file_of_the_same_name_comes_before_a_shipped_config(tmp_path, monkeypatch):
+def test_a_file_with_the_same_name_takes_precedence_over_a_shipped_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'a': 1})"
     (tmp_path / "demo").write_text(source)
@@ -37,6 +37,6 @@ def test_a_file_of_the_same_name_comes_before_a_shipped_config(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["libri2mx", "configs/libri2mx.py"])
-def test_a_misspelt_config_leads_to_the_nearest_shipped_one(name):
+def test_a_misspelt_config_suggests_the_nearest_shipped_one(name):
     with pytest.raises(FileNotFoundError, match=rf"{name}: no such config file.*did you mean libri2mix\?"):
         load_config(name)

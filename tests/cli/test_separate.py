@@ -1,4 +1,4 @@
-"""`mossformer-jax separate`; a stand-in for the network shows what becomes of files where the network is no matter."""
+"""`mossformer-jax separate`, with a stand-in for the network where only the files matter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def files_below(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_separate_writes_one_file_a_source_and_says_what_it_took(recordings, tiny_model_folder, capsys):
+def test_separate_writes_one_file_per_source_and_prints_the_run_time(recordings, tiny_model_folder, capsys):
     folder = recordings / "out"
     assert main(["separate", f"{recordings}/mix.wav", "-o", f"{folder}", "--model", f"{tiny_model_folder}"]) == 0
     printed = capsys.readouterr()
@@ -55,7 +55,7 @@ def test_every_option_is_one_that_the_network_takes(recordings, tiny_model_folde
     assert (audio.channels, audio.subtype, audio.frames) == (2, "PCM_24", 800)
 
 
-def test_sources_come_in_the_folders_that_their_recordings_lay_in(folder, stand_in, tmp_path, capsys):
+def test_output_folder_keeps_the_subfolders_of_the_inputs(folder, stand_in, tmp_path, capsys):
     assert run(folder, "-o", tmp_path / "out") == 0
     assert files_below(tmp_path / "out") == {f"{name}_s{n}.wav" for name in ("a", "b", "sub/c") for n in (1, 2)}
     printed = capsys.readouterr()
@@ -76,7 +76,7 @@ def test_a_bad_file_does_not_stop_the_others(folder, stand_in, tmp_path, capsys)
     assert "2 recordings, 0.20 s" in printed.out
     assert printed.out.endswith("; 3 recordings failed\n")
     memory, bad, missing = printed.err.splitlines()
-    assert memory.startswith(f"mossformer-jax: error: {folder / 'b.flac'}: memory ran out (RESOURCE_EXHAUSTED")
+    assert memory.startswith(f"mossformer-jax: error: {folder / 'b.flac'}: out of memory (RESOURCE_EXHAUSTED")
     assert "--memory" in memory
     assert bad.startswith(f"mossformer-jax: error: {folder / 'bad.wav'}: cannot be read as audio")
     assert missing == f"mossformer-jax: error: {folder / 'missing.wav'}: no such file; check the path"
@@ -88,25 +88,25 @@ def test_a_full_disk_stops_the_run(folder, stand_in, capsys):
     assert stand_in.calls == ["a.wav", "b.flac"]
     full, stopped = capsys.readouterr().err.splitlines()
     assert "b.flac: [Errno 28] No space left on device" in full
-    assert "1 of 3 recordings not begun" in stopped
+    assert "1 of 3 not started" in stopped
 
 
-def test_what_is_done_is_skipped_unless_it_shall_be_overwritten(folder, stand_in, capsys):
+def test_existing_separations_are_skipped_without_overwrite(folder, stand_in, capsys):
     assert run(folder) == 0
     for number in (1, 2):
         (folder / "sub" / f"c_s{number}.wav").unlink()
     stand_in.calls.clear()
     capsys.readouterr()
-    assert run(folder) == 0  # the sources, which lie in the same folder now, are no inputs
+    assert run(folder) == 0  # the sources, which lie in the same folder now, are not inputs
     assert stand_in.calls == ["c.wav"]
     printed = capsys.readouterr().out
-    assert printed.endswith("; 2 recordings skipped because the files exist (--overwrite does them again)\n")
+    assert printed.endswith("; 2 recordings skipped because the files exist (--overwrite replaces them)\n")
     assert run(folder, "--overwrite") == 0
     assert stand_in.calls == ["c.wav", "a.wav", "b.flac", "c.wav"]
 
 
 @pytest.mark.parametrize("theirs", ["a_s1.wav", "a.png"])
-def test_a_file_that_is_in_the_way_is_replaced_only_where_asked(folder, stand_in, capsys, theirs):
+def test_a_foreign_file_is_replaced_only_with_overwrite(folder, stand_in, capsys, theirs):
     write_audio(folder / "a_s1.wav", np.zeros(80), 8000)
     (folder / "a_s1.wav").rename(folder / theirs)
     before = (folder / theirs).read_bytes()
@@ -120,7 +120,7 @@ def test_a_file_that_is_in_the_way_is_replaced_only_where_asked(folder, stand_in
     assert (folder / theirs).read_bytes() != before
 
 
-def test_what_another_run_has_done_meanwhile_is_skipped(folder, stand_in, monkeypatch, capsys):
+def test_recordings_separated_by_another_run_meanwhile_are_skipped(folder, stand_in, monkeypatch, capsys):
     inner = stand_in.separate_file
 
     def and_the_next(separator, path, outputs, **keywords):
@@ -134,7 +134,7 @@ def test_what_another_run_has_done_meanwhile_is_skipped(folder, stand_in, monkey
     assert "1 recording skipped because the files exist" in capsys.readouterr().out
 
 
-def test_pictures_that_are_wanted_later_are_drawn_of_the_sources_that_are_there(folder, stand_in, capsys):
+def test_missing_plots_are_drawn_from_existing_sources(folder, stand_in, capsys):
     assert run(folder) == 0
     sources = {path: path.read_bytes() for path in folder.rglob("*_s?.wav")}
     stand_in.calls.clear()
@@ -145,7 +145,7 @@ def test_pictures_that_are_wanted_later_are_drawn_of_the_sources_that_are_there(
     *pictures, last = capsys.readouterr().out.splitlines()
     assert pictures == [str(folder / name) for name in ("a.png", "b.png", "sub/c.png")]
     assert all((folder / name).exists() for name in pictures)
-    assert last == "3 recordings drawn whose sources exist"
+    assert last == "plots added for 3 recordings with existing sources"
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="these systems refuse such names themselves")
@@ -161,12 +161,12 @@ def test_names_that_are_not_utf_8_or_too_long_do_not_stop_the_others(folder, sta
     assert "1 recording failed" in capsys.readouterr().out
 
 
-def test_one_skipped_recording_is_told(folder, stand_in, capsys):
+def test_a_single_skipped_recording_is_reported(folder, stand_in, capsys):
     assert run(folder / "a.wav") == run(folder / "a.wav") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 recording skipped because the files exist")
 
 
-def test_recordings_of_one_name_are_refused_before_the_work(folder, stand_in, tmp_path, error_of, capsys):
+def test_recordings_with_the_same_name_are_refused_before_separating(folder, stand_in, tmp_path, error_of, capsys):
     write_audio(folder / "a.flac", np.zeros(800), 8000)
     message = error_of("separate", folder, "-o", tmp_path / "out")
     assert f"{folder / 'a.flac'} and {folder / 'a.wav'} would both be written to" in message
@@ -184,9 +184,9 @@ def test_recordings_of_one_name_are_refused_before_the_work(folder, stand_in, tm
         (["--name", "{stm}_{source}"], "unknown field {stm}"),
         (["--name", "{stem"], "cannot be filled in"),
         (["--name", "x/{stem}_{source}"], "names a folder"),
-        (["--format", "flac", "--subtype", "FLOAT"], "does not go with --format flac"),
-        (["--memory", "lots"], "'lots' is no size"),
-        (["--memory", "0"], "'0' is no size"),
+        (["--format", "flac", "--subtype", "FLOAT"], "cannot be written with --format flac"),
+        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "0"], "'0' is not a size"),
         (["--window", "0"], "'0' must be above 0"),
         (["--scale", "loud"], "loud"),
         (["--compile-cache", "x", "--no-compile-cache"], "not allowed with"),
@@ -210,7 +210,7 @@ def test_memory_is_given_in_units(folder, stand_in, monkeypatch, text, size):
     assert given == {"memory": size, "window_seconds": 2.0}
 
 
-def test_json_is_one_object_a_recording_and_nothing_else(folder, stand_in, tmp_path, capsys):
+def test_json_prints_only_one_object_per_recording(folder, stand_in, tmp_path, capsys):
     stand_in.raises["b.flac"] = ValueError("b.flac: too odd")
     assert run(folder / "a.wav", "-o", tmp_path) == 0
     capsys.readouterr()
@@ -229,7 +229,7 @@ def test_json_is_one_object_a_recording_and_nothing_else(folder, stand_in, tmp_p
     assert done["boundaries"] == [{"time": 0.5, "margin": None, "evidence": "overlap"}]
 
 
-def test_an_interrupted_run_says_how_far_it_came(folder, stand_in, capsys):
+def test_an_interrupted_run_prints_how_many_recordings_are_done(folder, stand_in, capsys):
     stand_in.raises["b.flac"] = KeyboardInterrupt()
     assert run(folder) == 130
     assert stand_in.calls == ["a.wav", "b.flac"]
@@ -237,7 +237,7 @@ def test_an_interrupted_run_says_how_far_it_came(folder, stand_in, capsys):
     assert files_below(folder) == {"a.wav", "b.flac", "sub/c.wav", "a_s1.wav", "a_s2.wav"}
 
 
-def test_an_interrupted_run_has_said_by_then_what_failed(folder, stand_in, capsys):
+def test_failures_before_an_interruption_are_printed(folder, stand_in, capsys):
     stand_in.raises |= {"a.wav": ValueError("too odd"), "b.flac": KeyboardInterrupt()}
     assert run(folder) == 130
     failed, interrupted = capsys.readouterr().err.splitlines()
@@ -246,7 +246,7 @@ def test_an_interrupted_run_has_said_by_then_what_failed(folder, stand_in, capsy
 
 
 def test_an_interrupted_process_ends_at_once(folder, stand_in, monkeypatch):
-    """Python's own shutdown would pull the ground from under a computation that goes on."""
+    """Python's normal shutdown would crash a computation that is still running."""
     stand_in.raises["a.wav"] = KeyboardInterrupt()
     monkeypatch.setattr(sys, "argv", ["mossformer-jax", "separate", str(folder)])
     statuses = []
@@ -266,7 +266,7 @@ def test_clipping_and_other_warnings_name_the_file(recordings, stand_in, monkeyp
     assert run(recordings / "mix.wav") == 0
     odd, clipped = capsys.readouterr().err.splitlines()
     assert odd == f"mossformer-jax: warning: {recordings / 'mix.wav'}: something odd"
-    assert "PCM_16 would have clipped; all sources were turned down to 0.5 of their level" in clipped
+    assert "PCM_16 would have clipped; all sources were scaled by 0.5" in clipped
 
 
 def test_quiet_names_no_files(folder, stand_in, capsys):
@@ -281,7 +281,7 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_in_escapes(folder, stan
     assert sys.stdout.buffer.getvalue().splitlines()[0].endswith(b"\\u65e5_s1.wav")
 
 
-def test_a_bar_is_drawn_on_a_terminal_only_and_the_paths_stay_on_stdout(folder, stand_in, monkeypatch, capsys):
+def test_the_bar_is_drawn_only_on_a_terminal_and_paths_go_to_stdout(folder, stand_in, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
@@ -297,7 +297,7 @@ def test_a_bar_is_drawn_on_a_terminal_only_and_the_paths_stay_on_stdout(folder, 
 
 @pytest.fixture
 def server(folder):
-    """Serves the folder; its address."""
+    """Serves the folder over HTTP; returns the address."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     handler.func.log_message = lambda *_: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -332,14 +332,14 @@ def test_downloads_are_limited(stand_in, server, tmp_path, monkeypatch, error_of
     assert "a.wav" in error_of("separate", f"{server}/a.wav", "--max-download", "0.001")
 
 
-def test_a_plot_lies_beside_the_sources(folder, stand_in, tmp_path, capsys):
+def test_a_plot_is_written_next_to_the_sources(folder, stand_in, tmp_path, capsys):
     assert run(folder / "a.wav", "-o", tmp_path / "out", "--plot") == 0
     assert files_below(tmp_path / "out") == {"a_s1.wav", "a_s2.wav", "a.png"}
     assert (tmp_path / "out" / "a.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path / "out" / "a.png") in capsys.readouterr().out.splitlines()
 
 
-def test_a_plot_without_matplotlib_is_refused_before_the_work(folder, stand_in, monkeypatch, error_of):
+def test_a_plot_without_matplotlib_is_refused_before_separating(folder, stand_in, monkeypatch, error_of):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "pip install 'mossformer-jax[eval]'" in error_of("separate", folder, "--plot")
     assert stand_in.calls == []
@@ -353,25 +353,25 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(folder, stand_in, 
         (["empty"], "empty: no audio there; names must end in .wav"),
         (["empty/*"], "empty/*: no audio there"),
         (["mix.wav", "-o", "s1.wav"], "s1.wav: is a file"),
-        (["mix.wav", "-o", "s1.wav/x"], "s1.wav/x: cannot be made"),
+        (["mix.wav", "-o", "s1.wav/x"], "s1.wav/x: cannot be created"),
     ],
 )
-def test_bad_input_is_one_line_and_status_1(recordings, stand_in, monkeypatch, error_of, arguments, message):
+def test_bad_input_is_a_one_line_error_with_status_1(recordings, stand_in, monkeypatch, error_of, arguments, message):
     (recordings / "empty").mkdir()
     monkeypatch.chdir(recordings)
     assert message in error_of("separate", *arguments)
 
 
 @pytest.mark.parametrize("model", ["no_model", "mix.wav"])
-def test_a_model_that_is_none_is_one_line(recordings, monkeypatch, error_of, model):
+def test_an_invalid_model_is_a_one_line_error(recordings, monkeypatch, error_of, model):
     monkeypatch.chdir(recordings)
     assert model in error_of("separate", "s1.wav", "--model", model)
 
 
-def test_a_named_source_of_this_run_is_left_out_with_a_word(folder, stand_in, capsys):
+def test_a_named_source_of_this_run_is_skipped_with_a_warning(folder, stand_in, capsys):
     assert run(folder / "a.wav") == 0
     capsys.readouterr()
     assert run(*sorted(folder.glob("a*.wav"))) == 0
-    warning = f"mossformer-jax: warning: {folder / 'a_s1.wav'} and 1 more: left out"
+    warning = f"mossformer-jax: warning: {folder / 'a_s1.wav'} and 1 more: skipped"
     assert capsys.readouterr().err.startswith(warning)
     assert stand_in.calls == ["a.wav"]

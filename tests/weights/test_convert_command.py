@@ -70,8 +70,8 @@ def test_writing_family_a_notes_what_it_cannot_hold(tmp_path, official, capsys):
     convert("--input", official, "--output", tmp_path / "ours", "--no-direct-decoding")
     assert convert("--to-torch", "--input", tmp_path / "ours", "--output", tmp_path / "back") == 0
     printed = capsys.readouterr().out
-    assert "note     sample_rate=8000 is not part of that form: its readers assume 16000" in printed
-    assert "note     input_level_db=None is not part of that form: its readers assume -25.0" in printed
+    assert "note     sample_rate=8000 is not stored in this format: software that reads it assumes 16000" in printed
+    assert "note     input_level_db=None is not stored in this format: software that reads it assumes -25.0" in printed
 
 
 def test_the_way_back_says_that_gains_of_the_outputs_are_not_part_of_it(tmp_path, network, official, capsys):
@@ -81,7 +81,7 @@ def test_the_way_back_says_that_gains_of_the_outputs_are_not_part_of_it(tmp_path
     flags = ["--to-torch", "--family", "C", "--output", tmp_path / "back"]
     assert convert(*flags, "--input", tmp_path / "levelled") == 0
     printed = capsys.readouterr().out
-    assert "note     output_gains is not part of that form: multiply the outputs there by 5.6, 0.9\n" in printed
+    assert "note     output_gains is not stored in this format: multiply the outputs by 5.6, 0.9\n" in printed
 
 
 def refused(capsys, *arguments) -> str:
@@ -96,7 +96,8 @@ def test_an_output_that_is_not_empty_is_refused_unless_overwritten(tmp_path, off
     output = tmp_path / "ours"
     assert convert("--input", official, "--output", output) == 0
     capsys.readouterr()
-    assert "is not empty; give a new folder, or --overwrite" in refused(capsys, "--input", official, "--output", output)
+    message = refused(capsys, "--input", official, "--output", output)
+    assert "is not empty; name a new folder, or add --overwrite" in message
     assert convert("--input", official, "--output", output, "--overwrite", "--sample-rate", 16000) == 0
     assert load_parameters(output)[0].sample_rate == 16000
 

@@ -1,4 +1,4 @@
-"""The best one-to-one assignment of outputs to speakers, and by how much it is the best."""
+"""The best one-to-one assignment of outputs to speakers, and its margin over the second best."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def best_order(
     those where one of the chosen pairs is forbidden.
 
     Args:
-        scores: how well speaker j (row) goes with output p (column).
-        known: speakers of whom something has been heard; None: all. Which of the others is which makes no difference.
-        talking: outputs that hold a voice; None: all. Which of the others goes where makes no difference.
+        scores: how well speaker j (row) matches output p (column).
+        known: speakers that have been heard; None: all. The others are interchangeable.
+        talking: outputs that hold a voice; None: all. The others are interchangeable.
 
     Returns:
-        The order, and its sum's margin over that of the second-best order that makes a difference; infinite where
-        there is none (a single source, for example).
+        The order, and the margin of its sum over that of the second-best order that sounds different; infinite if
+        there is no such order (a single source, for example).
     """
     num_sources = len(scores)
     known = np.ones(num_sources, bool) if known is None else known
     talking = np.ones(num_sources, bool) if talking is None else talking
     speakers, order = linear_sum_assignment(scores, maximize=True)
     best = scores[speakers, order].sum()
-    # No sum of allowed scores is as low as one that holds this.
+    # Lower than any sum of allowed scores.
     forbidden_score = scores.min() - num_sources * (np.ptp(scores) + 1.0)
     second = -np.inf
     for speaker, output in enumerate(order):
         if not (known[speaker] or talking[output]):
             continue
-        # A speaker may not go to this output, nor to one that would sound the same; nor may one who would be the same.
+        # Forbid this pair, and all pairs of interchangeable speakers and outputs that would sound the same.
         speakers_alike = np.arange(num_sources) == speaker if known[speaker] else ~known
         outputs_alike = np.arange(num_sources) == output if talking[output] else ~talking
         forbidden = np.outer(speakers_alike, outputs_alike)

@@ -1,4 +1,4 @@
-"""Channels that were separated one by one: the same speaker in the same place of each."""
+"""Puts the speakers of separately separated channels into the same order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FRAME_SECONDS = 0.02
 
 
 def align_channels(sources_ckt: Float[np.ndarray, "c k t"], sample_rate: int) -> Float[np.ndarray, "c k t"]:
-    """Orders the sources of every channel like those of the loudest; the first may be one that nobody spoke into.
+    """Orders the sources of every channel like those of the loudest channel (the first may be silent).
 
-    Speakers reach the channels at different times and levels, so that it is their envelopes that are compared: the RMS
-    of frames of 20 ms, less its mean.
+    Speakers reach the channels at different times and levels, so their envelopes are compared: the RMS of 20 ms frames,
+    minus its mean.
     """
     num_channels = sources_ckt.shape[1]
     if num_channels == 1:

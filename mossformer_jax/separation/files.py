@@ -1,4 +1,4 @@
-"""Separate an audio file into audio files, block by block: its length does not matter to memory."""
+"""Separates an audio file into audio files, block by block, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mossformer_jax.separation.separator import Separator, Timings
 
 @dataclass(frozen=True)
 class SeparatedFile:
-    """What was written.
+    """The files that were written.
 
     Attributes:
-        paths: one file a source.
+        paths: one file per source.
         sample_rate: in Hz.
         duration: of each file, in seconds.
-        gain: factor on all of the sources, below 1 where the subtype would have clipped them.
-        boundaries: where windows of a long recording meet; empty for one pass.
-        warnings: what a listener should know, one line each.
-        timings: what the separation took, reading and writing included.
+        gain: factor on all sources, below 1 if the subtype would have clipped them.
+        boundaries: where the windows of a long recording meet; empty if it was separated in one pass.
+        warnings: possible problems of the separation, one line each.
+        timings: run time, including reading and writing.
     """
 
     paths: list[Path]
@@ -52,21 +52,21 @@ def separate_file(
     channels: str = "mix",
     progress: Callable[[float], None] | None = None,
 ) -> SeparatedFile:
-    """Separates a recording of any length into one file a source.
+    """Separates a recording of any length into one file per source.
 
-    The files appear under their names once all of them are complete. Where an integer subtype would clip one of them,
-    all are turned down by one gain.
+    The files get their names only when all of them are complete. If an integer subtype would clip one of them, all are
+    scaled down by the same gain.
 
     Args:
         separator: the model to use.
         path: the recording.
-        outputs: one .wav or .flac file a source, in folders that are made if need be; None writes NAME_s1.wav,
-            NAME_s2.wav, ... beside the recording.
+        outputs: one .wav or .flac file per source; missing folders are created. None writes NAME_s1.wav,
+            NAME_s2.wav, ... next to the recording.
         subtype: sample format of the files, PCM_16, PCM_24, PCM_32 or FLOAT.
         scale: level of the sources, as in `Separator.__call__`.
-        mixture_consistency: as there.
-        channels: as there.
-        progress: told how many seconds of audio have been separated since it was last told.
+        mixture_consistency: as in `Separator.__call__`.
+        channels: as in `Separator.__call__`.
+        progress: called with the seconds of audio separated since its last call.
 
     Returns:
         The paths and figures.
@@ -80,7 +80,7 @@ def separate_file(
         outputs = [path.with_name(f"{path.stem}_s{number}.wav") for number in range(1, num_sources + 1)]
     paths = [Path(output) for output in outputs]
     if len(paths) != num_sources:
-        raise ValueError(f"{path}: {len(paths)} output files are named, but the model gives {num_sources} sources")
+        raise ValueError(f"{path}: {len(paths)} output files are named, but the model has {num_sources} sources")
     for folder in {output.parent for output in paths}:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; name a folder for the sources")
@@ -93,7 +93,7 @@ def separate_file(
             # The reader's own errors name the file.
             raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from error
         warnings = [] if reader.warning is None else [reader.warning.removeprefix(f"{path}: ")]
-    # The files are opened before the work, so that what stands in their way shows at once.
+    # Open the files before separating, so that they fail early if they cannot be written.
     with _opened(paths, recording.mixture, subtype) as writers:
         ((recording, compile_seconds),) = separator.separate([recording], progress)
         gain = SAFE_PEAK / recording.peak if subtype in PCM_BITS and recording.peak > 1.0 else 1.0
@@ -115,7 +115,7 @@ def separate_file(
 
 @contextmanager
 def _opened(paths: Sequence[Path], mixture: Mixture, subtype: str) -> Iterator[list[AudioWriter]]:
-    """One writer a source; their files get their names at the end, or none of them does."""
+    """One writer per source. All files get their names at the end, or no file does."""
     made = [folder for output in paths for folder in (output.parent, *output.parents) if not folder.exists()]
     try:
         with ExitStack() as stack:
@@ -130,5 +130,5 @@ def _opened(paths: Sequence[Path], mixture: Mixture, subtype: str) -> Iterator[l
     except BaseException:
         for folder in sorted(set(made), key=lambda folder: -len(folder.parts)):
             with suppress(OSError):
-                folder.rmdir()  # only what was made here, and is empty
+                folder.rmdir()  # only empty folders that were created here
         raise

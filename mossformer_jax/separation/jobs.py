@@ -1,4 +1,4 @@
-"""Which recordings a run separates and which files it writes, planned before any work is done."""
+"""Plans which recordings a run separates and which files it writes, before anything is separated."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Recording:
 
     Attributes:
         location: path or URL.
-        subfolder: where its sources go below the output folder: as it lies in the folder that was searched.
-        found: whether a folder or a pattern led to it, not its own name.
+        subfolder: sub-folder of the output folder for its sources: its place in the searched folder.
+        found: whether it was found through a folder or a pattern; False if it was named itself.
     """
 
     location: str
@@ -40,8 +40,8 @@ class Job:
 
     Attributes:
         input: path or URL.
-        outputs: one file a source.
-        plot: the picture, or None.
+        outputs: one file per source.
+        plot: file of the plot, or None.
     """
 
     input: str
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        """All files that it writes."""
+        """All files that the job writes."""
         return self.outputs if self.plot is None else (*self.outputs, self.plot)
 
     def is_done(self) -> bool:
@@ -58,43 +58,43 @@ class Job:
         return not self._missing()
 
     def lacks_only_the_plot(self) -> bool:
-        """Whether the sources exist, and the picture of them does not."""
+        """Whether the sources exist and only the plot is missing."""
         return self._missing() == [self.plot]
 
     def check_nothing_is_replaced(self) -> None:
-        """Refuses to write over files.
+        """Refuses to overwrite files.
 
         Raises:
-            ValueError: some of its files exist, but not all: they may be somebody's, or of another model.
+            ValueError: some of its files exist, but not all: they may be unrelated, or from another model.
         """
         missing = self._missing()
         if present := [path for path in self.written if path not in missing]:
             raise ValueError(
-                f"{self.input}: not done, {present[0]} exists, {missing[0]} does not; move it away, give others with "
-                "--name, or replace it with --overwrite"
+                f"{self.input}: not separated, because {present[0]} exists and {missing[0]} does not; move it, "
+                "choose other names with --name, or replace it with --overwrite"
             )
 
     def _missing(self) -> list[Path]:
-        # Path.exists would raise for names that are too long, or in folders that may not be read.
+        # Path.exists raises for names that are too long, and in unreadable folders.
         return [path for path in self.written if not os.path.exists(path)]
 
 
 def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) -> list[Recording]:
-    """Looks up what the inputs of a run name.
+    """Finds the recordings that the inputs of a run name.
 
-    Folders are searched with their sub-folders (links to folders are not followed) for names that end like audio files;
-    hidden ones are left out. Patterns (`*`, `?`, `[...]`, and `**` for any depth) are expanded alike, unless a file has
-    that very name. What lies in an output folder inside the searched one is left out.
+    Folders are searched recursively for audio file suffixes; links to folders are not followed and hidden files are
+    skipped. Patterns (`*`, `?`, `[...]`, and `**` for any depth) are expanded, unless a file has exactly that name.
+    An output folder inside a searched folder is skipped.
 
     Args:
-        inputs: paths, patterns, http(s) URLs. Whether a named file exists is not looked at.
-        output_folder: where the sources will go; None where they go beside their recordings.
+        inputs: paths, patterns, http(s) URLs. Named files are not checked for existence.
+        output_folder: folder for the sources; None writes them next to their recordings.
 
     Returns:
         Each recording once, in the order of the inputs, those of a folder sorted by name.
 
     Raises:
-        ValueError: a folder or a pattern leads to no audio.
+        ValueError: a folder or a pattern contains no audio.
         OSError: a folder cannot be read.
     """
     recordings: dict[str, Recording] = {}
@@ -114,20 +114,20 @@ def plan_jobs(
 ) -> list[Job]:
     """Decides which files are written.
 
-    Recordings that are themselves sources that this run writes are left out: a folder that is done a second time holds
-    them.
+    Recordings that are themselves sources written by this run are skipped; they appear when a folder is separated a
+    second time.
 
     Args:
         recordings: the inputs.
-        num_sources: how many sources the model separates.
-        output_folder: where the sources go; None puts them beside their recording, those of a URL into the current
+        num_sources: number of sources of the model.
+        output_folder: folder for the sources; None writes them next to their recording, those of a URL to the current
             folder.
-        template: their names without suffix, see `check_template`.
+        template: file names of the sources without suffix, see `check_template`.
         audio_format: wav or flac.
-        plot: whether each recording gets a picture.
+        plot: whether each recording gets a plot.
 
     Returns:
-        One job a recording, in their order.
+        One job per recording, in their order.
 
     Raises:
         ValueError: two recordings would write the same file, or one would be overwritten.
@@ -148,7 +148,7 @@ def plan_jobs(
     jobs = [job for recording, job in planned if not _is_a_source(recording, job, writers)]
     if recordings and not jobs:
         raise ValueError(
-            f"{recordings[0].location}: as all of the inputs, it would be overwritten by a source of another; give "
+            f"{recordings[0].location}: would be overwritten by a source of another input, as would all inputs; choose "
             "another folder with -o, or other names with --name"
         )
     _check_collisions(jobs)
@@ -156,14 +156,14 @@ def plan_jobs(
 
 
 def check_template(template: str) -> None:
-    """Refuses names that cannot be.
+    """Checks a template of file names.
 
     Args:
-        template: {stem} is the recording's name without its suffix, {suffix} that without its dot, {folder} the name
-            of the folder (for a URL the host) that it lies in, {source} the number of the source, from 1.
+        template: {stem} is the recording's name without its suffix, {suffix} the suffix without its dot, {folder} the
+            name of its folder (for a URL, the host), {source} the number of the source, from 1.
 
     Raises:
-        ValueError: there are other fields, {source} is missing, or it names a folder.
+        ValueError: it has unknown fields, lacks {source}, or names a folder.
     """
     known = ", ".join(f"{{{name}}}" for name in NAME_FIELDS)
     try:
@@ -174,9 +174,9 @@ def check_template(template: str) -> None:
     except ValueError as error:
         raise ValueError(f"{template!r} cannot be filled in ({error}); the fields are {known}") from error
     if len(names) == 1:
-        raise ValueError(f"{template!r} gives every source the same name; it must hold {{source}}")
+        raise ValueError(f"{template!r} gives every source the same name; add {{source}} to it")
     if any(separator in template for separator in "/\\"):
-        raise ValueError(f"{template!r} names a folder; give that with -o, and only the files' names here")
+        raise ValueError(f"{template!r} names a folder; use -o for the folder, and --name only for the file names")
 
 
 def _expand(text: str, output_folder: Path | None) -> list[Recording]:
@@ -194,7 +194,9 @@ def _expand(text: str, output_folder: Path | None) -> list[Recording]:
     if output_folder is not None and not _lies_in(root, output_folder):
         paths = [path for path in paths if not _lies_in(path, output_folder)]
     if not paths:
-        raise ValueError(f"{text}: no audio there; names must end in {', '.join(AUDIO_SUFFIXES[:7])} or alike")
+        raise ValueError(
+            f"{text}: no audio files found; their names must end in {', '.join(AUDIO_SUFFIXES[:7])} or similar"
+        )
     return [Recording(str(path), path.parent.relative_to(root), found=True) for path in paths]
 
 
@@ -216,7 +218,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _key(location: str | Path) -> str:
-    """The same text for all ways to write a path."""
+    """A normal form: the same text for all spellings of a path."""
     return str(location) if is_url(str(location)) else os.path.normcase(os.path.abspath(location))
 
 
@@ -233,7 +235,7 @@ def _beside(recording: Recording) -> Path:
 
 
 def _without_source(template: str) -> str:
-    """The template of a name for all sources together: "{stem}_s{source}" becomes "{stem}"."""
+    """The template without the source's number: "{stem}_s{source}" becomes "{stem}"."""
     return re.sub(r"[ ._-]*\w*\{source[^}]*\}", "", template).strip(" ._-") or "{stem}"
 
 
@@ -241,7 +243,7 @@ def _is_a_source(recording: Recording, job: Job, writers: dict[str, list[Job]]) 
     """Whether the job's recording is a file that another job writes.
 
     Raises:
-        ValueError: it would be overwritten although it was named, or the job itself would do that.
+        ValueError: a recording that was named explicitly would be overwritten, or a job would overwrite its own input.
     """
     owners = writers.get(_key(job.input), [])
     others = [owner for owner in owners if owner is not job]
@@ -249,8 +251,8 @@ def _is_a_source(recording: Recording, job: Job, writers: dict[str, list[Job]]) 
         return True
     if owners:
         raise ValueError(
-            f"{job.input}: would be overwritten by a source of {(others or owners)[0].input}; give another folder with "
-            f"-o, or other names with --name"
+            f"{job.input}: would be overwritten by a source of {(others or owners)[0].input}; choose another folder "
+            f"with -o, or other names with --name"
         )
     return False
 
@@ -263,9 +265,9 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
             if other is not job:
                 fields, others = _fields(job.input), _fields(other.input)
                 if fields["suffix"] != others["suffix"]:
-                    advice = "tell them apart with --name '{stem}_{suffix}_s{source}'"
+                    advice = "use --name '{stem}_{suffix}_s{source}'"
                 elif fields["folder"] != others["folder"]:
-                    advice = "tell them apart with --name '{folder}_{stem}_s{source}'"
+                    advice = "use --name '{folder}_{stem}_s{source}'"
                 else:
-                    advice = "separate them one after the other, each with another -o"
+                    advice = "separate them in two runs with different -o"
                 raise ValueError(f"{other.input} and {job.input} would both be written to {path}; {advice}")

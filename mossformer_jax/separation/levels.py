@@ -1,4 +1,4 @@
-"""Levels: what the network expects, what the listener gets, and outputs that are nobody's voice."""
+"""Levels of the network's input and of the sources, and detection of outputs without a speaker."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from jaxtyping import Float
 
 SCALES = ("mixture", "peak", "rms", "none")
-# Leaves room for rounding to integers and for the overshoot of a converter.
+# Headroom for rounding to integers and for the overshoot of a converter.
 SAFE_PEAK = 0.99
-# The outputs for two talkers are up to 14 dB apart (356 mixtures), for one they are 40 dB or more in nine of ten.
+# Outputs differ by up to 14 dB for two talkers (356 mixtures), and by 40 dB or more for one talker (90 % of them).
 NEAR_SILENT_DB = -30.0
 DUPLICATE_CORRELATION = 0.95
 
 
 def loudness(blocks: Callable[[], Iterable[Float[np.ndarray, "*rows t"]]]) -> float:
-    """RMS of the samples that are louder than the mean power, so that pauses do not count (ClearerVoice's measure).
+    """RMS of the samples whose power is above the mean, so that pauses do not count (as in ClearerVoice).
 
     Args:
-        blocks: gives the signal block after block; it is called twice. All rows count alike.
+        blocks: returns an iterator over the blocks of the signal; called twice. All rows have the same weight.
     """
     total, count, peak = 0.0, 0, 0.0
     for block in blocks():
         power = np.square(block.astype(np.float64))
         total, count, peak = total + power.sum(), count + power.size, max(peak, power.max(initial=0.0))
-    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
+    # Every sample of a square wave has the mean power, up to rounding: then all samples count.
     threshold = min(total / count, peak)
     loud_total, loud_count = 0.0, 0
     for block in blocks():
@@ -37,19 +37,19 @@ def loudness(blocks: Callable[[], Iterable[Float[np.ndarray, "*rows t"]]]) -> fl
 
 
 def input_gain(loudness: float, level_db: float | None) -> float:
-    """The factor that brings a signal of this loudness (above 0) to a level in dB; 1 where the level is None."""
+    """The gain that brings a signal with this loudness (above 0) to a level in dB; 1 if the level is None."""
     return 1.0 if level_db is None else 10 ** (level_db / 20) / loudness
 
 
 class SourceStatistics:
-    """Peak, power and likeness of the sources of one recording, gathered block after block.
+    """Peak, power and correlation of the sources of one recording, accumulated block by block.
 
     Args:
-        num_sources: how many.
+        num_sources: number of sources.
 
     Attributes:
         peak: of each source, (c,).
-        num_samples: gathered so far, over all channels.
+        num_samples: accumulated so far, over all channels.
     """
 
     def __init__(self, num_sources: int):
@@ -58,7 +58,7 @@ class SourceStatistics:
         self._products = np.zeros((num_sources, num_sources))
 
     def add(self, sources: Float[np.ndarray, "c k t"]) -> None:
-        """Takes the next block of the sources."""
+        """Adds the next block of the sources."""
         rows = sources.reshape(len(sources), -1).astype(np.float64)
         self.peak = np.maximum(self.peak, np.abs(rows).max(axis=1, initial=0.0))
         self.num_samples += rows.shape[1]
@@ -75,18 +75,18 @@ class SourceStatistics:
         return self.rms <= self.rms.max() * 10 ** (NEAR_SILENT_DB / 20)
 
     def warnings(self) -> Iterator[str]:
-        """What a listener should know: sources that are nearly silent, or nearly copies of each other."""
+        """Warns of sources that are nearly silent, or nearly copies of each other."""
         near_silent, rms = self.near_silent, self.rms
         if not rms.any():
-            return  # the recording is silent, which is said of it
+            return  # the recording is silent; `Recording.warnings` reports it
         for source in np.flatnonzero(near_silent):
             below = f"{20 * np.log10(rms.max() / rms[source]):.0f} dB below the loudest" if rms[source] else "silent"
             yield f"source {source + 1} is {below}: fewer speakers than sources?"
         for first, second in itertools.combinations(np.flatnonzero(~near_silent), 2):
-            likeness = abs(self._products[first, second]) / (rms[first] * rms[second] * self.num_samples)
-            if likeness > DUPLICATE_CORRELATION:
+            correlation = abs(self._products[first, second]) / (rms[first] * rms[second] * self.num_samples)
+            if correlation > DUPLICATE_CORRELATION:
                 yield (
-                    f"sources {first + 1} and {second + 1} are nearly the same (correlation {likeness:.2f}): "
+                    f"sources {first + 1} and {second + 1} are nearly identical (correlation {correlation:.2f}): "
                     "fewer speakers than sources?"
                 )
 
@@ -94,15 +94,16 @@ class SourceStatistics:
 def output_gains(
     scale: str, statistics: SourceStatistics, mixture_rms: float, input_gain: float
 ) -> Float[np.ndarray, " c"]:
-    """The factor on each of the network's outputs.
+    """The gain of each of the network's outputs.
 
     Args:
-        scale: "mixture" undoes the gain on the input, so that sources have their level in the mixture; "peak" gives all
-            one gain, with which the loudest peaks just below full scale; "rms" brings each source to the mixture's RMS
-            (as ClearerVoice does), but near-silent ones only back to the mixture's level; "none" leaves them alone.
+        scale: "mixture" undoes the gain on the input, so that sources have their level in the mixture; "peak" applies
+            one gain to all, so that the loudest peaks just below full scale; "rms" brings each source to the mixture's
+            RMS (as ClearerVoice does), except near-silent ones, which are treated as with "mixture"; "none" applies no
+            gain.
         statistics: of the network's outputs.
         mixture_rms: of the recording.
-        input_gain: the factor that was on the network's input.
+        input_gain: the gain that was applied to the network's input.
     """
     undone = np.full(len(statistics.peak), 1.0 / input_gain)
     if scale == "none":

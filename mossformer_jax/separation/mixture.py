@@ -1,4 +1,4 @@
-"""A recording as the network will hear it: at the model's rate, measured once, kept outside of memory."""
+"""A recording, resampled to the model's rate, measured once, and spooled to disk if it is long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mossformer_jax.audio.resampling import resample_blocks
 from mossformer_jax.separation.levels import loudness
 from mossformer_jax.separation.spool import Spool
 
-# Samples read at once.
+# Samples per block.
 BLOCK = 2**18
 
 
@@ -19,19 +19,19 @@ class Mixture:
     """A recording, resampled and measured.
 
     Args:
-        blocks: the recording, block after block, finite numbers.
+        blocks: the recording in consecutive blocks of finite samples.
         sample_rate: its rate in Hz.
-        model_rate: the rate to take it to, in Hz.
+        model_rate: the rate to resample to, in Hz.
         mix: whether its channels are mixed down.
 
     Attributes:
         duration_samples: length at its own rate.
         sample_rate: its own rate in Hz.
-        model_rate: the rate that it is kept at, in Hz.
+        model_rate: the rate after resampling, in Hz.
         length: length at the model's rate.
-        num_channels: 1 where they were mixed down.
-        heard: whether any channel holds any sound.
-        rms: root of the mean power.
+        num_channels: 1 if they were mixed down.
+        heard: whether any channel has a non-zero sample.
+        rms: RMS over all samples and channels.
         loudness: RMS of its loud parts (see `levels.loudness`); 0 for silence.
     """
 

@@ -1,4 +1,4 @@
-"""The network behind a few static shapes: any mixtures in, compiled once a rung of the ladder."""
+"""The compiled network: mixtures of any length, padded to a few static shapes that are compiled once each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mossformer_jax.weights.loaded import CompiledModel
 
 CPU_MEMORY = 1e9
 DEVICE_SHARE = 0.5
-# Above four groups of frames a fifth of a pass at most is padding; two dozen programs serve all up to a minute.
+# Above four groups of frames, at most a fifth of a pass is padding; two dozen programs cover all lengths up to 1 min.
 LADDER_GROWTH = 1.25
 ACCELERATOR_BATCH = 8
 
@@ -25,19 +25,19 @@ ACCELERATOR_BATCH = 8
 class Network:
     """Separates mixtures of any lengths, a batch at a time, in compiled programs of few shapes.
 
-    Lengths are rounded up to whole groups of frames on a geometric ladder, batches to powers of two. Padding changes
-    nothing, so that a separation does not depend on its rung or on its neighbours in the batch.
+    Lengths are rounded up to whole groups of frames on a geometric ladder, batches to powers of two. Padding does
+    not change the result, so a separation does not depend on its padded length or on its batch.
 
     Args:
         model: the network and its weights.
         memory: bytes for the activations; None takes 1 GB on a CPU, half of the device's memory elsewhere.
-        batch_size: most windows in one call; None takes 1 on a CPU, where more gain nothing, and 8 elsewhere.
-        ladder_growth: ratio of neighbouring lengths that are compiled, above 1.
+        batch_size: most windows per call; None takes 1 on a CPU, where more are no faster, and 8 elsewhere.
+        ladder_growth: ratio of consecutive padded lengths, above 1.
 
     Attributes:
         config: the model's sizes and options.
-        memory: bytes for the activations, or None where the device does not tell how much it has.
-        batch_size: most mixtures in one call.
+        memory: bytes for the activations, or None if the device does not report its memory.
+        batch_size: maximum number of mixtures per call.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class Network:
         self._lock = threading.Lock()
 
     def padded_length(self, num_samples: int) -> int:
-        """The rung for a mixture, in samples."""
+        """The padded length for a mixture, in samples."""
         return self._lengths.rung(num_samples)
 
     def fits(self, num_samples: int, batch: int = 1) -> bool:
-        """Whether mixtures of this padded length are within the memory budget."""
+        """Whether a batch of this padded length fits the memory budget."""
         return self.memory is None or activation_bytes(self.config, batch, num_samples) <= self.memory
 
     def largest_batch(self, num_samples: int) -> int:
-        """The most mixtures of this padded length that one call may take, at least 1."""
+        """The largest batch of this padded length for one call, at least 1."""
         batches = range(self.batch_size, 1, -1)
         return next((batch for batch in batches if self.fits(num_samples, self._batches.rung(batch))), 1)
 
     def compile(self, batch: int, num_samples: int) -> tuple[CompiledModel, float]:
-        """The program for a padded shape, and the seconds that compiling took (0 where it had been compiled)."""
+        """The program for a padded shape, and the compile time in seconds (0 if it was compiled before)."""
         shape = batch, num_samples
         if shape in self._programs:
             return self._programs[shape], 0.0
         start = time.perf_counter()
-        with self._lock:  # threads that want the same shape wait for one of them to compile it
+        with self._lock:  # one thread compiles a shape, the others wait for it
             if shape not in self._programs:
                 self._programs[shape] = self._model.compile(batch, num_samples)
         return self._programs[shape], time.perf_counter() - start
@@ -87,11 +87,11 @@ class Network:
         """Separates a batch.
 
         Args:
-            mixtures: at the level that the weights expect.
+            mixtures: waveforms (t,) at the level that the weights expect.
             num_samples: padded length, at least that of the longest mixture.
 
         Returns:
-            The sources of each mixture, as long as it, and the seconds that compiling took.
+            The sources (c, t) of each mixture, at its length, and the compile time in seconds.
 
         Raises:
             ValueError: the network's output is not finite.
@@ -99,7 +99,7 @@ class Network:
         batch = self._batches.rung(len(mixtures))
         program, compile_seconds = self.compile(batch, num_samples)
         padded_bt = np.zeros((batch, num_samples), np.float32)
-        # Rows without a mixture are as short as the network allows.
+        # Rows without a mixture get the shortest length that the network allows.
         lengths_b = np.full(batch, self.config.kernel_size, np.int32)
         for row, mixture in enumerate(mixtures):
             padded_bt[row, : len(mixture)] = mixture
@@ -107,12 +107,12 @@ class Network:
         sources_bct = np.asarray(program(padded_bt, lengths_b))
         separated = [sources_bct[row, :, : len(mixture)] for row, mixture in enumerate(mixtures)]
         if not all(np.isfinite(sources).all() for sources in separated):
-            raise ValueError("the network's output holds NaN or infinity; its weights do not suit this recording")
+            raise ValueError("the network's output holds NaN or infinity; check the model's weights and the recording")
         return separated, compile_seconds
 
 
 def device_memory(device: jax.Device) -> float | None:
-    """The default budget for activations on a device, in bytes; None where it does not tell its size."""
+    """The default budget for activations on a device, in bytes; None if it does not report its memory."""
     if device.platform == "cpu":
         return CPU_MEMORY
     limit = (device.memory_stats() or {}).get("bytes_limit")
@@ -120,10 +120,10 @@ def device_memory(device: jax.Device) -> float | None:
 
 
 def activation_bytes(config: ModelConfig, batch: int, num_samples: int) -> int:
-    """Upper estimate of the memory that a forward pass takes beside the weights.
+    """Upper estimate of the memory of a forward pass, in bytes, without the weights.
 
-    Fitted to what XLA reports on a CPU. The attention is the widest place: values and gates, before and after each of
-    several steps; with very many sources it is the masks.
+    Fitted to what XLA reports on a CPU. The attention takes the most: values and gates, before and after each of
+    several steps; with very many sources, the masks do.
     """
     n, d, c = config.encoder_channels, config.model_channels, config.num_sources
     attention = 19 * config.hidden_channels // 4 + n + 2 * d + 2 * config.group_size

@@ -1,4 +1,4 @@
-"""One recording between its reader and its writers: cut into windows, separated, tied and joined."""
+"""The separation of one recording: cut into windows, separated, speakers tied across windows, joined."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mossformer_jax.separation.tying import SpeakerTies
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where two windows of a long recording meet, and how the speakers were carried over.
+    """The boundary between two windows of a long recording, and how the speakers were tied across it.
 
     Attributes:
         time: middle of the cross-fade, in seconds.
-        margin: log-odds, in nats, of the chosen order against the second best; 0 where nothing told them apart.
+        margin: log-odds, in nats, of the chosen order against the second best; 0 if undecided.
         evidence: "overlap" (both windows hold the same speech), "voice" (the overlap is silent or undecided, and pitch
-            and timbre of the speakers over the whole recording decided), "none" (neither did: the order was kept as it
-            came), or "unneeded" (silence before or after: no order sounds different).
+            and timbre of the speakers over the whole recording decided), "none" (undecided: the outputs keep their
+            order), or "unneeded" (silence before or after: no order sounds different).
     """
 
     time: float
@@ -40,10 +40,10 @@ class Plan:
     """The windows of a recording, in samples at the model's rate.
 
     Attributes:
-        starts: first sample of each.
-        window: their length; that of the recording where one covers it all.
-        hop: distance of neighbours, where there are several.
-        padded: what the network is given for each.
+        starts: first sample of each window.
+        window: length of the windows; that of the recording if there is only one.
+        hop: distance between the starts of consecutive windows.
+        padded: padded length of the network's input.
     """
 
     starts: list[int]
@@ -53,15 +53,15 @@ class Plan:
 
 
 def plan_windows(mixture: Mixture, window: int, network: Network) -> Plan:
-    """One window over everything where that fits the memory budget, else windows that overlap by half.
+    """Plans one window over the whole recording if it fits the memory budget, else windows that overlap by half.
 
     Args:
         mixture: the recording.
         window: length of the windows, in samples at the model's rate.
-        network: with the memory budget.
+        network: the network with its memory budget.
 
     Raises:
-        ValueError: the recording is shorter than the network's kernel, or not even a window fits the budget.
+        ValueError: the recording is shorter than the network's kernel, or one window does not fit the budget.
     """
     length, rate, shortest = mixture.length, mixture.model_rate, network.config.kernel_size
     if length < shortest:
@@ -87,23 +87,23 @@ def plan_windows(mixture: Mixture, window: int, network: Network) -> Plan:
 
 
 class Recording:
-    """A recording and what the network made of it. Memory holds windows, never the whole.
+    """A recording and its separation. Only windows are held in memory.
 
-    Use: take `windows`, `put` the sources of each, in order, then `finish`; then `sources` can be read.
+    Usage: iterate over `windows`, `put` the sources of each in order, call `finish`, then read `sources`.
 
     Args:
         mixture: the recording.
         plan: its windows.
-        network: what will separate it.
+        network: the network that separates it.
         scale: level of the sources, one of `levels.SCALES`.
-        mixture_consistency: whether what the sources lack of the mixture is shared out among them, by their power.
+        mixture_consistency: whether the residual (mixture minus sources) is distributed over the sources by power.
 
     Attributes:
         mixture: the recording.
         plan: its windows.
-        orders_wc: which output of each window holds which speaker, once finished.
-        boundaries: how the windows were tied; empty for a single one.
-        statistics: of the sources as they are sent out.
+        orders_wc: `orders_wc[w, j]` is the output of window w with speaker j; set by `finish`.
+        boundaries: how the windows were tied; empty for a single window.
+        statistics: peak, power and correlation of the network's outputs.
     """
 
     def __init__(self, mixture: Mixture, plan: Plan, network: Network, *, scale: str, mixture_consistency: bool):
@@ -122,11 +122,11 @@ class Recording:
 
     @property
     def complete(self) -> bool:
-        """Whether every window has its sources. Silence needs none: the network, which might answer, is not asked."""
+        """Whether every window has its sources. A silent recording is complete without running the network."""
         return self._pending == 0
 
     def windows(self) -> Iterator[Float[np.ndarray, " t"]]:
-        """Every channel of every window, at the level that the network expects."""
+        """Yields every channel of every window, at the level that the network expects."""
         if self.complete:
             return
         for start in self.plan.starts:
@@ -135,25 +135,27 @@ class Recording:
             yield from mixture_kt * np.float32(self._input_gain)
 
     def put(self, sources_ct: Float[np.ndarray, "c t"]) -> float:
-        """Takes the sources of the next channel; returns by how many seconds the recording has come on."""
+        """Adds the sources of the next channel; returns the seconds of the recording completed by it."""
         self._channels.append(sources_ct)
         if len(self._channels) < self.mixture.num_channels:
             return 0.0
         number, starts = len(self._powers_wc), self.plan.starts
         sources_ckt = np.stack(self._channels, axis=1)
         self._channels = []
-        sources_ckt[:, ~self._heard_wk[number]] = 0.0  # a network that decodes directly hears something in silence
+        sources_ckt[:, ~self._heard_wk[number]] = (
+            0.0  # a network with direct decoding gives non-zero outputs for silence
+        )
         sources_ckt = align_channels(sources_ckt, self.mixture.model_rate)
         if len(starts) > 1:
             self._ties.add(sources_ckt, starts[number])
         self._powers_wc.append(np.square(sources_ckt, dtype=np.float64).sum(axis=(1, 2)))
         self._outputs.append(sources_ckt)
         self._pending -= 1
-        news = starts[number] - starts[number - 1] if number else self.plan.window
-        return news / self.mixture.model_rate
+        completed = starts[number] - starts[number - 1] if number else self.plan.window
+        return completed / self.mixture.model_rate
 
     def finish(self) -> None:
-        """Settles, once every window is there, which speaker is which and how loud they shall be."""
+        """Decides the order of the speakers and their gains, once every window has been separated."""
         orders_wc = np.tile(np.arange(self._num_sources), (len(self.plan.starts), 1))
         if len(self._powers_wc) > 1:
             orders_wc, ties = self._ties.solve()
@@ -175,17 +177,19 @@ class Recording:
 
     @property
     def peak(self) -> float:
-        """The largest sample of all sources, as `sources` gives them."""
+        """The largest absolute sample of all sources, with their gains."""
         return float((self.statistics.peak * self._gains_c).max())
 
     def warnings(self) -> list[str]:
-        """What a listener should know about the separation, one line each."""
+        """Possible problems of the separation, one line each."""
         undecided = [boundary.time for boundary in self.boundaries if boundary.evidence == "none"]
         warnings = list(self.statistics.warnings())
         if not self.mixture.heard:
             warnings.append("the recording is silent")
         elif self.mixture.loudness == 0.0:
-            warnings.append("the recording's channels cancel each other when they are mixed down; separate each")
+            warnings.append(
+                "the recording's channels cancel each other when mixed down; separate each channel (--channels each)"
+            )
         if undecided:
             warnings.append(
                 f"{len(undecided)} of {len(self.boundaries)} window boundaries are undecided, the first at "
@@ -194,18 +198,18 @@ class Recording:
         return warnings
 
     def sources(self) -> Iterator[Float[np.ndarray, "c k u"]]:
-        """The sources at the recording's own rate and length, block after block; as often as they are asked for."""
+        """Yields the sources at the recording's own rate and length, block by block. Can be called repeatedly."""
         rows = (block.reshape(-1, block.shape[-1]) for block in self._joined())
         position, length = 0, self.mixture.duration_samples
         for block in resample_blocks(rows, self.mixture.model_rate, self.mixture.sample_rate):
             sources_cku = block[:, : length - position].reshape(self._num_sources, self.mixture.num_channels, -1)
             position += sources_cku.shape[-1]
             yield sources_cku * self._gains_c[:, None, None].astype(np.float32)
-        if position < length:  # to the model's rate and back can round a sample off
+        if position < length:  # resampling to the model's rate and back can lose a sample to rounding
             yield np.zeros((self._num_sources, self.mixture.num_channels, length - position), np.float32)
 
     def _joined(self) -> Iterator[Float[np.ndarray, "c k t"]]:
-        """The sources at the model's rate, as loud as the network gave them."""
+        """Yields the joined sources at the model's rate and the network's output level."""
         if not self._powers_wc:
             for start in range(0, self.mixture.length, BLOCK):
                 size = min(BLOCK, self.mixture.length - start)
@@ -215,8 +219,8 @@ class Recording:
         for block in crossfade(self._window, self.plan.starts, self.plan.window, self.plan.hop):
             if self._consistent:
                 stop = position + block.shape[-1]
-                lacking_kt = self.mixture.read(position, stop) * self._input_gain - block.sum(axis=0)
-                block = (block + self._shares_c[:, None, None] * lacking_kt).astype(np.float32)
+                residual_kt = self.mixture.read(position, stop) * self._input_gain - block.sum(axis=0)
+                block = (block + self._shares_c[:, None, None] * residual_kt).astype(np.float32)
                 position = stop
             yield block
 

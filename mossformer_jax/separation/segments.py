@@ -1,4 +1,4 @@
-"""Long recordings as windows of one size: where they lie, and how their sources become one again."""
+"""Windows over a long recording: where they start, and how their sources are joined by cross-fades."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jaxtyping import Float
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> list[int]:
-    """First samples of windows that cover a recording: one every `hop`, the last one ending where the recording ends.
+    """First samples of the windows that cover a recording: one every `hop`; the last ends where the recording ends.
 
     Args:
         num_samples: length of the recording, at least `window`.
         window: length of each window, in samples.
-        hop: distance of neighbouring windows, from half a window to a whole one, in samples.
+        hop: distance between the starts of consecutive windows, in samples, from half a window to a whole window.
     """
     return [*range(0, num_samples - window, hop), num_samples - window]
 
@@ -24,31 +24,31 @@ def crossfade(
 ) -> Iterator[Float[np.ndarray, "*rows t"]]:
     """Joins overlapping windows, with fades whose weights sum to one at every sample.
 
-    The last two windows may overlap by more than the others; their fade is as long as all, so that no sample lies in
-    two of them.
+    The last two windows may overlap by more than the others. Their fade has the same length, so that fades never
+    overlap.
 
     Args:
-        windows: gives the window with a number, as long as `window`. It is called once for each, in order.
+        windows: returns the samples of a window by its index, `window` samples long; called once for each, in order.
         starts: their first samples, from `window_starts`.
         window: length of each window, in samples.
-        hop: distance of neighbouring windows, in samples.
+        hop: distance between the starts of consecutive windows, in samples.
 
     Yields:
-        The recording, block after block.
+        The recording, block by block.
     """
     rise = fade_in(window - hop)
     fading: np.ndarray | None = None
     for number, start in enumerate(starts):
         samples, begin = windows(number), 0
         if fading is not None:
-            # The fade from the window before begins `hop` samples after that one's start.
+            # The fade from the previous window begins `hop` samples after that window's start.
             begin = starts[number - 1] + hop - start
             yield fading + samples[..., begin : begin + len(rise)] * rise
             begin += len(rise)
         if number == len(starts) - 1:
             yield samples[..., begin:]
         else:
-            if begin < hop:  # windows that overlap by half are all fade
+            if begin < hop:  # windows that overlap by half consist of fades only
                 yield samples[..., begin:hop]
             fading = samples[..., hop:] * (1 - rise)
 

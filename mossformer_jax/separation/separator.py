@@ -1,4 +1,4 @@
-"""Separate waveforms of any rate, length, level and number of channels: arrays in, arrays out."""
+"""Separates waveforms (arrays) of any sample rate, length, level and number of channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mossformer_jax.weights import LoadedModel, load_model
 
 CHANNELS = ("mix", "each")
 FULL_SCALE_INT16 = 32768.0
-# 60 dB over full scale: no recording, but integers in a floating-point array.
+# 60 dB over full scale: most likely integer samples in a floating-point array.
 MAX_PEAK = 1000.0
 WINDOW_SECONDS = 8.0
 MIN_WINDOW_SECONDS = 0.5
@@ -29,12 +29,12 @@ MIN_WINDOW_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Timings:
-    """What a separation took, in seconds.
+    """The run time of a separation, in seconds.
 
     Attributes:
         compile_seconds: compiling the network for shapes that it had not been compiled for, or reading the programs
             from the compilation cache.
-        run_seconds: everything else, from the waveform to the sources. In a batch, a share by length.
+        run_seconds: everything else, from the waveform to the sources. A batch's time is divided by length.
     """
 
     compile_seconds: float
@@ -46,13 +46,13 @@ class Separation:
     """The separated sources of one waveform.
 
     Attributes:
-        sources: (sources, t), or (sources, channels, t) where each channel was separated; float32, as long as the
-            waveform and, by default, at its level.
+        sources: (sources, t), or (sources, channels, t) with channels="each"; float32, with the length of the waveform
+            and, by default, its level.
         sample_rate: that of the waveform, in Hz.
-        boundaries: where windows of a long recording meet, and how sure it is which speaker is which; empty for one
-            pass.
-        warnings: what a listener should know, one line each: undecided boundaries, silent or duplicate sources.
-        timings: what it took.
+        boundaries: where the windows of a long recording meet, and how certain the order of the speakers is; empty if
+            it was separated in one pass.
+        warnings: one line each: undecided boundaries, silent or duplicate sources.
+        timings: run time.
     """
 
     sources: Float[np.ndarray, "c *k t"]
@@ -65,9 +65,9 @@ class Separation:
 class Separator:
     """Separates the speakers of a recording, at the recording's own sample rate and level.
 
-    The waveform is mixed down to mono, resampled to the model's rate, brought to the level that the model expects
-    (where it expects one), separated, and taken back. What fits the memory budget is separated in one pass; longer
-    recordings go through in overlapping windows, and the speakers are tied across them. Threads may share a separator.
+    The waveform is mixed down to mono, resampled to the model's rate, scaled to the level that the model expects
+    (if it expects one), separated, and converted back. Recordings that fit the memory budget are separated in one pass;
+    longer ones in overlapping windows, with the speakers tied across them. Threads may share a separator.
 
     Example:
         >>> separator = Separator.from_pretrained("default")
@@ -80,16 +80,16 @@ class Separator:
         memory: budget for the network's activations, in bytes; None takes 1 GB on a CPU and half of the device's memory
             elsewhere, but never less than a window needs.
         window_seconds: length of the windows, which overlap by half.
-        batch_size: most windows in one call of the network; None takes 1 on a CPU, where more gain nothing, else 8.
-        ladder_growth: ratio of neighbouring lengths that the network is compiled for; larger means fewer programs and
-            more padding, which costs time and changes nothing.
+        batch_size: maximum number of windows per network call; None takes 1 on a CPU, where more are no faster, else 8.
+        ladder_growth: ratio of consecutive lengths that the network is compiled for; larger means fewer programs and
+            more padding, which costs time but does not change the result.
 
     Attributes:
         config: the model's sizes and options.
         network: the compiled network.
 
     Raises:
-        ValueError: memory, window, batch size or growth are out of their ranges.
+        ValueError: an option is out of its range.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class Separator:
         """Loads a stored model.
 
         Args:
-            path: "default", the model that is shipped; a folder that `save_model` or the converter wrote; or the id of
-                a Hugging Face repository that holds such a folder, "owner/name" (needs the extra `hub`).
-            **options: memory, window_seconds, batch_size and ladder_growth, see the class.
+            path: "default", the shipped model; a folder written by `save_model` or `mossformer-jax convert`; or the id
+                of a Hugging Face repository with such a folder, "owner/name" (needs the extra `hub`).
+            **options: memory, window_seconds, batch_size and ladder_growth, as in the constructor.
 
         Raises:
-            FileNotFoundError, ValueError: there is no model, or it cannot be used; the message says why.
+            FileNotFoundError, ValueError: the model does not exist or cannot be used.
         """
         return cls(load_model(path), **options)
 
@@ -143,18 +143,19 @@ class Separator:
         Args:
             waveform: (t,) or (channels, t), floating point within about +-1, or int16.
             sample_rate: in Hz.
-            scale: level of the sources. "mixture": that which they have in the waveform; "peak": all turned up or down
-                together until the loudest one peaks just below full scale; "rms": each brought to the waveform's RMS,
-                except near-silent ones; "none": as the network gives them.
-            mixture_consistency: share out what the sources lack of the mixture among them, by their power, so that they
-                add up to it.
-            channels: "mix" mixes them down; "each" separates every one on its own, with the speakers tied across.
+            scale: level of the sources. "mixture": their level in the waveform; "peak": one gain for all, so that the
+                loudest peaks just below full scale; "rms": each at the waveform's RMS, except near-silent ones; "none":
+                as the network returns them.
+            mixture_consistency: distribute the residual, mixture minus sources, over the sources by their power, so
+                that they add up to the mixture.
+            channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the
+                same order in all of them.
 
         Returns:
-            The sources, as long as the waveform and at its sample rate. Silence gives silence, exactly.
+            The sources, with the length and sample rate of the waveform. Silence gives exact silence.
 
         Raises:
-            ValueError: a waveform, rate or option that cannot be; the message says what was given and what can be.
+            ValueError: an invalid waveform, rate or option; the message names the value seen and those allowed.
         """
         (separation,) = self.batch(
             [waveform], sample_rate, scale=scale, mixture_consistency=mixture_consistency, channels=channels
@@ -172,20 +173,20 @@ class Separator:
     ) -> list[Separation]:
         """Separates several recordings of any lengths, up to `batch_size` of similar length at a time.
 
-        Each gets the separation that it would get alone. Arguments, result and errors are those of a single one; an
-        error names the waveform, counted from 0, and ends the batch.
+        The result for each is the same as if it were separated alone. Arguments, result and errors are as in
+        `__call__`; an error names the waveform, counted from 0, and stops the batch.
         """
         start = time.perf_counter()
         check_sample_rate(sample_rate)
 
-        def take_in(number: int, waveform: np.ndarray) -> Recording:
+        def prepare(number: int, waveform: np.ndarray) -> Recording:
             try:
                 blocks = [as_channels(waveform)]
                 return self.recording(blocks, sample_rate, scale, mixture_consistency, channels)
             except ValueError as error:
                 raise error if len(waveforms) == 1 else ValueError(f"waveform {number}: {error}") from error
 
-        recordings = itertools.starmap(take_in, enumerate(waveforms))
+        recordings = itertools.starmap(prepare, enumerate(waveforms))
         compile_seconds, separated = 0.0, []
         for recording, seconds in self.separate(recordings):
             compile_seconds += seconds
@@ -214,7 +215,7 @@ class Separator:
         mixture_consistency: bool = False,
         channels: str = "mix",
     ) -> Recording:
-        """Takes a recording in, block after block, for `separate`; options and errors as in `__call__`."""
+        """Prepares a recording, given block by block, for `separate`; options and errors as in `__call__`."""
         _require(scale in SCALES, f"scale={scale!r} is not allowed: must be one of {', '.join(SCALES)}")
         _require(channels in CHANNELS, f"channels={channels!r} is not allowed: must be one of {', '.join(CHANNELS)}")
         mixture = Mixture(blocks, sample_rate, self.config.sample_rate, mix=channels == "mix")
@@ -224,14 +225,14 @@ class Separator:
     def separate(
         self, recordings: Iterable[Recording], progress: Callable[[float], None] | None = None
     ) -> Iterator[tuple[Recording, float]]:
-        """Runs recordings through the network; windows of one size share a call, across recordings.
+        """Separates recordings; windows with the same padded length are batched, also across recordings.
 
         Args:
-            recordings: taken one at a time, as they are needed.
-            progress: told how many seconds of audio have been separated since it was last told.
+            recordings: consumed lazily, one at a time.
+            progress: called with the seconds of audio separated since its last call.
 
         Yields:
-            Each recording in its turn, finished, and the seconds of compiling since the one before.
+            Each recording, finished, in order, and the compile time in seconds since the previous one.
         """
         waiting: list[Recording] = []
         batch: list[tuple[Recording, np.ndarray]] = []
@@ -244,9 +245,9 @@ class Separator:
             separated, seconds = self.network([window for _, window in batch], batch[0][0].plan.padded)
             compile_seconds += seconds
             for (recording, _), sources in zip(batch, separated, strict=True):
-                come_on = recording.put(sources)
+                seconds_done = recording.put(sources)
                 if progress is not None:
-                    progress(come_on)
+                    progress(seconds_done)
             batch.clear()
 
         def done() -> Iterator[tuple[Recording, float]]:
@@ -276,7 +277,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def as_channels(waveform: np.ndarray) -> Float[np.ndarray, "channels t"]:
-    """The waveform as (channels, t) in float32.
+    """Converts a waveform to (channels, t) in float32.
 
     Raises:
         ValueError: its shape, dtype or content cannot be separated.
@@ -297,7 +298,7 @@ def as_channels(waveform: np.ndarray) -> Float[np.ndarray, "channels t"]:
     if broken.any():
         raise ValueError(
             f"waveform holds NaN or infinity in {broken.sum()} of {broken.size} samples, first at sample "
-            f"{broken.argmax()}; mend or cut them first"
+            f"{broken.argmax()}; repair or remove them first"
         )
     peak = np.abs(channels).max()
     if peak > MAX_PEAK:

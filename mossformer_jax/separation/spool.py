@@ -1,4 +1,4 @@
-"""Audio on its way between two passes, of any length in bounded memory."""
+"""Temporary storage for audio between two passes, of any length in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MEMORY_BYTES = 64 * 2**20
 
 
 class Spool:
-    """A float32 waveform that grows along time and can be read back anywhere.
+    """A float32 waveform that is appended to along time and can be read at any position.
 
-    The first 64 MiB stay in memory; beyond that it moves to a temporary file (in the folder that TMPDIR names), which
-    vanishes with it, even where the process is killed.
+    Up to 64 MiB are kept in memory. Larger waveforms move to an unnamed temporary file (in the folder of TMPDIR), which
+    is deleted with the object, even if the process is killed.
 
     Args:
         rows: shape without time, for example (channels,) or (sources, channels).
 
     Attributes:
-        length: samples held.
+        length: number of samples stored.
     """
 
     def __init__(self, rows: tuple[int, ...]):

@@ -1,4 +1,4 @@
-"""Keep each speaker in one output over a long recording whose windows came out in any order."""
+"""Keeps each speaker in one output over a long recording whose windows have outputs in any order."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from mossformer_jax.separation.assignment import best_order
 from mossformer_jax.separation.voices import voice_log_odds, voice_sums
 
 FRAME_SECONDS = 0.02
-# Frames of an overlap below this, relative to the loud parts of the recording, are no evidence.
+# Frames of an overlap below this level, relative to the loud parts of the recording, are ignored.
 GATE_DB = -40.0
 MIN_OVERLAP_SECONDS = 0.1
-# The log-odds of an overlap whose outputs agree perfectly, in nats, and how much of the loud parts' power it takes for
-# half of them: what is quieter may be noise, which can be in any output.
+# Log-odds, in nats, of an overlap whose outputs agree perfectly, and the duration at the power of the loud parts that
+# gives half of them. Quieter overlaps may be noise, which can be in any output.
 OVERLAP_LOG_ODDS = 20.0
 ENOUGH_SECONDS = 0.05
-# Log-odds of the best order against the second best, in nats, from which it counts as decided.
+# An order counts as decided from these log-odds, in nats, against the second best.
 DECIDED = 2.0
-# An output that dominates in fewer frames (every 20 ms) holds no talker.
+# An output that dominates in fewer frames (20 ms apart) counts as having no talker.
 MIN_FRAMES = 10
 MAX_SWEEPS = 20
 
 
 @dataclass(frozen=True)
 class Tie:
-    """How a window was tied to what came before it.
+    """How a window was tied to the windows before it.
 
     Attributes:
         margin: log-odds, in nats, of the chosen order of outputs against the second-best one that would sound
-            different: about 0 for a toss-up, 2 for 9 in 10, 20 for a perfect overlap. 0.0 where nothing decided.
+            different: about 0 for equal odds, 2 for 9 in 10, 20 for a perfect overlap. 0.0 if undecided.
         evidence: what decided: "overlap" (both windows hold the same speech), "voice" (pitch and timbre of the
-            speakers), "none" (neither did: the outputs keep the order in which they came, and speakers may be swapped
+            speakers), "none" (undecided: the outputs keep their order, and speakers may be swapped
             here), or "unneeded" (a single output, or silence before or after: no order sounds different).
     """
 
@@ -70,14 +70,14 @@ class SpeakerTies:
         self._previous: tuple[np.ndarray, int] | None = None
 
     def add(self, sources: Float[np.ndarray, "c *channels t"], start: int) -> None:
-        """Takes the next window's outputs.
+        """Adds the outputs of the next window.
 
         Args:
-            sources: outputs of the window, in any order; perhaps in several channels, which count together.
+            sources: outputs of the window, in any order, in one or more channels, which are evaluated together.
             start: the window's first sample in the recording, after the previous window's.
 
         Raises:
-            ValueError: the number of outputs is another, or the windows are not in order.
+            ValueError: the number of outputs is wrong, or the windows are not in order.
         """
         if len(sources) != self._num_sources:
             raise ValueError(f"window at sample {start} has {len(sources)} outputs, but must have {self._num_sources}")
@@ -85,16 +85,18 @@ class SpeakerTies:
         if self._previous is not None:
             previous, previous_start = self._previous
             if start <= previous_start:
-                raise ValueError(f"window at sample {start} follows one at {previous_start}; add them in their order")
+                raise ValueError(
+                    f"window at sample {start} follows one at {previous_start}; add windows in order of time"
+                )
             heard = min(max(previous_start + previous.shape[-1] - start, 0), sources.shape[-1])
             before = previous[..., start - previous_start :][..., :heard]
             self._overlaps.append(self._overlap_log_odds(before, sources[..., :heard]))
-        # What the previous window has told already must not count twice.
+        # The overlap was counted with the previous window.
         self._voices.append(voice_sums(sources[..., heard:], self._sample_rate, self._loudness))
         self._previous = sources, start
 
     def solve(self) -> tuple[Int[np.ndarray, "w c"], list[Tie]]:
-        """Finds the order of every window's outputs; one window, at least, has been added.
+        """Finds the order of every window's outputs; needs at least one window.
 
         Returns:
             order: `order[w, j]` is the output of window w that holds speaker j.
@@ -109,7 +111,7 @@ class SpeakerTies:
             if not DECIDED <= after < np.inf:
                 comparison.keep(r)
             if np.isfinite(after):
-                # The run before may be the one that is in doubt.
+                # The previous run may be the uncertain one.
                 margin = min(before, after)
                 ties[run.start] = Tie(margin, "voice") if margin >= DECIDED else Tie(0.0, "none")
                 before = after
@@ -119,10 +121,10 @@ class SpeakerTies:
     def _overlap_log_odds(
         self, before: Float[np.ndarray, "c *channels t"], after: Float[np.ndarray, "c *channels t"]
     ) -> Float[np.ndarray, "c c"]:
-        """How well each output of a window (row) goes on in each output of the next (column).
+        """How well each output of a window (row) matches each output of the next (column) over their overlap.
 
-        Inner products over the overlap, divided by its whole energy and not pair by pair: the order of the largest sum
-        is then the one where the windows differ least, and the trace of a voice in a silent output weighs nothing.
+        Inner products over the overlap, normalised by its total energy, not per pair: the order with the largest sum is
+        then the one with the smallest difference, and a voice leaking into a silent output has no weight.
         """
         frame = round(FRAME_SECONDS * self._sample_rate)
         num_frames = before.shape[-1] // frame
@@ -143,7 +145,7 @@ class SpeakerTies:
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring windows, the orders in which they go together, and the sums of their voices in these."""
+    """Consecutive windows, the orders that tie them, and their voice sums in these orders."""
 
     start: int
     order_wc: Int[np.ndarray, "w c"]
@@ -151,10 +153,10 @@ class _Run:
 
 
 def _join(voices: list[np.ndarray], overlaps: list[np.ndarray]) -> tuple[list[_Run], list[Tie]]:
-    """Joins windows whose overlap alone decides the order of all outputs to runs.
+    """Joins windows into runs where the overlap alone decides the order of all outputs.
 
     Returns:
-        The runs, and a tie for each window: that of its joint; "unneeded" so far where a run begins.
+        The runs, and a tie for each window; for now "unneeded" where a run begins.
     """
     order_wc = np.tile(np.arange(len(voices[0])), (len(voices), 1))
     ties = [Tie(0.0, "unneeded")] * len(voices)
@@ -171,11 +173,11 @@ def _join(voices: list[np.ndarray], overlaps: list[np.ndarray]) -> tuple[list[_R
 
 
 class _RunComparison:
-    """Puts runs into order, each by all the others.
+    """Finds the order of each run from all other runs.
 
     Args:
         runs: all runs of the recording.
-        overlaps: the overlap's log-odds of each window's outputs with those of the next.
+        overlaps: log-odds of each window's outputs with those of the next, from their overlap.
 
     Attributes:
         order_rc: the output of run r that holds speaker c.
@@ -189,7 +191,7 @@ class _RunComparison:
         self.order_rc = np.tile(np.arange(self._voices_rck.shape[1]), (len(runs), 1))
 
     def settle(self) -> None:
-        """Places the runs, those with most speech first, and again until nothing changes. Keeps the first as it is."""
+        """Orders the runs, those with most speech first, until nothing changes. The first run keeps its order."""
         for r in np.argsort(-self._voices_rck[..., 0].sum(axis=1), kind="stable"):
             self.order_rc[r] = best_order(*self._evidence(r))[0]
             self._placed[r] = True
@@ -202,11 +204,11 @@ class _RunComparison:
         self.order_rc = self.order_rc[:, np.argsort(self.order_rc[0])]
 
     def margin(self, r: int) -> float:
-        """How sure the best order of a run is, given all the others."""
+        """The margin of the best order of a run, given all other runs."""
         return best_order(*self._evidence(r))[1]
 
     def keep(self, r: int) -> None:
-        """Leaves a run's outputs where they came, next to those of the run before, but for strong evidence."""
+        """Keeps a run's outputs in the order of the previous run, unless there is strong evidence against it."""
         came_c = self._runs[r - 1].order_wc[-1][self.order_rc[r - 1]]
         kept_c = np.argsort(self._runs[r].order_wc[0])[came_c]
         scores, known, talking = self._evidence(r)
@@ -226,14 +228,14 @@ class _RunComparison:
 
 
 def _overlap_of(left: _Run, right: _Run, overlaps: list[np.ndarray]) -> Float[np.ndarray, "c c"]:
-    """The log-odds of the overlap of two neighbouring runs, in their orders."""
+    """Log-odds of the overlap of two consecutive runs, in their orders."""
     return overlaps[right.start - 1][left.order_wc[-1]][:, right.order_wc[0]]
 
 
 def _evidence(
     speakers_ck: Float[np.ndarray, "c k"], outputs_ck: Float[np.ndarray, "c k"], overlap_cc: Float[np.ndarray, "c c"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The arguments of `best_order`: log-odds of both kinds; who is known and who talks, by either."""
+    """The arguments of `best_order`: log-odds from voices and overlap, known speakers, talking outputs."""
     known = (speakers_ck[:, 0] >= MIN_FRAMES) | (overlap_cc.max(axis=1) >= DECIDED)
     talking = (outputs_ck[:, 0] >= MIN_FRAMES) | (overlap_cc.max(axis=0) >= DECIDED)
     return voice_log_odds(speakers_ck, outputs_ck) + overlap_cc, known, talking

@@ -1,4 +1,4 @@
-"""What a talker sounds like, in a few sums: the pitch and the spectral envelope of the voiced frames."""
+"""Describes a talker by sums over the voiced frames: log-pitch and cepstra."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PITCH_HZ = (60, 400)
 NUM_BANDS = 20
 BANDS_HZ = (100.0, 3800.0)
 NUM_CEPSTRA = 12
-# A frame tells of a talker where the source is loud, periodic, and much louder than the other sources.
+# A frame is used if the source is loud, periodic, and much louder than the other sources.
 GATE_DB = -30.0
 MIN_PERIODICITY = 0.5
 MIN_DOMINANCE_DB = 6.0
@@ -22,27 +22,27 @@ OCTAVE_COST = 0.02
 # and from frame to frame of one speaker.
 BETWEEN_SPEAKERS = np.array([0.07, 5.0, 1.4, 0.82, 0.63, 0.30, 0.26, 0.17, 0.20, 0.16, 0.15, 0.07, 0.06])
 WITHIN_SPEAKER = np.array([0.95, 80.0, 94.0, 47.0, 26.0, 19.0, 13.0, 10.0, 7.6, 8.2, 7.8, 6.3, 6.0])
-# A speaker's mean wanders however long one listens; from this many frames on, more of them add little.
+# A speaker's mean drifts over time, so frames beyond this number add little.
 ENOUGH_FRAMES = 500
-# The features are not independent, as the sum over them pretends; this makes the log-odds those that were observed.
+# The features are not independent, as the sum assumes; this factor calibrates the log-odds to the observed ones.
 TEMPERATURE = 0.4
-# How often a speaker does not sound like the same one at all.
+# Probability that a speaker does not sound like the same speaker at all.
 ATYPICAL = 0.02
 
 
 def voice_sums(
     sources: Float[np.ndarray, "c *channels t"], sample_rate: int, loudness: float
 ) -> Float[np.ndarray, "c k"]:
-    """Sums up what each source tells of its talker. Sums of several stretches add up; the level has no part in them.
+    """Computes the voice sums of each source. Sums of several segments add up; they do not depend on the level.
 
     Args:
-        sources: separated sources, perhaps in several channels.
+        sources: separated sources, in one or more channels.
         sample_rate: in Hz.
         loudness: RMS of the loud parts of the whole mixture.
 
     Returns:
-        For each source: the number of frames (every 20 ms) where it dominates, of those among them that are voiced,
-        and the sums over the latter of the logarithm of the pitch and of the cepstra.
+        For each source: the number of frames (20 ms apart) where it dominates, the number of those that are voiced, and
+        the sums of log-pitch and of the cepstra over the voiced ones.
     """
     frame, hop = round(FRAME_SECONDS * sample_rate), round(HOP_SECONDS * sample_rate)
     if sources.shape[-1] < frame:
@@ -71,14 +71,14 @@ def voice_sums(
 
 
 def voice_log_odds(voices: Float[np.ndarray, "a k"], others: Float[np.ndarray, "b k"]) -> Float[np.ndarray, "a b"]:
-    """Compares talkers: the logarithm of the odds that two are the same one.
+    """Compares talkers: log-odds that two are the same speaker.
 
-    The difference of two means is normally distributed about 0, with the variance of the means alone if the talker is
-    the same, with twice that between speakers added if not. What has few frames says little; without any, 0.
+    The difference of two means is normally distributed about 0: with the variance of the means for the same speaker,
+    plus twice the between-speaker variance for different speakers. Few frames give small log-odds; no frames give 0.
 
     Args:
-        voices: sums as `voice_sums` gives them.
-        others: likewise.
+        voices: sums from `voice_sums`.
+        others: sums from `voice_sums`.
 
     Returns:
         Log-odds in nats, positive where they sound alike.
@@ -97,7 +97,7 @@ def _pitch(
     """The pitch in Hz, and the normalised autocorrelation there (1 for a periodic frame)."""
     lowest, highest = PITCH_HZ
     lags = np.arange(sample_rate // highest, -(-sample_rate // lowest) + 1)
-    # A window tapers the autocorrelation; divided by its own, a periodic frame has 1 at its period.
+    # The window tapers the autocorrelation; divided by the window's own, a periodic frame has 1 at its period.
     taper = np.correlate(window, window, "full")[len(window) - 1 :]
     power = np.maximum(autocorrelation[..., :1], np.finfo(np.float32).tiny)
     periodicity = autocorrelation[..., lags] / power * (taper[0] / taper[lags])
@@ -106,7 +106,7 @@ def _pitch(
 
 
 def _mel_bands(size: int, sample_rate: int) -> Float[np.ndarray, "n m"]:
-    """Overlapping triangles of equal width in mel, from the power spectrum (n) to bands (m)."""
+    """Overlapping triangular bands of equal width in mel; maps the power spectrum (n) to bands (m)."""
 
     def mel(hertz):
         return 2595 * np.log10(1 + hertz / 700)

@@ -113,7 +113,8 @@ def test_a_foreign_file_is_replaced_only_with_overwrite(folder, stand_in, capsys
     assert run(folder, "--plot") == 1
     assert stand_in.calls == ["b.flac", "c.wav"]
     assert (folder / theirs).read_bytes() == before
-    message = f"mossformer-jax: error: {folder / 'a.wav'}: not done, {folder / theirs} exists, {folder / 'a_s'}"
+    error = f"mossformer-jax: error: {folder / 'a.wav'}: not separated"
+    message = f"{error}, because {folder / theirs} exists and {folder / 'a_s'}"
     assert capsys.readouterr().err.startswith(message)
     assert not (folder / "a_s2.wav").exists()
     assert run(folder, "--plot", "--overwrite") == 0
@@ -180,7 +181,7 @@ def test_recordings_with_the_same_name_are_refused_before_separating(folder, sta
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--name", "{stem}"], "must hold {source}"),
+        (["--name", "{stem}"], "add {source} to it"),
         (["--name", "{stm}_{source}"], "unknown field {stm}"),
         (["--name", "{stem"], "cannot be filled in"),
         (["--name", "x/{stem}_{source}"], "names a folder"),
@@ -350,8 +351,8 @@ def test_a_plot_without_matplotlib_is_refused_before_separating(folder, stand_in
     [
         (["missing.wav"], "missing.wav: no such file"),
         (["line\nbreak.wav"], "line break.wav: no such file"),
-        (["empty"], "empty: no audio there; names must end in .wav"),
-        (["empty/*"], "empty/*: no audio there"),
+        (["empty"], "empty: no audio files found; names must end in .wav"),
+        (["empty/*"], "empty/*: no audio files found"),
         (["mix.wav", "-o", "s1.wav"], "s1.wav: is a file"),
         (["mix.wav", "-o", "s1.wav/x"], "s1.wav/x: cannot be created"),
     ],

@@ -90,7 +90,7 @@ def test_an_error_names_the_mixture_once(tmp_path, tiny_separator):
     assert str(raised.value).count("broken.wav") == 1
 
 
-def test_what_stands_in_the_way_of_the_outputs_is_named_before_the_work(mixture_path, tmp_path, tiny_config):
+def test_obstacles_to_the_outputs_are_named_before_separating(mixture_path, tmp_path, tiny_config):
     class Model(KnowingModel):
         def compile(self, batch, num_samples):
             raise AssertionError("separated for nothing")
@@ -99,11 +99,11 @@ def test_what_stands_in_the_way_of_the_outputs_is_named_before_the_work(mixture_
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"is a file; name a folder"):
         separate_file(separator, mixture_path, outputs_in(tmp_path / "file"))
-    with pytest.raises(ValueError, match=r"1 output files are named, but the model gives 2 sources"):
+    with pytest.raises(ValueError, match=r"1 output files are named, but the model has 2 sources"):
         separate_file(separator, mixture_path, [tmp_path / "s1.wav"])
 
 
-def test_outputs_that_cannot_be_written_show_before_the_work(mixture_path, tmp_path, tiny_config):
+def test_unwritable_outputs_fail_before_separating(mixture_path, tmp_path, tiny_config):
     class Model(KnowingModel):
         def compile(self, batch, num_samples):
             raise AssertionError("separated for nothing")

@@ -60,7 +60,7 @@ def test_a_nearly_silent_source_and_a_copy_are_flagged(rng):
     (warning,) = statistics_of(np.stack([first, np.zeros(1000)])).warnings()
     assert warning.startswith("source 2 is silent")
     (warning,) = statistics_of(np.stack([first, -0.3 * first + 0.01 * second])).warnings()
-    assert warning.startswith("sources 1 and 2 are nearly the same (correlation 1.00)")
+    assert warning.startswith("sources 1 and 2 are nearly identical (correlation 1.00)")
     assert list(statistics_of(np.zeros((2, 1000))).warnings()) == []
 
 

@@ -105,7 +105,7 @@ def test_what_fits_the_budget_goes_in_one_pass(tiny_config, talk):
     assert len(mixture) <= padded <= 1.25 * len(mixture)
 
 
-def test_a_long_silence_is_silent_and_asks_the_network_nothing(tiny_config):
+def test_a_long_silence_gives_silence_without_running_the_network(tiny_config):
     mixture = np.zeros(10 * WINDOW, np.float32)
     model = KnowingModel(tiny_config, mixture, np.zeros((2, len(mixture)), np.float32))
     separation = separator_of(model)(mixture, RATE)
@@ -129,7 +129,7 @@ def test_silent_windows_stay_silent_whatever_the_network_makes_of_them(tiny_conf
     np.testing.assert_array_equal(separation.sources[:, WINDOW + 1 :], 0.0)
 
 
-def test_what_nothing_decides_is_said(tiny_config):
+def test_undecided_boundaries_are_a_warning(tiny_config):
     """One and the same voice for both talkers, and a pause in which no window hears it on both sides."""
     first = conversation([(5, (0,)), (5, ()), (5, (0,))])[0]
     sources = np.stack([first, np.roll(first, 1601)])

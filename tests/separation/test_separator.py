@@ -131,12 +131,12 @@ def test_an_error_in_a_batch_names_the_waveform(separator, mixture):
         separator.batch([mixture, _with_nan(LENGTH - 3)], RATE)
 
 
-def test_channels_that_cancel_are_told(separator, mixture):
+def test_channels_that_cancel_are_a_warning(separator, mixture):
     stereo = np.stack([mixture, -mixture])
     separation = separator(stereo, RATE)
     np.testing.assert_array_equal(separation.sources, 0.0)
     assert separation.warnings == (
-        "the recording's channels cancel each other when they are mixed down; separate each",
+        "the recording's channels cancel each other when mixed down; separate each channel (--channels each)",
     )
     assert separator(stereo, RATE, channels="each").sources.any()
 

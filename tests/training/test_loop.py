@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import train
+from mossformer_jax.cli import main
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
 from mossformer_jax.training.configuration import load_config
@@ -127,7 +127,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
     scores.append(1.0)
     cache = ["--compile-cache", jax.config.jax_compilation_cache_dir]
     flags = ["--config", TINY, "--workdir", str(tmp_path), *cache, *SCHEDULE, "--config.train.max_skipped=6"]
-    assert train.main(flags) == 1
+    assert main(["train", *flags]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("mossformer-jax: error: 6 steps in a row were skipped, up to step 6")
     assert "the newest checkpoint is of step 4" in line

@@ -1,4 +1,4 @@
-"""Mixtures of a data set for training: random crops, every source at a speed of its own."""
+"""Random training crops of stored mixtures, with optional speed perturbation per source."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mossformer_jax.audio.resampling import resample, resampled_length
 from mossformer_jax.data.drawing import check_speeds
 from mossformer_jax.data.records import Mixture, MixtureSource
 
-# What is left of a mixture without its sources and noise may have this share of its power, and on top of it the power
-# of two steps of 16 bits: each of them may have been rounded, and all of them down.
+# After the sources and the noise are subtracted, the residual may have this fraction of the mixture's power, plus the
+# power of two 16-bit steps, because every signal may have been rounded.
 _UNEXPLAINED_SHARE = 1e-3
 _ROUNDING_POWER = 2.0**-28
 
 
 class CroppedMixtures:
-    """Random crops of the mixtures of a data set, each source at a speed of its own if asked for.
+    """Random crops of the mixtures of a data set, optionally with an independent random speed for each source.
 
     Attributes:
-        num_sources: that of the data set.
-        sample_rate: that of the data set, in Hz.
+        num_sources: number of sources in the data set.
+        sample_rate: sample rate of the data set in Hz.
     """
 
     def __init__(self, mixtures: MixtureSource, speeds: Sequence[int] = (95, 100, 105)):
-        """Notes what to do.
+        """Stores the options; nothing is read yet.
 
         Args:
             mixtures: the data set.
-            speeds: percentages, one of which is drawn for each source; (100,) leaves the mixtures as they are.
+            speeds: speeds in percent, one of which is drawn for each source; (100,) disables speed perturbation.
 
         Raises:
             ValueError: a speed is not positive.
@@ -53,25 +53,25 @@ class CroppedMixtures:
 
 
 def perturb_speed(mixture: Mixture, speeds: Sequence[int]) -> Mixture:
-    """Lets every source run at its own speed and mixes anew, as long as the shortest then is.
+    """Changes the speed of each source and mixes them again, cut to the shortest.
 
     Args:
         mixture: the mixture.
-        speeds: of each source, in percent: 105 is faster, shorter and higher.
+        speeds: speed of each source in percent: 105 is faster, shorter and higher.
 
     Returns:
-        A new mixture, to which the noise was added as it was.
+        A new mixture, with the noise unchanged.
 
     Raises:
-        ValueError: the mixture is stored and holds more than its sources and its noise (reverberation, say, or noise
-            that is not stored), which could not be added again.
+        ValueError: the stored mixture is not the sum of its sources and its noise (because of reverberation, or noise
+            that is not stored), so it cannot be mixed again.
     """
     if mixture.mixture is not None:
         rest = mixture.mixture - replace(mixture, mixture=None).mixed()
         if np.square(rest).mean() > _UNEXPLAINED_SHARE * np.square(mixture.mixture).mean() + _ROUNDING_POWER:
             raise ValueError(
-                f"{mixture.id}: its mixture is not the sum of its sources and its noise, so that it cannot be mixed "
-                "anew at other speeds; set speeds=(100,)"
+                f"{mixture.id}: the mixture is not the sum of its sources and noise, so it cannot be remixed at other "
+                "speeds; set speeds=(100,)"
             )
     rate = mixture.sample_rate
     sources = [resample(s, rate * speed, rate * 100) for s, speed in zip(mixture.sources, speeds, strict=True)]
@@ -83,7 +83,7 @@ def perturb_speed(mixture: Mixture, speeds: Sequence[int]) -> Mixture:
 
 
 def cut(mixture: Mixture, num_samples: int) -> Mixture:
-    """The first `num_samples` of a mixture, or all of it where it is shorter."""
+    """The first `num_samples` of a mixture, or all of it if it is shorter."""
     return replace(
         mixture,
         sources=mixture.sources[:, :num_samples],

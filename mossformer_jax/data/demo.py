@@ -1,7 +1,7 @@
-"""Speech-like voices from a small synthesiser: something to train on where there is no data.
+"""Speech-like voices from a small synthesiser, for training without a data set.
 
-Nobody would understand them, but they have what separation feeds on: a pitch of their own, harmonics under formants
-that wander from syllable to syllable, hissing consonants, pauses.
+They are unintelligible, but have the cues that separation relies on: an individual pitch, harmonics shaped by formants
+that change from syllable to syllable, fricative-like noise, and pauses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mossformer_jax.audio.resampling import check_sample_rate
 from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
 
 SPLITS = {"train": 0, "dev": 1, "test": 2}
-# F1 to F3 of vowels of a grown man, in Hz.
+# F1 to F3 of the vowels of an adult male speaker, in Hz.
 _VOWELS_HZ = np.array(
     [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (490, 1350, 1690)]
 )
@@ -25,13 +25,13 @@ _BANDWIDTHS_HZ = (60.0, 90.0, 150.0)
 
 @dataclass(frozen=True)
 class Voice:
-    """What tells one synthetic speaker from another.
+    """The parameters of a synthetic speaker.
 
     Attributes:
-        pitch: mean fundamental frequency, in Hz.
-        formant_scale: the vocal tract: formants are so many times those of a grown man.
-        syllables_per_second: how fast it speaks.
-        breath: noise between the pulses, relative to them.
+        pitch: mean fundamental frequency in Hz.
+        formant_scale: factor on the formant frequencies of an adult male speaker.
+        syllables_per_second: speaking rate.
+        breath: level of the noise added to the glottal pulses, relative to the pulses.
     """
 
     pitch: float
@@ -41,9 +41,9 @@ class Voice:
 
 
 class DemoUtterances:
-    """Utterances of synthetic speakers, held in memory; the same for the same arguments.
+    """Utterances of synthetic speakers, held in memory; deterministic for given arguments.
 
-    The speakers of every split are the same, what they utter is not.
+    All splits have the same speakers but different utterances.
 
     Attributes:
         sample_rate: in Hz.
@@ -60,14 +60,14 @@ class DemoUtterances:
         utterances_per_speaker: int = 40,
         seed: int = 0,
     ):
-        """Synthesises them all.
+        """Synthesises all utterances.
 
         Args:
             split: train, dev or test.
             sample_rate: in Hz.
-            num_speakers: from low voices to high ones.
-            utterances_per_speaker: each lasts 4 to 6 s.
-            seed: another seed gives other voices and utterances.
+            num_speakers: number of speakers, ordered from low to high pitch.
+            utterances_per_speaker: number of utterances per speaker, of 4 to 6 s each.
+            seed: seed of the voices and utterances.
 
         Raises:
             ValueError: the split is unknown, or a number is out of its range.
@@ -107,7 +107,7 @@ class DemoUtterances:
 
 
 class DemoMixtures(DrawnMixtures):
-    """A fixed set of mixtures of synthetic speakers, to validate and test with."""
+    """A fixed set of mixtures of synthetic speakers, for validation and testing."""
 
     def __init__(
         self,
@@ -120,16 +120,16 @@ class DemoMixtures(DrawnMixtures):
         seconds: float = 4.0,
         seed: int = 0,
     ):
-        """Synthesises the utterances that the mixtures are made of.
+        """Synthesises the utterances of the mixtures.
 
         Args:
             split: train, dev or test.
-            num_mixtures: how many there are.
-            num_sources: speakers of every mixture.
+            num_mixtures: number of mixtures.
+            num_sources: number of speakers per mixture.
             sample_rate: in Hz.
-            num_speakers: as in `DemoUtterances`, like the following.
-            seconds: length of every mixture, 4 s at most.
-            seed: of the voices, which must be that of training.
+            num_speakers: total number of speakers, as in `DemoUtterances`.
+            seconds: length of every mixture, up to 4 s.
+            seed: seed of the voices; must equal that of the training data.
 
         Raises:
             ValueError: the split is unknown, or a number is out of its range.
@@ -143,13 +143,13 @@ class DemoMixtures(DrawnMixtures):
 
 
 def synthesise(voice: Voice, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float[np.ndarray, " t"]:
-    """Syllables of a voice, some with a hiss before the vowel, with pauses in between.
+    """Synthesises an utterance: syllables, some with a fricative before the vowel, separated by pauses.
 
     Args:
-        voice: who speaks.
-        seconds: for how long.
+        voice: the speaker.
+        seconds: length of the utterance.
         sample_rate: in Hz.
-        rng: what it says.
+        rng: source of all random choices.
 
     Returns:
         (t,), float32, peaking at 0.5.
@@ -173,7 +173,7 @@ def synthesise(voice: Voice, seconds: float, sample_rate: int, rng: np.random.Ge
 
 
 def _draw_voice(number: int, num_speakers: int, rng: np.random.Generator) -> Voice:
-    """Pitches spread evenly, on the scale of the ear, from 90 to 260 Hz; what goes with them, roughly."""
+    """A voice with a pitch from 90 to 260 Hz, spaced evenly in log frequency, and roughly matching formants."""
     height = (number + rng.uniform(0.35, 0.65)) / num_speakers
     return Voice(
         pitch=90.0 * (260.0 / 90.0) ** height,
@@ -186,7 +186,7 @@ def _draw_voice(number: int, num_speakers: int, rng: np.random.Generator) -> Voi
 def _vowel(
     voice: Voice, pitch: float, num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " t"]:
-    """A train of pulses, its pitch gliding, through a resonator a formant."""
+    """A pulse train with gliding pitch, filtered by one resonator per formant."""
     glide = np.linspace(1.0, rng.uniform(0.85, 1.15), num_samples)
     phase = np.cumsum(pitch * glide / sample_rate) + rng.random()
     pulses = np.diff(np.floor(phase), prepend=np.floor(phase[:1]))

@@ -1,4 +1,4 @@
-"""What dynamic mixing draws: crops of speech, silence around them, noise."""
+"""Random draws for dynamic mixing: crops of speech, their position, noise."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jaxtyping import Float
 from mossformer_jax.audio.resampling import fit_length, resample
 from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
 
-# Where speech is cut off in the middle of a mixture, a click would say so; in seconds.
+# Fade at cuts inside a mixture, to avoid clicks; in seconds.
 _FADE = 0.01
 
 
 def draw_crop(
     speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
 ) -> Float[np.ndarray, " t"]:
-    """`num_samples` from anywhere in an utterance that runs at `speed` percent."""
+    """A random crop of `num_samples` from an utterance played at `speed` percent."""
     length = speech.num_samples(index)
     needed = min(-(-num_samples * speed // 100), length)
     waveform = speech.read(index, int(rng.integers(length - needed + 1)), needed)
@@ -31,10 +31,10 @@ def draw_crop(
 def draw_joined(
     speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
 ) -> Float[np.ndarray, " t"]:
-    """A crop of an utterance, and where that is too short, others of the same speaker after it, in random order.
+    """A crop of an utterance; if it is too short, followed by other utterances of the same speaker in random order.
 
-    It is shorter than `num_samples` where the speaker has said no more, or is not known: then nobody knows what else
-    the same voice has said.
+    The result is shorter than `num_samples` if the speaker has too little speech, or if the speaker is unknown, in
+    which case no other utterance can be assigned to the same voice.
     """
     speaker = speech.speakers[index]
     others = np.flatnonzero(speech.speakers == speaker)
@@ -55,7 +55,7 @@ def draw_joined(
 def place(
     waveform: Float[np.ndarray, " t"], num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " {num_samples}"]:
-    """A waveform anywhere in `num_samples` of silence; itself where it is as long as that."""
+    """A waveform at a random position in `num_samples` of silence; unchanged if it already has this length."""
     if len(waveform) == num_samples:
         return waveform
     start = int(rng.integers(num_samples - len(waveform) + 1))
@@ -65,7 +65,7 @@ def place(
 def draw_noise(
     mixture: Float[np.ndarray, " t"], snr_db: tuple[float, float], rng: np.random.Generator
 ) -> Float[np.ndarray, " t"]:
-    """Noise between white and pink, at a ratio of powers drawn from a range in dB; silent where the mixture is."""
+    """Noise with a spectrum between white and pink, at an SNR in dB drawn from a range; zero for a silent mixture."""
     num_samples = len(mixture)
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     # Power falls with frequency to a power between 0, white, and 1, pink.
@@ -76,7 +76,7 @@ def draw_noise(
 
 
 def _fade(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarray, " t"]:
-    """The waveform with ends that rise from and fall to silence."""
+    """The waveform with a linear fade-in and fade-out."""
     num_faded = min(round(_FADE * sample_rate), len(waveform) // 2)
     faded = waveform.copy()
     ramp = np.arange(num_faded, dtype=np.float32) / max(num_faded, 1)
@@ -86,20 +86,18 @@ def _fade(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarr
 
 
 def check_speeds(speeds: Sequence[int]) -> None:
-    """Raises a ValueError unless there are speeds, all of them positive whole percentages."""
+    """Raises a ValueError unless `speeds` is a non-empty sequence of positive whole percentages."""
     if not speeds or not all(isinstance(speed, int) and speed > 0 for speed in speeds):
-        raise ValueError(
-            f"speeds={speeds!r} is not allowed: must be percentages, whole numbers above 0, such as (95, 100, 105)"
-        )
+        raise ValueError(f"speeds={speeds!r} is not allowed: must be whole percentages above 0, such as (95, 100, 105)")
 
 
 def check_share(name: str, share: float) -> None:
-    """Raises a ValueError unless it is a share."""
+    """Raises a ValueError unless `share` is between 0 and 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"{name}={share!r} is not allowed: must be from 0 to 1")
 
 
 def check_range(name: str, ends: Sequence[float]) -> None:
-    """Raises a ValueError unless these are the lower and the upper end of a range."""
+    """Raises a ValueError unless `ends` is the lower and upper end of a range."""
     if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
         raise ValueError(f"{name}={ends!r} is not allowed: must be two numbers in dB, the smaller first")

@@ -1,4 +1,4 @@
-"""LibriMix from LibriSpeech itself: mixed as it is read, so that none of its 430 GB need be generated."""
+"""LibriMix mixed on the fly from LibriSpeech, without generating its 430 GB of files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILTER_REACH = 10
 _LARGEST_16_BIT = 1.0 - 2.0**-15
 _GET_LIBRISPEECH = "unpack LibriSpeech there (OpenSLR, resource 12)"
 _GET_NOISE = "unpack wham_noise there (the noise files of WHAM!)"
-# What the official augmentation of the training noise appends to a file's name, and the speed it stands for.
+# File name suffixes of the official noise augmentation, and the speed factors they denote.
 _SPEEDS = {"sp08": 0.8, "sp12": 1.2}
 
 
@@ -53,19 +53,20 @@ class _Recipe:
 class LibriSpeechMixtures:
     """The mixtures of Libri2Mix or Libri3Mix, mixed from LibriSpeech and LibriMix's metadata (a `MixtureSource`).
 
-    To within one 16-bit step they are the files that LibriMix's generation script writes: every source is read at
-    16 kHz, multiplied by its gain, resampled by `scipy.signal.resample_poly` and cut to the shortest (mode "min") or
-    padded to the longest source (mode "max"), then summed. What would clip in a 16-bit file is clipped.
+    They equal the files written by LibriMix's generation script to within one 16-bit step: every source is read at
+    16 kHz, multiplied by its gain, resampled by `scipy.signal.resample_poly`, cut to the shortest (mode "min") or
+    padded to the longest source (mode "max"), and summed. Values that would clip in a 16-bit file are clipped.
 
-    The noise is the first channel of a WHAM! noise file; where that is shorter than the longest source, it goes on with
-    itself over a cross-fade of half a second. So it never decides a length, and `mix_clean` needs no noise files.
+    The noise is the first channel of a WHAM! noise file. If it is shorter than the longest source, it is repeated with
+    a cross-fade of half a second. The noise therefore never determines the length, and `mix_clean` needs no noise
+    files.
 
-    Training metadata name noise at 0.8 and 1.2 times its speed (`...sp08.wav`), which LibriMix makes beforehand with
-    SoX. Where these files are missing they are resampled from the original as they are read: the same noise, but not
-    the same samples to a 16-bit step.
+    The training metadata refer to noise at 0.8 and 1.2 times its speed (`...sp08.wav`), which LibriMix generates
+    beforehand with SoX. If these files are missing, they are resampled from the original on the fly; the samples then
+    differ from SoX's by more than one 16-bit step.
 
     Attributes:
-        num_sources: sources of every mixture: as many as the metadata have; 1 for `mix_single`.
+        num_sources: number of sources per mixture, as in the metadata; 1 for `mix_single`.
         sample_rate: in Hz.
     """
 
@@ -79,12 +80,12 @@ class LibriSpeechMixtures:
         mode: str = "min",
         task: str = "mix_clean",
     ):
-        """Reads the metadata and checks that the folders they speak of are there; no audio file is touched.
+        """Reads the metadata and checks that the folders they refer to exist; no audio file is opened.
 
         Args:
-            librispeech: the folder with train-clean-360, dev-clean, ..., or the one that holds `LibriSpeech`.
-            metadata: one of LibriMix's generation CSVs, as `libri2mix_train-clean-360.csv`.
-            noise: the folder with tr, cv and tt, or the one that holds `wham_noise`; where the task has noise.
+            librispeech: the folder that contains train-clean-360, dev-clean, ..., or its parent `LibriSpeech`.
+            metadata: one of LibriMix's generation CSVs, such as `libri2mix_train-clean-360.csv`.
+            noise: the folder that contains tr, cv and tt, or the parent of `wham_noise`; needed for tasks with noise.
             sample_rate: 8000 or 16000 Hz.
             mode: "min" cuts every mixture to its shortest source, "max" pads to the longest.
             task: "mix_clean" sums the sources, "mix_both" adds noise, "mix_single" is the first source and noise.
@@ -97,7 +98,7 @@ class LibriSpeechMixtures:
         check_choice("mode", mode, MODES)
         check_choice("task", task, TASKS)
         if task != "mix_clean" and noise is None:
-            raise ValueError(f"task={task!r} needs noise: give the wham_noise folder, or choose task='mix_clean'")
+            raise ValueError(f"task={task!r} needs noise: set noise to the wham_noise folder, or use task='mix_clean'")
         self.sample_rate = sample_rate
         self._mode = mode
         self._recipes = _read_metadata(Path(metadata), with_noise=task != "mix_clean")
@@ -114,7 +115,7 @@ class LibriSpeechMixtures:
         return len(self._recipes)
 
     def mixture_id(self, index: int) -> str:
-        """LibriMix's name of a mixture: those of its utterances, joined."""
+        """LibriMix's name of a mixture: the names of its utterances, joined."""
         return self._recipes[index].id
 
     def num_samples(self, index: int) -> int:
@@ -127,12 +128,12 @@ class LibriSpeechMixtures:
             return self._length([file.frames for file in self._open_sources(self._recipes[index], stack)])
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Reads a mixture, or `num_samples` of it from `start`, decoding little else.
+        """Reads a mixture, or `num_samples` of it from `start`, decoding little more than that.
 
         Args:
-            index: which mixture.
-            start: the first sample to read; before the mixture's end.
-            num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
+            index: index of the mixture.
+            start: the first sample to read; must be before the mixture's end.
+            num_samples: number of samples to read, 1 or more; fewer are returned at the mixture's end. None reads all.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
@@ -164,7 +165,7 @@ class LibriSpeechMixtures:
 
     @property
     def _factor(self) -> int:
-        """Stored samples for one that is given."""
+        """Number of stored samples per output sample."""
         return _STORED_RATE // self.sample_rate
 
     def _length(self, stored_lengths: Sequence[int]) -> int:
@@ -172,7 +173,7 @@ class LibriSpeechMixtures:
         return -(-stored // self._factor)
 
     def _stored_range(self, start: int, stop: int, length: int) -> tuple[int, int]:
-        """The stored samples, of `length`, that the samples from `start` to `stop` are made of."""
+        """The range of stored samples, out of `length`, needed for the output samples from `start` to `stop`."""
         first = max(0, start - _FILTER_REACH) * self._factor
         last = (stop + _FILTER_REACH) * self._factor
         return min(first, length), min(last, length)
@@ -197,7 +198,7 @@ class LibriSpeechMixtures:
         return self._resample(noise * gain, start, stop)
 
     def _resample(self, stored: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """The samples from `start` to `stop`, zeros beyond the end, of the stored range that they are made of."""
+        """Output samples from `start` to `stop`, zero-padded at the end, from their range of stored samples."""
         resampled = np.zeros(stop - start, np.float32)
         if len(stored):
             there = resample_poly(stored, self.sample_rate, _STORED_RATE)[min(start, _FILTER_REACH) :][: stop - start]
@@ -206,7 +207,7 @@ class LibriSpeechMixtures:
 
 
 def _read_metadata(path: Path, with_noise: bool) -> list[_Recipe]:
-    columns, rows = read_csv(path, "name one of the CSVs in LibriMix's metadata folder, as libri2mix_dev-clean.csv")
+    columns, rows = read_csv(path, "give one of the CSVs in LibriMix's metadata folder (libri2mix_dev-clean.csv, ...)")
     num_sources = 0
     while {f"source_{num_sources + 1}_path", f"source_{num_sources + 1}_gain"} <= set(columns):
         num_sources += 1
@@ -214,11 +215,11 @@ def _read_metadata(path: Path, with_noise: bool) -> list[_Recipe]:
     missing = [column for column in needed if column not in columns]
     if num_sources == 0 or missing:
         raise ValueError(
-            f"{path}: has the columns {', '.join(columns) or '(none)'}; LibriMix's generation metadata (not its "
+            f"{path}: has the columns {', '.join(columns) or '(empty)'}; LibriMix's generation metadata (not its "
             f"_info.csv files) have {', '.join([*needed, 'source_1_path', 'source_1_gain', '...'])}"
         )
     if not rows:
-        raise ValueError(f"{path}: has no row below its header; copy it again from LibriMix's metadata folder")
+        raise ValueError(f"{path}: has no rows below its header; copy it again from LibriMix's metadata folder")
     return [_recipe(row, num_sources, with_noise, f"{path}, line {line}") for line, row in rows]
 
 
@@ -238,13 +239,13 @@ def _recipe(row: dict[str, str], num_sources: int, with_noise: bool, place: str)
 
 
 def _find_folder(root: str | os.PathLike[str], name: str, subsets: set[str], advice: str) -> Path:
-    """The root, or the folder of the corpus's own name in it, whichever has the subsets."""
+    """The folder that contains the subsets: `root` itself, or its subfolder `name`."""
     folder = Path(root)
     if (folder / name).is_dir():
         folder = folder / name
     missing = sorted(subset for subset in subsets if not (folder / subset).is_dir())
     if missing:
-        raise FileNotFoundError(f"{folder / missing[0]}: no such folder, and the metadata need it; {advice}")
+        raise FileNotFoundError(f"{folder / missing[0]}: no such folder, but the metadata refer to it; {advice}")
     return folder
 
 
@@ -259,7 +260,7 @@ def _speaker(path: str) -> str:
 
 def _open(path: Path, advice: str) -> soundfile.SoundFile:
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, and the metadata need it; {advice}")
+        raise FileNotFoundError(f"{path}: no such file, but the metadata refer to it; {advice}")
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
@@ -267,7 +268,7 @@ def _open(path: Path, advice: str) -> soundfile.SoundFile:
     if file.samplerate != _STORED_RATE or file.frames == 0:
         with file:
             raise ValueError(
-                f"{path}: has {file.frames} samples at {file.samplerate} Hz; must have some, at {_STORED_RATE} Hz; "
+                f"{path}: has {file.frames} samples at {file.samplerate} Hz; must be non-empty, at {_STORED_RATE} Hz; "
                 f"{advice}"
             )
     return file
@@ -286,7 +287,7 @@ def _read(file: soundfile.SoundFile, first: int, last: int) -> Float[np.ndarray,
 
 
 def _extend(noise: Float[np.ndarray, " t"], length: int, path: Path) -> Float[np.ndarray, " {length}"]:
-    """Lets noise go on with itself until it is long enough, over Hann cross-fades of half a second (and a sample)."""
+    """Repeats noise up to `length`, with Hann cross-fades of half a second plus one sample."""
     window = np.hanning(_STORED_RATE + 1)
     fade_in = window[: _STORED_RATE // 2 + 1]
     overlap = len(fade_in)
@@ -300,5 +301,5 @@ def _extend(noise: Float[np.ndarray, " t"], length: int, path: Path) -> Float[np
 
 
 def _clip(waveform: np.ndarray) -> np.ndarray:
-    """What a 16-bit file would hold of it, but for the rounding."""
+    """Clips a waveform to the range of a 16-bit file, without rounding."""
     return np.clip(waveform, -1.0, _LARGEST_16_BIT).astype(np.float32)

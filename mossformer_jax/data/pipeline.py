@@ -1,7 +1,7 @@
 """Batches of mixtures, made by Grain in threads or worker processes.
 
-A batch of training depends on the seed and on its number, and on nothing else: not on how many workers, processes or
-restarts there were. Its rows are dealt out to the processes in order, so that process p of n holds the p-th n-th.
+A training batch depends only on the seed and its number, not on the number of workers, processes or restarts. Its rows
+are split over the processes in order: process p of n holds the p-th of n equal parts.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def train_batches(
     num_workers: int = 0,
     max_failed_share: float = 0.001,
 ) -> TrainingBatches:
-    """Endless batches of crops for training, epoch after epoch in another order.
+    """Endless batches of training crops, reshuffled in every epoch.
 
-    A mixture that cannot be read is logged and replaced by another, always the same one.
+    A mixture that cannot be read is logged and replaced by another; the replacement is deterministic.
 
     Args:
         mixtures: what they are drawn from.
@@ -119,16 +119,16 @@ class TrainingBatches(Iterator[Batch]):
         return {"step": self._step, **self._identity}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from where another iterator was; it may have had other numbers of workers and processes.
+        """Continues from the state of another iterator, whose numbers of workers and processes may differ.
 
         Raises:
-            ValueError: that one gave other batches: it had another seed, batch size or number of mixtures.
+            ValueError: the state is of an iterator with another seed, batch size or number of mixtures.
         """
         for name in _STATE:
             if state[name] != self._identity[name]:
                 raise ValueError(
-                    f"the saved state has {name}={state[name]}, the configuration {self._identity[name]}; "
-                    "continue with the data and settings that the run began with"
+                    f"the saved state has {name}={state[name]}, but the config has {self._identity[name]}; "
+                    "resume with the data and settings that the run was started with"
                 )
         self.close()
         self._step = state["step"]
@@ -148,7 +148,7 @@ class TrainingBatches(Iterator[Batch]):
         if len(self.failures) > self._max_failures:
             raise ValueError(
                 f"{len(self.failures)} files or mixtures could not be read, {self._max_failures} are allowed, the "
-                f"last one: {failure}. Mend the data, or raise max_failed_share"
+                f"last one: {failure}. Fix the data, or raise config.data.max_failed_share"
             )
 
 
@@ -161,11 +161,11 @@ def evaluation_batches(
     process_count: int = 1,
     num_workers: int = 0,
 ) -> EvaluationBatches:
-    """Every mixture once and whole, in batches of like length, the short ones first.
+    """Batches of full mixtures of similar length, each mixture once, short ones first.
 
-    The lengths are read at once, from the headers. Where the mixtures of a length do not fill the last batch, rows of
-    silence of full length do, so that every process runs as many batches of the same shapes; their mask is false and
-    their index -1. A file that cannot be read is an error.
+    All lengths are read from the file headers at the start. If the mixtures of a length do not fill the last batch,
+    it is filled up with rows of silence (mask false, index -1), so that every process runs the same number of batches
+    of the same shapes. A file that cannot be read is an error.
 
     Args:
         mixtures: the data set.
@@ -218,7 +218,7 @@ class EvaluationBatches:
 
 @dataclass(frozen=True)
 class _DrawBatch:
-    """What becomes of a batch's number and the mixtures whose turn it is: crops of them, or of others instead."""
+    """Makes a training batch from its number and mixture indices; unreadable mixtures are replaced."""
 
     mixtures: TrainingMixtures
     num_samples: int
@@ -247,7 +247,7 @@ class _DrawBatch:
 
 @dataclass(frozen=True)
 class _ReadBatch:
-    """What becomes of a length and the mixtures of a batch, -1 standing for none."""
+    """Makes an evaluation batch from its length and mixture indices; -1 marks a filler row."""
 
     mixtures: MixtureSource
     shared: bool
@@ -274,7 +274,7 @@ def _empty_batch(num_rows: int, num_sources: int, num_samples: int, shared: bool
 
 
 def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
-    """Writes a row; mixtures only from the first one on that is not just the sum of its sources: they cost memory."""
+    """Writes a row. To save memory, mixtures are stored only if one of them is not just the sum of its sources."""
     length = mixture.sources.shape[1]
     batch["sources"][row, :, :length] = mixture.sources
     batch["lengths"][row] = length
@@ -286,7 +286,7 @@ def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
 
 
 def _complete(batch: Batch) -> Batch:
-    """The batch with its mixtures, copied where it lies in shared memory: JAX may hold on to what it is given."""
+    """The batch with its mixtures, copied out of shared memory because JAX may keep a reference to its input."""
     batch = {name: np.array(array) if isinstance(array, SharedMemoryArray) else array for name, array in batch.items()}
     return batch if "mixture" in batch else {"mixture": batch["sources"].sum(axis=1), **batch}
 
@@ -307,7 +307,7 @@ def _local_rows(batch_size: int, process_index: int, process_count: int, num_wor
 
 @functools.cache
 def _leave_interrupts_to_the_parent() -> None:
-    """A terminal sends Ctrl-C to workers, too; the process that started them may want to end in its own time."""
+    """Makes workers ignore Ctrl-C, which a terminal also sends to them; the parent process stops them."""
     if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -324,6 +324,6 @@ def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:
     sending = grain.experimental.DatasetOptions(min_shm_size=2**16)
     dataset = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(reading), sending)
     if num_workers and not flags.FLAGS.is_parsed():
-        # Grain asks the command line's flags for its own; in a program that does not use them nobody has parsed any.
+        # Grain reads its options from absl flags, which fails if the program has not parsed any.
         flags.FLAGS.mark_as_parsed()
     return iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)))

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="if it is there, prepare it again and then replace it, with all its splits",
+        help="replace an existing data set, with all its splits, once the new one is complete",
     )
     return parser
 
@@ -71,9 +71,9 @@ def _prepare(options: argparse.Namespace) -> None:
     folder = Path(build().data_path)
     _put_back(folder)
     if folder.exists() and not options.overwrite:
-        raise FileExistsError(f"{folder}: is there already; give --overwrite to prepare it again")
+        raise FileExistsError(f"{folder}: already exists; use --overwrite to prepare it again")
     with _out_of_the_way(folder):
-        # Built anew: the first one may have read the old data set's description.
+        # A new builder, because the first one may have read the old data set's description.
         builder = build()
         builder.download_and_prepare()
     for split, source in mixtures.items():
@@ -86,14 +86,14 @@ def _aside(folder: Path) -> Path:
 
 
 def _put_back(folder: Path) -> None:
-    """Brings a data set back that was out of the way of its successor when the program was killed."""
+    """Restores a data set that was moved aside when an earlier preparation was killed."""
     if _aside(folder).exists() and not folder.exists():
         _aside(folder).rename(folder)
 
 
 @contextmanager
 def _out_of_the_way(folder: Path) -> Iterator[None]:
-    """Keeps what is in a folder beside it until the block has made it anew, and puts it back where it fails."""
+    """Moves a folder aside while the block recreates it, and restores it if the block fails."""
     if not folder.exists():
         yield
         return

@@ -1,4 +1,4 @@
-"""The one record that every layout of the field is read into."""
+"""The record that mixtures of every data set layout are read into."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Mixture:
-    """Sources and what was heard of them.
+    """A mixture with its sources.
 
     Attributes:
         id: name of the mixture, unique in its data set.
         sources: the true sources, (c, t), float32.
         sample_rate: in Hz.
-        mixture: what the microphone heard, (t,), float32; None where it is the sum of the sources and the noise.
-        noise: the noise in it, (t,), float32, where there is one and it is known.
-        speakers: who talks in each source, where that is known; else empty.
+        mixture: the recorded mixture, (t,), float32; None if it is the sum of the sources and the noise.
+        noise: the noise, (t,), float32; None if there is none or it is unknown.
+        speakers: the speaker of each source; empty if unknown.
     """
 
     id: str
@@ -30,7 +30,7 @@ class Mixture:
     speakers: tuple[str, ...] = ()
 
     def mixed(self) -> Float[np.ndarray, " t"]:
-        """The mixture, mixed from sources and noise where it is not stored."""
+        """The stored mixture, or the sum of sources and noise."""
         if self.mixture is not None:
             return self.mixture
         mixed = self.sources.sum(axis=0)
@@ -39,7 +39,7 @@ class Mixture:
 
 @runtime_checkable
 class MixtureSource(Protocol):
-    """Random access to the mixtures of a data set; what every layout gives. It can be pickled, for worker processes.
+    """Random access to the mixtures of a data set. It must be picklable, for worker processes.
 
     Attributes:
         num_sources: sources of every mixture.
@@ -73,4 +73,4 @@ def check_crop(name: str, length: int, start: int, num_samples: int | None) -> N
         ValueError: it has no such samples; the message names it.
     """
     if not 0 <= start < length or (num_samples is not None and num_samples < 1):
-        raise ValueError(f"{name}: has no {num_samples} samples from {start}: it has {length} in all")
+        raise ValueError(f"{name}: start={start}, num_samples={num_samples} is out of range for {length} samples")

@@ -1,4 +1,4 @@
-"""What a data set is like: levels, level differences, overlap of the talkers."""
+"""Statistics of a data set: levels, level differences, speaker overlap."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from jaxtyping import Float
 from mossformer_jax.data.records import Mixture
 
 FRAME_SECONDS = 0.02
-# A source talks in the frames that are within this of its loudest one.
+# A source is active in frames within this range of its loudest frame.
 TALKING_DB = -30.0
 
 
 @dataclass(frozen=True)
 class MixtureStatistics:
-    """Figures of some mixtures.
+    """Statistics of a set of mixtures.
 
     Attributes:
-        count: how many there were.
+        count: number of mixtures.
         seconds: length of each, (n,).
-        speakers: everybody who is named in them.
+        speakers: names of all speakers.
         mixture_db: RMS level of each mixture, in dB of full scale, (n,).
         peak: largest sample of each mixture, (n,).
         level_difference_db: between the loudest and the faintest source of each, (n,).
-        overlap: share of the frames with talk in which more than one source talks, (n,).
+        overlap: fraction of the frames with speech in which more than one source is active, (n,).
     """
 
     count: int
@@ -59,7 +59,7 @@ def mixture_statistics(mixtures: Iterable[Mixture]) -> MixtureStatistics:
 
 
 def overlap(sources_ct: Float[np.ndarray, "c t"], sample_rate: int) -> float:
-    """Share of the frames in which anybody talks where more than one does; 0 for silence."""
+    """Fraction of the frames with speech in which more than one source is active; 0 for silence."""
     frame = max(round(FRAME_SECONDS * sample_rate), 1)
     num_frames = sources_ct.shape[1] // frame
     framed = sources_ct[:, : num_frames * frame].reshape(len(sources_ct), num_frames, frame)

@@ -1,4 +1,4 @@
-"""Text files that list audio: what is wrong with one is told with its path, the line and what was found there."""
+"""Text and CSV files that list audio; errors name the file, the line and the value found."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
     for line, cells in found:
         if len(cells) < len(columns) or any(cells[len(columns) :]):
             raise ValueError(
-                f"{path}, line {line}: must have one cell a column, {len(columns)}, but has {len(cells)}: "
-                f"{', '.join(map(repr, cells[:8]))}; put what has a comma in it in double quotes"
+                f"{path}, line {line}: has {len(cells)} cells for {len(columns)} columns: "
+                f"{', '.join(map(repr, cells[:8]))}; put cells that contain a comma in double quotes"
             )
     return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in found]

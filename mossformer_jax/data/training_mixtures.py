@@ -1,4 +1,4 @@
-"""What a configuration trains on, opened by name."""
+"""Opens the training data of a config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ACOUSTICS: dict[str, Callable[..., Any]] = {
 
 
 def open_training_mixtures(**options: Any) -> TrainingMixtures:
-    """Opens what a config trains on.
+    """Opens the training mixtures of a config.
 
     Args:
         **options: with `corpus`, speech for `DynamicMixing`: its own options, the corpus's (`open_utterances`), and
@@ -71,13 +71,13 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
 
 
 def _check_remixing(mixtures: CroppedMixtures) -> None:
-    """Says before training starts that a data set cannot be mixed anew at other speeds, going by its first mixture."""
+    """Checks on the first mixture, before training starts, that the data set can be remixed at other speeds."""
     if set(mixtures.speeds) == {100}:
         return
     try:
         first = mixtures.mixtures.read(0)
     except (OSError, ValueError):
-        return  # one unreadable file is counted when its turn comes
+        return  # an unreadable file is counted when it is drawn
     perturb_speed(first, [100] * mixtures.num_sources)
 
 

@@ -1,4 +1,4 @@
-"""Speech files and who speaks in them: what mixtures are drawn from on the fly."""
+"""Speech files with speaker labels, the source of dynamic mixing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mossformer_jax.audio.streams import AudioReader, libsndfile_reason
 from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
-# All whose names are not known: they count as one.
+# Label of all unidentified speakers, who are treated as one speaker.
 UNKNOWN_SPEAKER = "unknown"
 _DAMAGE_BLOCK = 2**12
 
@@ -54,7 +54,7 @@ class Speech(Protocol):
 
 
 class Utterances:
-    """Speech files, by speaker. No file is opened before something of it is asked for.
+    """Speech files, by speaker. Files are opened only when needed.
 
     Attributes:
         paths: the files.
@@ -83,9 +83,9 @@ class Utterances:
         """
         check_sample_rate(sample_rate)
         if not len(paths) == len(speakers) == len(paths if num_samples is None else num_samples):
-            raise ValueError(f"{len(paths)} paths and {len(speakers)} speakers; give as many of each, and of lengths")
+            raise ValueError(f"{len(paths)} paths and {len(speakers)} speakers; paths, speakers and lengths must match")
         if not paths:
-            raise ValueError("no speech files; name a folder or a manifest that has some")
+            raise ValueError("no speech files; give a folder or a manifest that has some")
         self.paths = [os.fspath(path) for path in paths]
         self.sample_rate = sample_rate
         names, numbers = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
@@ -122,7 +122,7 @@ class Utterances:
         suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
         paths = sorted(_audio_files(root, tuple(suffix.lower() for suffix in suffixes)))
         if not paths:
-            raise ValueError(f"{root}: holds no file that ends in {' or '.join(suffixes)}; name the right folder")
+            raise ValueError(f"{root}: contains no file ending in {' or '.join(suffixes)}; check the folder")
         speakers = []
         for path in paths:
             parts = os.path.relpath(path, root).split(os.sep)
@@ -292,9 +292,10 @@ class Utterances:
 
 
 def damage(path: str | os.PathLike[str]) -> str:
-    """What is wrong with a file of which a stretch could not be read.
+    """Describes what is wrong with a file of which a part could not be read.
 
-    It is read from its start for that: libsndfile's words depend on the stretch, and one bad file is to be one failure.
+    The file is read from its start, because libsndfile's message depends on the part read, and a bad file must count
+    as only one failure.
     """
     try:
         with AudioReader(path) as reader:

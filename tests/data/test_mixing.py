@@ -176,7 +176,7 @@ def test_perturbed_sources_are_mixed_anew_with_the_stored_noise(rng):
 def test_a_mixture_with_more_in_it_than_is_known_is_not_perturbed(rng):
     sources = np.stack([tone(500, 800), tone(1000, 800)]).astype(np.float32)
     reverberant = sources.sum(0) + 0.1 * np.roll(sources.sum(0), 50)
-    with pytest.raises(ValueError, match=r"m: its mixture is not the sum .* set speeds=\(100,\)"):
+    with pytest.raises(ValueError, match=r"m: the mixture is not the sum .* set speeds=\(100,\)"):
         perturb_speed(Mixture("m", sources, RATE, reverberant), (95, 105))
     # Near silence, rounding is most of what there is.
     faint = (1e-4 * sources).astype(np.float32)
@@ -208,7 +208,7 @@ def test_drawn_mixtures_stay_the_same_and_are_cut(voices):
     [
         ({"num_sources": 4}, "num_sources=4 is not allowed: must be from 1 to the number of different speakers, 3"),
         ({"speeds": ()}, r"speeds=\(\) is not allowed"),
-        ({"speeds": (0.95, 1.05)}, "whole numbers above 0"),
+        ({"speeds": (0.95, 1.05)}, "whole percentages above 0"),
         ({"epoch_size": 0}, "epoch_size=0 is not allowed"),
     ],
 )

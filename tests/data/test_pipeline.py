@@ -143,9 +143,9 @@ def test_workers_restore_the_same_batches(dynamic):
 
 def test_a_state_of_other_batches_is_refused(dynamic):
     batches = train_batches(dynamic, batch_size=4, num_samples=800, seed=3)
-    with pytest.raises(ValueError, match="the saved state has seed=4, the configuration 3"):
+    with pytest.raises(ValueError, match="the saved state has seed=4, but the config has 3"):
         batches.set_state({**batches.get_state(), "seed": 4})
-    with pytest.raises(ValueError, match="the saved state has epoch_size=11, the configuration 10"):
+    with pytest.raises(ValueError, match="the saved state has epoch_size=11, but the config has 10"):
         batches.set_state({**batches.get_state(), "epoch_size": 11})
 
 

@@ -121,7 +121,7 @@ def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,speaker\n1.wav,ann\nbob\n", ", line 3: must have one cell a column, 2, but has 1: 'bob'"),
+        ("path,speaker\n1.wav,ann\nbob\n", ", line 3: has 1 cells for 2 columns: 'bob'"),
         ("path,speaker\n\n1.wav,\n", ", line 3: has path '1.wav' and speaker ''; both must be filled"),
         ("path,speaker\n,ann\n", ", line 2: has path '' and speaker 'ann'; both must be filled"),
         ("path,speaker,num_samples,sample_rate\n1.wav,ann,9,0\n", ", line 2: sample_rate is '0'; must be a whole"),
@@ -163,7 +163,7 @@ def test_one_suffix_is_enough_and_capitals_do_not_matter(tmp_path):
 def test_a_folder_without_speech_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         Utterances.from_folder(tmp_path / "nowhere", sample_rate=RATE)
-    with pytest.raises(ValueError, match=r"holds no file that ends in \.flac or \.wav"):
+    with pytest.raises(ValueError, match=r"contains no file ending in \.flac or \.wav"):
         Utterances.from_folder(tmp_path, sample_rate=RATE)
     write(tmp_path / "u.wav")
     with pytest.raises(ValueError, match=r"u\.wav: its path below .* has 1 part\(s\), none at speaker_level=-2"):

@@ -80,7 +80,7 @@ def test_nan_in_a_table_is_not_defined(tmp_path):
         ("id,si_sdr\na,4\na,5\n", "line 3: the id 'a' is there twice"),
         ("id,si_sdr\na,much\n", "line 2: could not convert string to float: 'much'"),
         ("id,si_sdr\na,inf\n", "line 2: inf is not finite"),
-        ("id,si_sdr\na\n", "line 2: must have one cell a column"),
+        ("id,si_sdr\na\n", "line 2: has 1 cells for 2 columns"),
     ],
 )
 def test_what_is_no_table_of_metrics_is_said_with_its_line(tmp_path, text, message):

@@ -1,4 +1,4 @@
-"""Every layout of the field, read into one record."""
+"""The common data set layouts, read into one record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mossformer_jax.data.records import MixtureSource
 
 __all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "open_mixtures"]
 
-# By name and imported when used: a layout's own dependencies (TFDS) are nobody else's.
+# Imported by name when used, so that a layout's dependencies (TFDS) are needed only for that layout.
 LAYOUTS = {
     "librimix": "mossformer_jax.data.layouts.trees:librimix",
     "wsj0mix": "mossformer_jax.data.layouts.trees:wsj0mix",

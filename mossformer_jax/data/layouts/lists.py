@@ -126,7 +126,7 @@ def _checked(
 ) -> list[MixtureFiles]:
     """Gives every mixture an id and full paths."""
     if not found:
-        raise ValueError(f"{path}: lists no mixture; write one a line")
+        raise ValueError(f"{path}: lists no mixture; write one per line")
     folder = os.fspath(root) if root is not None else os.path.dirname(path)
     ids = _ids(found)
     first_line: dict[str, int] = {}

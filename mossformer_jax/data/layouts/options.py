@@ -1,4 +1,4 @@
-"""Checks of the options that a config gives."""
+"""Checks of the data options of a config."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
         return build(**options)
     except TypeError as error:  # a value of another type than the option takes
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise ValueError(f"{what} cannot take {given} ({error}); mend the types in the config") from error
+        raise ValueError(f"{what} cannot take {given} ({error}); fix the types in the config") from error

@@ -1,4 +1,4 @@
-"""Checks that frozen dataclasses of options share: types, ranges and misspelt names, each said in one line."""
+"""Checks shared by frozen dataclasses of options: types, ranges and misspelt names, with one-line errors."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check_types(options: Any, what: str) -> None:
 
 
 def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:
-    """Makes a dataclass of fields by name; JSON has no tuples, and lists where they belong become some.
+    """Builds a dataclass from fields by name. Lists are converted to tuples where needed, as JSON has no tuples.
 
     Raises:
-        ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
+        ValueError: a field is unknown (the message names the nearest known one), of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in fields:
@@ -46,15 +46,15 @@ def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:
 
 
 def _kinds(declared: Any) -> tuple[type, ...]:
-    """The types that a declared one allows, without what is in them."""
+    """The types that a declared type allows, without their type arguments."""
     allowed = typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,)
     return tuple(typing.get_origin(kind) or kind for kind in allowed)
 
 
 def _check_type(what: str, name: str, value: Any, declared: Any) -> None:
-    allowed = _kinds(declared)  # what is in a tuple is for the dataclass itself to check
+    allowed = _kinds(declared)  # the items of a tuple are checked by the dataclass itself
     accepted = (*allowed, int) if float in allowed else allowed
-    # bool is an int to Python, but num_blocks=True is a mistake.
+    # In Python, bool is a subclass of int, but num_blocks=True is a mistake.
     mistaken_bool = isinstance(value, bool) and bool not in allowed
     names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
     require(isinstance(value, accepted) and not mistaken_bool, what, name, value, f"of type {names}")

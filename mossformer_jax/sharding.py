@@ -1,7 +1,7 @@
-"""The one place that knows the mesh: which devices work together, and which part of an array each of them holds.
+"""The device mesh: which devices work together, and how arrays are sharded over them.
 
-A mesh has two axes. Rows of a batch are dealt out over both; parameters are repeated along `data` and cut up along
-`fsdp` (fully sharded data parallelism), where XLA fetches each block's parameters as the block needs them.
+A mesh has two axes. Rows of a batch are sharded over both. Parameters are replicated along `data` and sharded along
+`fsdp` (fully sharded data parallelism), where XLA gathers each block's parameters when the block needs them.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA, FSDP = "data", "fsdp"
-# Cutting up a smaller array saves no memory worth a message.
+# Sharding smaller arrays saves too little memory to be worth the communication.
 MIN_SHARDED_SIZE = 2**12
 
 
 def connect(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins the processes of a training on several hosts; to be called before any other use of JAX.
+    """Joins the processes of a training on several hosts; must be called before any other use of JAX.
 
-    Without arguments the cluster is asked (TPU pods, SLURM, Open MPI, Kubernetes).
+    Without arguments, the cluster environment is detected (TPU pods, SLURM, Open MPI, Kubernetes).
 
     Args:
         coordinator_address: host and port of process 0, for example "10.0.0.1:1234".
-        num_processes: how many processes there are.
-        process_id: which of them this is.
+        num_processes: number of processes.
+        process_id: index of this process.
 
     Raises:
-        ValueError: only some of the arguments are given, or the cluster cannot be asked or joined.
+        ValueError: only some of the arguments are given, or the cluster cannot be detected or joined.
     """
     given = [coordinator_address, num_processes, process_id]
     if None in given and given != [None, None, None]:
@@ -45,15 +45,15 @@ def connect(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot join the other hosts: {reason}; give --coordinator-address=HOST:PORT, --num-processes and "
-            "--process-id, and the same command on each of them"
+            f"cannot join the other hosts: {reason}; run the same command on each host, with "
+            "--coordinator-address=HOST:PORT, --num-processes and --process-id"
         ) from error
 
 
 def leave_others(status: int) -> None:
-    """Ends this process at once if it has joined others, which then end, too; else does nothing.
+    """Exits at once if this process has joined others, which then stop as well; otherwise does nothing.
 
-    An ordinary end waits for all of them, and where this one has failed they may be gone, or wait for it in a step.
+    A normal exit waits for all processes; after a failure, the others may have died or be waiting in a collective.
     """
     if jax.distributed.is_initialized():
         sys.stdout.flush()
@@ -62,7 +62,7 @@ def leave_others(status: int) -> None:
 
 
 def is_one_of_several() -> bool:
-    """Whether this process seems to be one of several: on a TPU host, or started by srun or mpirun."""
+    """Whether this process is probably one of several: on a TPU host, or started by srun or mpirun."""
     on_tpu = importlib.util.find_spec("libtpu") is not None and any(
         Path(device).exists() for device in ("/dev/accel0", "/dev/vfio/0")
     )
@@ -71,38 +71,38 @@ def is_one_of_several() -> bool:
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices of all processes, `fsdp` of them sharing one copy of the parameters.
+    """A mesh of all devices of all processes, with each copy of the parameters sharded over `fsdp` devices.
 
     Args:
-        fsdp: how many.
-        devices: other devices, for example some that only compile.
+        fsdp: number of devices per copy of the parameters.
+        devices: devices to use instead, for example compile-only ones.
 
     Raises:
-        ValueError: the devices cannot be divided like that.
+        ValueError: `fsdp` does not divide the number of devices.
     """
     count = jax.device_count() if devices is None else len(devices)
     if fsdp < 1 or count % fsdp:
         raise ValueError(f"fsdp={fsdp} is not allowed: must divide the number of devices, {count}")
-    # As jax.make_mesh, which lets the two axes share one axis of the chips' torus on v5e only.
+    # Like jax.make_mesh, which splits a physical axis of the chips' torus between the two axes on v5e only.
     devices_df = mesh_utils.create_device_mesh((count // fsdp, fsdp), devices, allow_split_physical_axes=True)
     return Mesh(devices_df, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Sharding with a full copy of the array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
-    """The leading axis is dealt out over all devices."""
+    """Sharding of the leading axis over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
 def by_shape(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """How a parameter of this shape lies on the mesh: cut up along its longest axis that `fsdp` divides, or repeated.
+    """Sharding of a parameter: along its longest axis divisible by `fsdp`, or replicated.
 
-    The first axis of a parameter that has three or more counts the blocks of the scanned stack: it stays whole, or
-    every block would live on a single device.
+    The first axis of parameters with three or more axes is that of the scanned blocks. It is not sharded, because
+    each block would then be on a single device.
     """
     size = mesh.shape[FSDP]
     first = 1 if len(shape) >= 3 else 0
@@ -114,13 +114,13 @@ def by_shape(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """An array that every process holds whole, as one array over the mesh."""
+    """Places an array, of which every process has a full copy, on the mesh."""
     array = np.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def place_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A batch of which every process holds its part of the rows, as arrays over the mesh.
+    """Places a batch on the mesh; every process passes its own rows.
 
     Raises:
         ValueError: the devices cannot share the rows evenly.
@@ -129,9 +129,9 @@ def place_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
 
 
 def local_rows(array: jax.Array) -> np.ndarray:
-    """This process's part of an array that lies by rows, as it was given to `place_rows`.
+    """This process's rows of an array sharded by rows, in the order in which `place_rows` received them.
 
-    A host's chips need not be neighbours in a mesh: on TPUs it goes through all chips as their links do.
+    The chips of a host are not always adjacent in the mesh, whose order follows the physical links on TPUs.
     """
     shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards])
@@ -143,16 +143,16 @@ def check_rows(name: str, rows: int, mesh: Mesh, pieces: int = 1) -> None:
     if rows % multiple:
         reason = f"{mesh.size} device(s)" + (f" times accumulation={pieces}" if pieces > 1 else "")
         nearest = -(-rows // multiple) * multiple
-        raise ValueError(f"{name}={rows} is not allowed: must be a multiple of {reason}; give --{name}={nearest}")
+        raise ValueError(f"{name}={rows} is not allowed: must be a multiple of {reason}; use --{name}={nearest}")
 
 
 def same_everywhere(number: int) -> bool:
-    """Whether all processes give the same number; all of them must ask."""
+    """Whether all processes pass the same number; all processes must call it."""
     return jax.process_count() == 1 or len(np.unique(multihost_utils.process_allgather(np.asarray(number)))) == 1
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all of them must ask."""
+    """Whether the flag is set in any process; all processes must call it."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

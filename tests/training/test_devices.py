@@ -137,5 +137,5 @@ def test_devices_that_cannot_be_divided_are_refused(fsdp):
 def test_rows_that_cannot_be_shared_are_refused_with_the_next_number_that_can():
     mesh = AbstractMesh((2, 4), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
     check_rows("config.data.batch_size", 16, mesh, 2)
-    with pytest.raises(ValueError, match=r"batch_size=17 .* 8 device\(s\) times accumulation=2; give .*=32$"):
+    with pytest.raises(ValueError, match=r"batch_size=17 .* 8 device\(s\) times accumulation=2; use .*=32$"):
         check_rows("config.data.batch_size", 17, mesh, 2)

@@ -351,7 +351,7 @@ def test_a_plot_without_matplotlib_is_refused_before_separating(folder, stand_in
     [
         (["missing.wav"], "missing.wav: no such file"),
         (["line\nbreak.wav"], "line break.wav: no such file"),
-        (["empty"], "empty: no audio files found; names must end in .wav"),
+        (["empty"], "empty: no audio files found; their names must end in .wav"),
         (["empty/*"], "empty/*: no audio files found"),
         (["mix.wav", "-o", "s1.wav"], "s1.wav: is a file"),
         (["mix.wav", "-o", "s1.wav/x"], "s1.wav/x: cannot be created"),

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from mossformer_jax import Separator, read_audio
 from mossformer_jax.figures.files import save_figure
-from mossformer_jax.separation.network import activation_bytes
+from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.segments import fade_in
 
 REPOSITORY = Path(__file__).parents[1]

@@ -8,14 +8,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mossformer_jax.audio.download import download, is_url, without_password
 from mossformer_jax.audio.streams import read_header
+from mossformer_jax.cli.download import download, is_url, without_password
+from mossformer_jax.cli.jobs import Job
 from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import SeparatedFile, Separator, separate_file
-from mossformer_jax.separation.jobs import Job
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # A disk with less free space than this counts as full, for any recording.

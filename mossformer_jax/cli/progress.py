@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
 from mossformer_jax.audio.streams import read_header
-from mossformer_jax.separation.jobs import Job
+from mossformer_jax.cli.jobs import Job
 
 NAME_WIDTH = 32
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mossformer_jax.cli.jobs import Job
     from mossformer_jax.separation import SeparatedFile
-    from mossformer_jax.separation.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Result:
 
 def as_json(result: Result) -> str:
     """One line of JSON with the same keys for every outcome; unknown values are null."""
-    from mossformer_jax.audio.download import without_password
+    from mossformer_jax.cli.download import without_password
 
     separated = result.separated
     timings = separated.timings if separated else None

@@ -15,7 +15,7 @@ from mossformer_jax.cli.results import Result, as_json, summary
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
-    from mossformer_jax.separation.jobs import Job, Recording
+    from mossformer_jax.cli.jobs import Job, Recording
 
 UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -113,9 +113,9 @@ def add_parser(commands: Any) -> None:
 def _separate(options: argparse.Namespace) -> int:
     _check_usage(options)
     from mossformer_jax.cli.attempt import attempt
+    from mossformer_jax.cli.jobs import find_recordings, plan_jobs
     from mossformer_jax.cli.progress import ProgressBar
     from mossformer_jax.separation import Separator
-    from mossformer_jax.separation.jobs import find_recordings, plan_jobs
 
     output = Path(options.output) if options.output else None
     recordings = find_recordings(options.inputs, output)
@@ -151,7 +151,7 @@ def _check_usage(options: argparse.Namespace) -> None:
     Raises:
         ValueError: a package that an option needs is missing.
     """
-    from mossformer_jax.separation.jobs import check_template
+    from mossformer_jax.cli.jobs import check_template
 
     if (options.format, options.subtype) == ("flac", "FLOAT"):
         options.usage_error(
@@ -182,7 +182,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _report(result: Result, options: argparse.Namespace) -> None:
-    from mossformer_jax.audio.download import without_password
+    from mossformer_jax.cli.download import without_password
 
     name = without_password(result.job.input)
     for warning in result.warnings:

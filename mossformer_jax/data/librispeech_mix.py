@@ -16,10 +16,10 @@ from jaxtyping import Float
 from scipy.signal import resample_poly
 
 from mossformer_jax.audio.streams import unreadable
+from mossformer_jax.data.damage import damage
 from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.text_tables import read_csv
-from mossformer_jax.data.utterances import damage
 
 TASKS = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")

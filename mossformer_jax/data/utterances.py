@@ -13,13 +13,13 @@ import soundfile
 from jaxtyping import Float, Int
 
 from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample, resampled_length
-from mossformer_jax.audio.streams import AudioReader, libsndfile_reason
+from mossformer_jax.audio.streams import libsndfile_reason
+from mossformer_jax.data.damage import damage
 from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 # Label of all unidentified speakers, who are treated as one speaker.
 UNKNOWN_SPEAKER = "unknown"
-_DAMAGE_BLOCK = 2**12
 
 
 @runtime_checkable
@@ -289,21 +289,6 @@ class Utterances:
         if rate == self.sample_rate:
             return waveform
         return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
-
-
-def damage(path: str | os.PathLike[str]) -> str:
-    """Describes what is wrong with a file of which a part could not be read.
-
-    The file is read from its start, because libsndfile's message depends on the part read, and a bad file must count
-    as only one failure.
-    """
-    try:
-        with AudioReader(path) as reader:
-            for _ in reader.blocks(_DAMAGE_BLOCK):
-                pass
-    except ValueError as error:
-        return str(error)
-    return f"{path}: is damaged or cut short, not all the samples of its header can be read; copy or convert it again"
 
 
 def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[str]:

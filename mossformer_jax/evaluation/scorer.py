@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from mossformer_jax.evaluation.evaluate import Scores, score_separation
-from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model import ModelConfig
+from mossformer_jax.model.levels import separate_at_level
 from mossformer_jax.sharding import place, place_rows, replicated
 from mossformer_jax.weights.parameters import Parameters, assemble_network
 
@@ -85,46 +85,6 @@ class Scorer:
         scored = jax.block_until_ready(self._programs[shape](self._parameters, placed))
         self.run_seconds += time.perf_counter() - start
         return scored
-
-
-def separate_at_level(
-    network: MossFormer2, mixture_bt: Float[Array, "b t"], lengths_b: Int[Array, " b"]
-) -> Float[Array, "b c t"]:
-    """Separates mixtures as `Separator` does a file: at the level that the model expects, which is undone at the end.
-
-    Args:
-        network: the model; its `ModelConfig.input_level_db` is the level.
-        mixture_bt: mixtures.
-        lengths_b: true length of each in samples.
-    """
-    gain_b1 = level_gain(mixture_bt, lengths_b, network.config.input_level_db)
-    return network(mixture_bt * gain_b1, lengths_b) / gain_b1[:, :, None]
-
-
-def level_gain(
-    mixture_bt: Float[Array, "b t"], lengths_b: Int[Array, " b"], level_db: float | None
-) -> Float[Array, "b 1"]:
-    """The factors that bring mixtures to the level that a model expects (`ModelConfig.input_level_db`).
-
-    The level is that of the samples that are louder than the mean power, so that pauses do not count. Silence stays
-    silence, by a factor of 1.
-
-    Args:
-        mixture_bt: mixtures.
-        lengths_b: true length of each in samples.
-        level_db: the level in dB; None leaves mixtures as they are.
-    """
-    if level_db is None:
-        return jnp.ones((mixture_bt.shape[0], 1), mixture_bt.dtype)
-    counted_bt = jnp.arange(mixture_bt.shape[1]) < lengths_b[:, None]
-    power_bt = jnp.where(counted_bt, jnp.square(mixture_bt), 0.0)
-    threshold_b1 = power_bt.sum(axis=1, keepdims=True) / lengths_b[:, None]
-    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
-    threshold_b1 = jnp.minimum(threshold_b1, power_bt.max(axis=1, keepdims=True))
-    loud_bt = counted_bt & (power_bt >= threshold_b1)
-    loudness_b1 = jnp.sqrt(jnp.mean(power_bt, axis=1, keepdims=True, where=loud_bt))
-    heard_b1 = loudness_b1 > 0
-    return jnp.where(heard_b1, 10 ** (level_db / 20) / jnp.where(heard_b1, loudness_b1, 1.0), 1.0)
 
 
 def fetch(scored: ScoredBatch, row: int, num_samples: int) -> Float[np.ndarray, "c t"]:

@@ -1,11 +1,9 @@
-"""How a training went: its records, and a picture of them."""
+"""A picture of how a training went."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,37 +14,10 @@ from mossformer_jax.figures.files import save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METRICS_FILE = "metrics.jsonl"
 # The smoothed curve is a mean over this share of all points.
 SMOOTHED_SHARE = 0.04
 # So many of the training losses, at either end, may lie outside of the picture: a wild step would flatten all others.
 OUTLIER_PERCENT = 0.5
-
-
-def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Reads the records of a run.
-
-    Args:
-        workdir: the run's folder.
-
-    Returns:
-        The records of metrics.jsonl, none where there is no such file. `kind` is "train" or "validation"; figures that
-        were not finite are None. A last line that a killed process has not finished is left out.
-
-    Raises:
-        ValueError: another line is no record; the message names it.
-    """
-    path = Path(workdir) / METRICS_FILE
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number} is no record: {line[:60]!r}; remove it") from error
-    return records
 
 
 def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]]) -> None:
@@ -54,7 +25,7 @@ def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]
 
     Args:
         path: the PNG file; it appears when it is complete.
-        records: as `read_metrics` gives them; with none, the picture is empty.
+        records: those of metrics.jsonl; with none, the picture is empty.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -14,31 +14,6 @@ SAFE_PEAK = 0.99
 # Outputs differ by up to 14 dB for two talkers (356 mixtures), and by 40 dB or more for one talker (90 % of them).
 NEAR_SILENT_DB = -30.0
 DUPLICATE_CORRELATION = 0.95
-
-
-def loudness(blocks: Callable[[], Iterable[Float[np.ndarray, "*rows t"]]]) -> float:
-    """RMS of the samples whose power is above the mean, so that pauses do not count (as in ClearerVoice).
-
-    Args:
-        blocks: returns an iterator over the blocks of the signal; called twice. All rows have the same weight.
-    """
-    total, count, peak = 0.0, 0, 0.0
-    for block in blocks():
-        power = np.square(block.astype(np.float64))
-        total, count, peak = total + power.sum(), count + power.size, max(peak, power.max(initial=0.0))
-    # Every sample of a square wave has the mean power, up to rounding: then all samples count.
-    threshold = min(total / count, peak)
-    loud_total, loud_count = 0.0, 0
-    for block in blocks():
-        power = np.square(block.astype(np.float64))
-        loud = power[power >= threshold]
-        loud_total, loud_count = loud_total + loud.sum(), loud_count + loud.size
-    return float(np.sqrt(loud_total / loud_count))
-
-
-def input_gain(loudness: float, level_db: float | None) -> float:
-    """The gain that brings a signal with this loudness (above 0) to a level in dB; 1 if the level is None."""
-    return 1.0 if level_db is None else 10 ** (level_db / 20) / loudness
 
 
 class SourceStatistics:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.resampling import resample_blocks
-from mossformer_jax.separation.levels import loudness
+from mossformer_jax.model.levels import loudness
 from mossformer_jax.separation.spool import Spool
 
 # Samples per block.
@@ -32,7 +32,7 @@ class Mixture:
         num_channels: 1 if they were mixed down.
         heard: whether any channel has a non-zero sample.
         rms: RMS over all samples and channels.
-        loudness: RMS of its loud parts (see `levels.loudness`); 0 for silence.
+        loudness: RMS of its loud parts (see `model.levels.loudness`); 0 for silence.
     """
 
     def __init__(self, blocks: Iterable[Float[np.ndarray, "k t"]], sample_rate: int, model_rate: int, *, mix: bool):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.lengths import Ladder
-from mossformer_jax.model import ModelConfig
+from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.weights import LoadedModel
 from mossformer_jax.weights.loaded import CompiledModel
 
@@ -117,16 +117,3 @@ def device_memory(device: jax.Device) -> float | None:
         return CPU_MEMORY
     limit = (device.memory_stats() or {}).get("bytes_limit")
     return None if limit is None else DEVICE_SHARE * limit
-
-
-def activation_bytes(config: ModelConfig, batch: int, num_samples: int) -> int:
-    """Upper estimate of the memory of a forward pass, in bytes, without the weights.
-
-    Fitted to what XLA reports on a CPU. The attention takes the most: values and gates, before and after each of
-    several steps; with very many sources, the masks do.
-    """
-    n, d, c = config.encoder_channels, config.model_channels, config.num_sources
-    attention = 19 * config.hidden_channels // 4 + n + 2 * d + 2 * config.group_size
-    masks = c * (n + 4 * d) + n + 2 * d
-    groups = -(-(config.num_frames(num_samples) + 1) // config.group_size)
-    return batch * groups * config.group_size * max(attention, masks) * config.param_dtype.itemsize

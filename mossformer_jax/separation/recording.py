@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.resampling import resample_blocks
+from mossformer_jax.model.levels import input_gain
+from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.channels import align_channels
-from mossformer_jax.separation.levels import SourceStatistics, input_gain, output_gains
+from mossformer_jax.separation.levels import SourceStatistics, output_gains
 from mossformer_jax.separation.mixture import BLOCK, Mixture
-from mossformer_jax.separation.network import Network, activation_bytes
+from mossformer_jax.separation.network import Network
 from mossformer_jax.separation.segments import crossfade, window_starts
 from mossformer_jax.separation.spool import Spool
 from mossformer_jax.separation.tying import SpeakerTies

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.files import check_sample_rate
+from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.levels import SCALES
 from mossformer_jax.separation.mixture import Mixture
-from mossformer_jax.separation.network import LADDER_GROWTH, Network, activation_bytes, device_memory
+from mossformer_jax.separation.network import LADDER_GROWTH, Network, device_memory
 from mossformer_jax.separation.recording import Boundary, Recording, plan_windows
 from mossformer_jax.weights import LoadedModel, load_model
 

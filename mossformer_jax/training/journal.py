@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mossformer_jax.figures.curves import METRICS_FILE, plot_training, read_metrics
+from mossformer_jax.figures.curves import plot_training
 from mossformer_jax.training.progress import LiveLine, is_live
+from mossformer_jax.training.records import METRICS_FILE, read_metrics
 from mossformer_jax.training.tensorboard import Example, TensorBoard
 
 __all__ = ["Example", "Journal", "Progress"]

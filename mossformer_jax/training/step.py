@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from mossformer_jax.evaluation.scorer import level_gain
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.model.levels import level_gain
 from mossformer_jax.scoring import pit_training_score
 from mossformer_jax.sharding import by_rows, replicated
 from mossformer_jax.training.optimizer import learning_rate, make_optimizer

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from mossformer_jax.data.pipeline import Batch, EvaluationBatches, evaluation_batches
 from mossformer_jax.data.records import MixtureSource
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, mean_si_sdri_db, score_separation
-from mossformer_jax.evaluation.scorer import separate_at_level
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.model.levels import separate_at_level
 from mossformer_jax.sharding import by_rows, local_rows, place_rows, replicated
 from mossformer_jax.training.journal import Example
 from mossformer_jax.training.recipe import Recipe

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from mossformer_jax.audio import read_audio, write_audio
-from mossformer_jax.audio.download import without_password
 from mossformer_jax.cli import main
+from mossformer_jax.cli.download import without_password
 
 
 def run(*arguments) -> int:

@@ -1,14 +1,12 @@
-"""The records of a run, and the picture of them."""
+"""The picture of a training."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
 
 from mossformer_jax.figures import curves
-from mossformer_jax.figures.curves import plot_training, read_metrics
+from mossformer_jax.figures.curves import plot_training
 
 
 def training(step, loss):
@@ -32,23 +30,6 @@ def panels(tmp_path, monkeypatch):
         return figures[-1].axes
 
     return draw
-
-
-def test_a_run_without_records_has_none(tmp_path):
-    assert read_metrics(tmp_path) == []
-
-
-def test_a_last_line_that_is_cut_off_is_left_out(tmp_path):
-    whole = [training(50, 1.0), training(100, None)]
-    lines = "".join(json.dumps(record) + "\n" for record in whole)
-    (tmp_path / "metrics.jsonl").write_text(lines + '{"kind": "train", "st')
-    assert read_metrics(tmp_path) == whole
-
-
-def test_a_damaged_line_is_named(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n\0\0\0\n{"kind": "train", "step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no record"):
-        read_metrics(tmp_path)
 
 
 def test_the_best_validation_is_marked(panels):

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from mossformer_jax.audio.streams import AudioWriter
+from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation import Separator, separate_file
-from mossformer_jax.separation.network import activation_bytes
 from mossformer_jax.separation.tying import SpeakerTies
 from tests.separation.stand_ins import RATE, KnowingModel, conversation, with_noise
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mossformer_jax.separation.network import Network, activation_bytes
+from mossformer_jax.model.memory import activation_bytes
+from mossformer_jax.separation.network import Network
 from mossformer_jax.weights import load_model
 from mossformer_jax.weights.parameters import skeleton
 from mossformer_jax.weights.store import read_config

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mossformer_jax.audio.files import resample
+from mossformer_jax.model.levels import input_gain, loudness
 from mossformer_jax.separation import Separator
-from mossformer_jax.separation.levels import input_gain, loudness
 from mossformer_jax.weights import LoadedModel, load_model, load_parameters
 from tests.separation.stand_ins import KnowingModel
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mossformer_jax.figures.curves import read_metrics
 from mossformer_jax.training.checkpoints import ARRAYS, NOTES
+from mossformer_jax.training.records import read_metrics
 from tests.conftest import REPOSITORY
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"

@@ -21,9 +21,9 @@ import pytest
 import soundfile
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from mossformer_jax.figures.curves import read_metrics
 from mossformer_jax.training import journal as journal_module
 from mossformer_jax.training.journal import Example, Journal, Progress
+from mossformer_jax.training.records import read_metrics
 from mossformer_jax.training.tensorboard import TensorBoard
 
 RECORD = Progress(50, 0.5, -3.21, 1.5e-4, 2.5, 3.4, 0.02, 1)

@@ -11,8 +11,8 @@ import soundfile
 from jaxtyping import Float
 
 from mossformer_jax.audio.streams import AudioReader, unreadable
+from mossformer_jax.data.damage import damage
 from mossformer_jax.data.records import Mixture, check_crop
-from mossformer_jax.data.utterances import damage
 
 _FRAMES_NOT_KNOWN = 2**63 - 1
 

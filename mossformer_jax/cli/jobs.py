@@ -12,8 +12,8 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mossformer_jax.audio.download import file_name, is_url
 from mossformer_jax.audio.files import AUDIO_SUFFIXES
+from mossformer_jax.cli.download import file_name, is_url
 
 NAME_TEMPLATE = "{stem}_s{source}"
 NAME_FIELDS = ("stem", "suffix", "source", "folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mossformer_jax.separation.jobs import Recording, check_template, find_recordings, plan_jobs
+from mossformer_jax.cli.jobs import Recording, check_template, find_recordings, plan_jobs
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from mossformer_jax.audio.download import download, is_url
+from mossformer_jax.cli.download import download, is_url
 
 CONTENT = bytes(range(256)) * 40
 

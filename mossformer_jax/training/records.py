@@ -1,0 +1,36 @@
+"""The records of a run, one line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the records of a run.
+
+    Args:
+        workdir: the run's folder.
+
+    Returns:
+        The records of metrics.jsonl, none where there is no such file. `kind` is "train" or "validation"; figures that
+        were not finite are None. A last line that a killed process has not finished is left out.
+
+    Raises:
+        ValueError: another line is no record; the message names it.
+    """
+    path = Path(workdir) / METRICS_FILE
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}: line {number} is no record: {line[:60]!r}; remove it") from error
+    return records

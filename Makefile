@@ -54,13 +54,14 @@ lint: $(TEST_READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(TEST_READY)  ## format and mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and everything that was made
-	rm -rf $(VENV) .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.

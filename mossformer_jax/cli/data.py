@@ -20,7 +20,7 @@ MAX_LENGTHS = 2000
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("data", help="inspect the data of a config")
+    parser = commands.add_parser("data", help="inspect the data of a config; simulate rooms to train with")
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     inspect = actions.add_parser(
         "inspect",
@@ -41,6 +41,28 @@ def add_parser(commands: Any) -> None:
         help="number of samples to write (default: %(default)s)",
     )
     inspect.set_defaults(run=_inspect, takes_overrides=True)
+    rooms = actions.add_parser(
+        "rooms",
+        help="simulate rooms; write their impulse responses",
+        description="Simulates rooms of drawn sizes and reverberation times by the image source method, and writes "
+        "DIR/ROOM/PLACE.wav for config.data.train.reverberation.",
+    )
+    rooms.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write; must be new or empty")
+    number = whole_number(1)
+    rooms.add_argument("--rooms", type=number, default=500, metavar="N", help="default: %(default)s")
+    rooms.add_argument("--places", type=number, default=4, metavar="N", help="talkers per room (default: %(default)s)")
+    rooms.add_argument("--sample-rate", type=number, default=8000, metavar="HZ", help="default: %(default)s")
+    rooms.add_argument("--seed", type=whole_number(0), default=0, help="another seed makes other rooms (default: 0)")
+    rooms.set_defaults(run=_rooms, extras="rooms")
+
+
+def _rooms(options: argparse.Namespace) -> int:
+    from mossformer_jax.data.rooms import make_rooms
+
+    written = make_rooms(options.output, options.rooms, options.places, options.sample_rate, options.seed)
+    count = sum(1 for _ in written)
+    print(f"{options.output}: {count * options.places} impulse responses of {count} rooms at {options.sample_rate} Hz")
+    return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:

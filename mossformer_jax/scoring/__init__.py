@@ -1,4 +1,4 @@
-"""Figures of separation quality, one of which is also the training loss."""
+"""Metrics of separation quality. SI-SDR is also the basis of the training loss."""
 
 from mossformer_jax.scoring.bss_eval import sdr
 from mossformer_jax.scoring.metrics import METRIC_NAMES, host_figures, parse_metrics

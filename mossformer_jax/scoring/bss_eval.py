@@ -1,13 +1,13 @@
-"""SDR of BSS-eval version 3, the figure that separation papers report as SDR beside SI-SDR.
+"""SDR of BSS-eval version 3, which separation papers report as SDR next to SI-SDR.
 
 Vincent, Gribonval, Fevotte, "Performance measurement in blind audio source separation", IEEE TASLP 14(4), 2006, section
-III, with the time-invariant distortion filter of 512 taps that is common to all published figures:
+III, with the time-invariant distortion filter of 512 taps that published results use:
 
     target = P(estimate), the orthogonal projection onto the span of the reference delayed by 0 to 511 samples
     SDR = 10 log10(||target||^2 / ||estimate - target||^2)
 
-The mean is not removed. The filter solves a Toeplitz system of correlations, which are taken by FFT (Scheibler, "SDR -
-medium rare with fast computations", ICASSP 2022); everything is float64 and on the host.
+The mean is not removed. The filter is the solution of a Toeplitz system. Its correlations are computed by FFT
+(Scheibler, "SDR - medium rare with fast computations", ICASSP 2022). Everything runs in float64 on the host.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from scipy.linalg import LinAlgError, lstsq, solve_toeplitz, toeplitz
 from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB
 
 NUM_TAPS = 512
-# Where the recursion has lost its way it is far above this, and below it the figure is exact to 1e-3 dB.
+# Relative residual of the Toeplitz solver. Below this limit the SDR is exact to 1e-3 dB; where the recursion breaks
+# down, the residual is far above it.
 _MAX_RESIDUAL = 1e-8
 
 
 def sdr(
     estimates_kt: Float[np.ndarray, "k t"], reference_t: Float[np.ndarray, " t"], *, num_taps: int = NUM_TAPS
 ) -> Float[np.ndarray, " k"]:
-    """SDR of several estimates of one reference (or of the mixture, taken as an estimate), at the cost of little more.
+    """SDR of several estimates of one reference. Further estimates cost little, for example the mixture as a baseline.
 
     Args:
-        estimates_kt: estimated signals, or whatever is to be measured against the reference.
+        estimates_kt: estimated signals, or other signals to measure against the reference.
         reference_t: the true signal.
         num_taps: length of the distortion filter in samples.
 
     Returns:
-        SDR in dB within [MIN_DB, MAX_DB], float64: MIN_DB for silence, MAX_DB for whatever the filter makes of the
-        reference. NaN where the reference is silent or a signal is not finite: there is no such figure.
+        SDR in dB within [MIN_DB, MAX_DB], float64: MIN_DB for a silent estimate, MAX_DB for an estimate that is a
+        filtered reference. NaN if the reference is silent or any signal is not finite, as the SDR is undefined there.
 
     Raises:
         ValueError: the signals differ in length.
@@ -55,8 +56,8 @@ def sdr(
 
     gram = toeplitz(autocorrelation)
     filters = _solve(autocorrelation, gram, correlations)
-    # The energies of what these filters make of the reference, so that a filter that is not quite the best one gives a
-    # figure that is a little too low, and never a wrong one.
+    # The energies are those of the reference after these very filters. A filter that is slightly off the optimum then
+    # gives an SDR that is slightly too low, never one that is too high.
     energy = np.sum(estimates_kt**2, axis=1)
     target = np.sum(filters * (filters @ gram), axis=1)
     error = energy - 2 * np.sum(filters * correlations, axis=1) + target
@@ -68,7 +69,7 @@ def sdr(
 def _solve(
     autocorrelation: Float[np.ndarray, " n"], gram: Float[np.ndarray, "n n"], correlations: Float[np.ndarray, "k n"]
 ) -> Float[np.ndarray, "k n"]:
-    """The filters whose rows times `gram` are the correlations."""
+    """Solves `filters @ gram = correlations` for the filters, one per row."""
     try:
         with np.errstate(all="ignore"):
             filters = solve_toeplitz(autocorrelation, correlations.T).T
@@ -77,5 +78,5 @@ def _solve(
             return filters
     except LinAlgError:
         pass
-    # A reference without any energy over much of the band, beyond what recordings of 16 bits can be.
+    # The reference has no energy in much of the band. Recordings of 16 bits do not reach this point.
     return lstsq(gram, correlations.T)[0].T

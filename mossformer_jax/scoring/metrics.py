@@ -1,4 +1,4 @@
-"""The metrics that an evaluation can be asked for, by name, and those of them that the host computes."""
+"""The names of the metrics of an evaluation, and the computation of those that run on the host."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _INSTALLATION = {
 
 
 def parse_metrics(text: str, sample_rate: int | None = None) -> tuple[str, ...]:
-    """The metrics that a text such as "si_sdr,sdr" names; SI-SDR, which finds the permutation, is always one.
+    """Parses a list of metrics such as "si_sdr,sdr". SI-SDR is always included, because it finds the permutation.
 
     Args:
         text: names of METRIC_NAMES, separated by commas.
-        sample_rate: of what will be scored, in Hz, where that is known.
+        sample_rate: sample rate of the scored signals in Hz, if known.
 
     Raises:
-        ValueError: there is no such metric, its package is not installed, or it is not defined at this rate.
+        ValueError: a metric is unknown, its package is not installed, or it is not defined at this sample rate.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
     if unknown := sorted(names.difference(METRIC_NAMES)):
-        raise ValueError(f"there is no metric {unknown[0]!r}; there are {', '.join(METRIC_NAMES)}")
+        raise ValueError(f"unknown metric {unknown[0]!r}; choose from {', '.join(METRIC_NAMES)}")
     for name in sorted(names & _INSTALLATION.keys()):
         package, installation = _INSTALLATION[name]
         if importlib.util.find_spec(package) is None:
-            raise ValueError(f"the metric {name} needs the package {package}; run: {installation}")
+            raise ValueError(f"the metric {name} needs the package {package}; install it with: {installation}")
     if "pesq" in names and sample_rate is not None and sample_rate not in PESQ_MODES:
         raise ValueError(f"pesq is not defined at {sample_rate} Hz; resample to {' or '.join(map(str, PESQ_MODES))} Hz")
     return tuple(name for name in METRIC_NAMES if name in names | {"si_sdr"})
@@ -48,21 +48,21 @@ def host_figures(
     sample_rate: int,
     metrics: Sequence[str],
 ) -> dict[str, Float[np.ndarray, " c"]]:
-    """Figures of one utterance, other than SI-SDR.
+    """Computes the metrics of one utterance other than SI-SDR.
 
     Args:
         estimates_ct: separated sources, in the order of the references.
-        references_ct: the true ones.
-        mixture_t: what they were separated from.
+        references_ct: true sources.
+        mixture_t: the mixture that was separated.
         sample_rate: in Hz.
-        metrics: names of METRIC_NAMES; `si_sdr` is passed over.
+        metrics: names of METRIC_NAMES; `si_sdr` is ignored.
 
     Returns:
-        By name, the figure of every source, NaN where it is not defined: SDR and its improvement over the mixture in dB
-        (`sdr`, `sdri`), `stoi`, `estoi`, `pesq`.
+        The values of every source by metric, NaN where a metric is not defined: SDR and its improvement over the
+        mixture in dB (`sdr`, `sdri`), `stoi`, `estoi`, `pesq`.
 
     Raises:
-        ValueError: the signals differ in length, or PESQ is asked for at a rate at which it is not defined.
+        ValueError: the signals differ in length, or PESQ is requested at a sample rate at which it is not defined.
         ModuleNotFoundError: the package of a metric is not installed.
     """
     figures: dict[str, Float[np.ndarray, " c"]] = {}
@@ -80,6 +80,6 @@ def host_figures(
             figures[name] = np.array(
                 [figure(*pair, sample_rate) if np.isfinite(pair).all() else np.nan for pair in pairs]
             )
-    # As for SI-SDR, to which a constant is silence.
+    # SI-SDR removes the mean, so a constant reference counts as silent; the other metrics follow it.
     silent_c = np.all(references_ct == references_ct[:, :1], axis=1)
     return {name: np.where(silent_c, np.nan, figure_c) for name, figure_c in figures.items()}

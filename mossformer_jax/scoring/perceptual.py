@@ -1,8 +1,9 @@
-"""STOI, ESTOI and PESQ: what a listener would understand and think of a separated source, as two packages predict it.
+"""STOI, ESTOI and PESQ, which predict the intelligibility and the quality of a separated source.
 
-STOI: Taal, Hendriks, Heusdens, Jensen, IEEE TASLP 19(7), 2011, at 10 kHz; ESTOI: Jensen, Taal, IEEE/ACM TASLP 24(11),
-2016; both by pystoi (the extra `eval`), from about 0 to 1. PESQ: ITU-T P.862, narrow band (P.862.1) at 8 kHz and wide
-band (P.862.2) at 16 kHz, by the package pesq, a mean opinion score from about 1 to 4.6.
+STOI: Taal, Hendriks, Heusdens, Jensen, IEEE TASLP 19(7), 2011, at 10 kHz. ESTOI: Jensen, Taal, IEEE/ACM TASLP 24(11),
+2016. Both are computed by the package pystoi (extra `eval`) and range from about 0 to 1. PESQ: ITU-T P.862, narrow band
+(P.862.1) at 8 kHz and wide band (P.862.2) at 16 kHz, computed by the package pesq. It is a mean opinion score from
+about 1 to 4.6.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 PESQ_MODES = {8000: "nb", 16_000: "wb"}
-# pystoi looks at frames of 25.6 ms; whatever is shorter it cannot even cut into frames.
+# pystoi uses frames of 25.6 ms and fails on signals that are shorter than one frame.
 _MIN_STOI_SECONDS = 0.0256
 
 
@@ -24,7 +25,7 @@ def stoi(
     *,
     extended: bool = False,
 ) -> float:
-    """STOI, or ESTOI with `extended`; NaN where less than about 0.4 s of the reference is speech, or it is silent.
+    """STOI, or ESTOI with `extended`; NaN if the reference is silent or has less than about 0.4 s of speech.
 
     Raises:
         ValueError: the signals differ in length.
@@ -36,7 +37,7 @@ def stoi(
     if not reference_t.any() or len(reference_t) <= _MIN_STOI_SECONDS * sample_rate:
         return np.nan
     with warnings.catch_warnings():
-        # It would give 1e-5, which is no figure to average.
+        # pystoi would return 1e-5 here, which must not enter an average.
         warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
         try:
             return float(pystoi.stoi(reference_t, estimate_t, sample_rate, extended=extended))
@@ -45,10 +46,10 @@ def stoi(
 
 
 def pesq(estimate_t: Float[np.ndarray, " t"], reference_t: Float[np.ndarray, " t"], sample_rate: int) -> float:
-    """PESQ, narrow band at 8 kHz, wide band at 16 kHz; NaN where it finds no speech, or less than a quarter second.
+    """PESQ, narrow band at 8 kHz, wide band at 16 kHz; NaN if no speech is found or the signals last less than 0.25 s.
 
     Raises:
-        ValueError: another sample rate, or the signals differ in length.
+        ValueError: the sample rate is neither 8 nor 16 kHz, or the signals differ in length.
         ModuleNotFoundError: the package pesq is not installed.
     """
     if sample_rate not in PESQ_MODES:
@@ -56,7 +57,7 @@ def pesq(estimate_t: Float[np.ndarray, " t"], reference_t: Float[np.ndarray, " t
     import pesq as package
 
     _check_lengths(estimate_t, reference_t)
-    # With silence for one of them it would divide zero by zero.
+    # The package pesq divides zero by zero if a signal is silent.
     if not reference_t.any() or not estimate_t.any():
         return np.nan
     try:

@@ -1,15 +1,15 @@
-"""SI-SDR in dB, pairwise and permutation-invariant; the training loss and the reported figure are one function.
+"""SI-SDR in dB, pairwise and permutation-invariant; the training loss and the reported scores share one function.
 
 Le Roux, Wisdom, Erdogan, Hershey, "SDR - half-baked or well done?", ICASSP 2019, equation (3), on zero-mean signals:
 
     target = <estimate, reference> / ||reference||^2 * reference
     SI-SDR = 10 log10(||target||^2 / ||estimate - target||^2)
 
-limited to [MIN_DB, MAX_DB]: a silent estimate or reference gives MIN_DB, a perfect estimate MAX_DB, and where the
-limits hold the gradient is zero, never NaN.
+clipped to [MIN_DB, MAX_DB]: a silent estimate or reference gives MIN_DB, a perfect estimate MAX_DB. At the limits the
+gradient is zero, never NaN.
 
-Against a silent reference SI-SDR says nothing. Training has a measure of its own there (`pit_training_score`); figures
-that are reported leave such references out.
+SI-SDR is not defined for a silent reference. Training uses another measure there (`pit_training_score`); reported
+scores exclude such references.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# Signals may come from a file (NumPy) or from a compiled program.
+# Signals may come from a file (NumPy) or from a compiled program (JAX).
 AnyArray: TypeAlias = Array | np.ndarray
 
 MIN_DB, MAX_DB = -100.0, 100.0
 MAX_PERMUTED_SOURCES = 6
-# Where a reference is silent, no source is asked to be better than this.
+# In a mixture with a silent reference, training does not reward any source beyond this score.
 SILENT_LIMIT_DB = 30.0
-# Mean squares far below those of any audible signal (-200 dB), so that they change no figure; the one under the
-# fraction is the larger, so that silence over silence is the worst score and not 0 dB.
+# Mean squares far below those of any audible signal (-200 dB), so that they do not change any score. The floor of the
+# denominator is the larger one, so that a silent estimate of a silent reference gets the lowest score and not 0 dB.
 _NUMERATOR_FLOOR, _DENOMINATOR_FLOOR = 1e-32, 1e-20
 
 
@@ -43,7 +43,7 @@ def si_sdr(
     Args:
         estimate: estimated signals, time last.
         reference: true signals; leading axes broadcast against the estimate's.
-        lengths: number of samples that count (from the start), broadcast to the leading axes; None counts all.
+        lengths: number of valid samples, from the start, broadcast to the leading axes; None means all.
 
     Returns:
         SI-SDR in dB within [MIN_DB, MAX_DB].
@@ -60,14 +60,14 @@ def si_sdr(
         mean = lambda x: jnp.mean(x, axis=-1, keepdims=True)  # noqa: E731
     else:
         counted = jnp.arange(num_samples) < jnp.asarray(lengths)[..., None]
-        # Not by multiplication: what lies beyond a signal's end may be NaN.
+        # Not by multiplication, because the padding after a signal's end may be NaN.
         estimate, reference = (jnp.where(counted, x, 0.0) for x in (estimate, reference))
         mean = lambda x: jnp.sum(jnp.where(counted, x, 0.0), -1, keepdims=True) / counted.sum(-1, keepdims=True)  # noqa: E731
 
     estimate, reference = estimate - mean(estimate), reference - mean(reference)
     gain = mean(estimate * reference) / (mean(jnp.square(reference)) + _DENOMINATOR_FLOOR)
     target = gain * reference
-    # A difference of logarithms: the quotient's derivative would square the floor, which underflows in float32.
+    # A difference of logarithms, because the derivative of the quotient squares the floor, which underflows in float32.
     target_level = jnp.log10(mean(jnp.square(target)) + _NUMERATOR_FLOOR)
     error_level = jnp.log10(mean(jnp.square(estimate - target)) + _DENOMINATOR_FLOOR)
     return jnp.clip(10.0 * (target_level - error_level)[..., 0], MIN_DB, MAX_DB)
@@ -91,8 +91,8 @@ def pit_si_sdr(
     """SI-SDR under the best assignment of estimates to references (PIT, Yu et al., ICASSP 2017).
 
     Returns:
-        The mean over sources in dB a mixture, and the permutation: `permutation[b, j]` is the estimate that belongs to
-        reference j.
+        The mean over the sources in dB, one per mixture, and the permutation: `permutation[b, j]` is the estimate
+        assigned to reference j.
 
     Raises:
         ValueError: the numbers of sources differ, or there are more than MAX_PERMUTED_SOURCES.
@@ -105,27 +105,28 @@ def pit_training_score(
     references_bct: Float[AnyArray, "b c t"],
     lengths_b: Int[AnyArray, " b"] | None = None,
 ) -> Float[Array, " b"]:
-    """What training maximises, in dB a mixture: PIT SI-SDR, with a measure of silence against silent references.
+    """The score that training maximises, in dB per mixture: PIT SI-SDR, or a level measure for silent references.
 
-    A mixture without a silent reference scores what `pit_si_sdr` gives. In others, an estimate against a silent
-    reference scores how far it is below the rest:
+    For a mixture without silent references this is the score of `pit_si_sdr`. In other mixtures, an estimate assigned
+    to a silent reference is scored by how far its level is below that of the other estimates:
 
         -10 log10(P / P_others + 10^(-SILENT_LIMIT_DB / 10))
 
-    with P the power of the estimate and P_others that of the other ones together, and SI-SDR against the sounding
-    references counts up to SILENT_LIMIT_DB, too. The common level of the estimates plays no part, as in SI-SDR: the
-    floor is relative, as in the losses for silent sources of Wisdom et al. ("What's all the FUSS about free universal
-    sound separation data?", ICASSP 2021), but to the estimates instead of the mixture. A mixture of silence alone
-    teaches nothing: it scores MAX_DB, with a gradient of zero.
+    where P is the power of the estimate and P_others the total power of the other estimates. SI-SDR against the
+    other references is clipped at SILENT_LIMIT_DB as well. As in SI-SDR, the score does not depend on the common level
+    of the estimates. The floor is relative, as in the losses for silent sources of Wisdom et al. ("What's all the FUSS
+    about free universal sound separation data?", ICASSP 2021), but to the estimates instead of the mixture. A mixture
+    whose references are all silent scores MAX_DB with a gradient of zero.
 
     Raises:
-        ValueError: as `pit_si_sdr`.
+        ValueError: see `pit_si_sdr`.
     """
     scores_bij = pairwise_si_sdr(estimates_bct, references_bct, lengths_b)
     counted_b1t = jnp.ones_like(references_bct[:, :1], bool)
     if lengths_b is not None:
         counted_b1t = (jnp.arange(references_bct.shape[-1]) < jnp.asarray(lengths_b)[:, None])[:, None]
-    # By equality, as in evaluation: what rounding leaves of a constant signal's mean is above any floor.
+    # By equality, as in evaluation. A threshold on the power would fail: when the mean of a constant signal is removed,
+    # the rounding error can exceed the threshold.
     silent_bj = jnp.all(~counted_b1t | (references_bct == references_bct[..., :1]), axis=-1)
 
     power_bi = jnp.sum(jnp.square(jnp.where(counted_b1t, estimates_bct, 0.0)), -1) / counted_b1t.sum(-1)
@@ -142,13 +143,15 @@ def pit_training_score(
 
 
 def _best_assignment(scores_bij: Float[Array, "b c c2"]) -> tuple[Float[Array, " b"], Int[Array, "b c"]]:
-    """The best mean over the references j, and the estimate i of each."""
+    """The best mean score over the references j, and the index i of the estimate assigned to each."""
     num_estimates, num_sources = scores_bij.shape[1:]
     if num_estimates != num_sources:
-        raise ValueError(f"{num_estimates} estimates cannot be assigned to {num_sources} references")
+        raise ValueError(
+            f"{num_estimates} estimates cannot be assigned to {num_sources} references; pass as many of each"
+        )
     if num_sources > MAX_PERMUTED_SOURCES:
         raise ValueError(
-            f"{num_sources} sources: all permutations are tried, of at most {MAX_PERMUTED_SOURCES} sources"
+            f"{num_sources} sources are too many to try all permutations; at most {MAX_PERMUTED_SOURCES} are supported"
         )
     permutations_pj = np.array(list(itertools.permutations(range(num_sources))))
     means_bp = jnp.mean(scores_bij[:, permutations_pj, np.arange(num_sources)], axis=-1)
@@ -163,7 +166,7 @@ def pit_si_sdr_loss(
     *,
     threshold_db: float = 30.0,
 ) -> Float[Array, ""]:
-    """Negative `pit_training_score` in dB, averaged over mixtures not yet above `threshold_db` (0 if all are)."""
+    """Negative `pit_training_score` in dB, averaged over the mixtures below `threshold_db`; 0 if there are none."""
     scores_b = pit_training_score(estimates_bct, references_bct, lengths_b)
-    unsolved_b = scores_b < threshold_db
-    return -jnp.sum(jnp.where(unsolved_b, scores_b, 0.0)) / jnp.maximum(jnp.sum(unsolved_b), 1)
+    below_b = scores_b < threshold_db
+    return -jnp.sum(jnp.where(below_b, scores_b, 0.0)) / jnp.maximum(jnp.sum(below_b), 1)

@@ -128,7 +128,7 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     ("arguments", "message"),
     [
         (["--run", "nowhere"], "nowhere: no such model"),
-        (["--metrics", "si_sdr,loudness"], "there is no metric 'loudness'"),
+        (["--metrics", "si_sdr,loudness"], "unknown metric 'loudness'"),
         (["--config", "missing.py"], "missing.py: no such config file"),
         (["--speakers", "missing.txt"], "missing.txt: no such file"),
     ],

@@ -1,4 +1,4 @@
-"""STOI and PESQ are asked for as they should be, and give no figure where there is none."""
+"""STOI and PESQ call their packages correctly, and give NaN where they are not defined."""
 
 import sys
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ def speech(rng):
 
 
 class StandIn(SimpleNamespace):
-    """In place of the package pesq, which needs a compiler; keeps what it was called with."""
+    """Replaces the package pesq, which needs a compiler to install, and records the arguments of the last call."""
 
     class NoUtterancesError(Exception):
         pass
@@ -53,17 +53,17 @@ def test_stoi_and_estoi_of_the_official_estimates(libri2mix_samples):
     reference, estimate = (
         soundfile.read(libri2mix_samples / f"item2_{name}.wav")[0] for name in ("source1", "source2hat")
     )
-    # Computed once with pystoi 0.4.1. The reference comes first there; swapped, the figures are 2e-3 and 5e-3 higher.
+    # Computed with pystoi 0.4.1, which takes the reference first. Swapped signals score 2e-3 and 5e-3 higher.
     assert stoi(estimate, reference, 8000) == pytest.approx(0.97912, abs=1e-4)
     assert stoi(estimate, reference, 8000, extended=True) == pytest.approx(0.95411, abs=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 100, 205, 300, 2000])
-def test_there_is_no_stoi_of_less_than_its_window(speech, length):
+def test_stoi_of_a_signal_shorter_than_its_window_is_nan(speech, length):
     assert np.isnan(stoi(speech[:length], speech[:length], 8000))
 
 
-def test_silence_has_no_figure_to_be_compared_with(speech, package):
+def test_stoi_and_pesq_of_silence_are_nan(speech, package):
     silence = np.zeros_like(speech)
     assert np.isnan(stoi(speech, silence, 8000))
     assert np.isnan(pesq(speech, silence, 8000))
@@ -71,7 +71,7 @@ def test_silence_has_no_figure_to_be_compared_with(speech, package):
 
 
 @pytest.mark.parametrize(("rate", "mode"), [(8000, "nb"), (16_000, "wb")])
-def test_pesq_is_narrow_or_wide_band_by_the_rate(speech, package, rate, mode):
+def test_the_sample_rate_selects_narrow_or_wide_band_pesq(speech, package, rate, mode):
     assert pesq(2 * speech, speech, rate) == 3.0
     called_rate, reference, estimate, called_mode = package.arguments
     assert (called_rate, called_mode) == (rate, mode)
@@ -80,7 +80,7 @@ def test_pesq_is_narrow_or_wide_band_by_the_rate(speech, package, rate, mode):
 
 
 @pytest.mark.parametrize("error", [StandIn.NoUtterancesError(), StandIn.BufferTooShortError()])
-def test_there_is_no_pesq_without_speech(speech, package, error):
+def test_pesq_without_speech_is_nan(speech, package, error):
     package.error = error
     assert np.isnan(pesq(speech, speech, 8000))
 
@@ -90,7 +90,7 @@ def test_pesq_of_the_official_estimates(libri2mix_samples):
     reference, estimate = (
         soundfile.read(libri2mix_samples / f"item2_{name}.wav")[0] for name in ("source1", "source2hat")
     )
-    # Computed once with pesq 0.0.4.
+    # Computed with pesq 0.0.4.
     assert pesq(estimate, reference, 8000) == pytest.approx(3.9792, abs=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_pesq_is_not_defined_at_other_rates(speech):
         pesq(speech, speech, 44_100)
 
 
-def test_signals_of_different_lengths_are_named(speech, package):
+def test_signals_of_different_lengths_are_rejected(speech, package):
     for figure in (stoi, pesq):
         with pytest.raises(ValueError, match="estimate has 11999 samples and reference 12000"):
             figure(speech[:-1], speech, 8000)

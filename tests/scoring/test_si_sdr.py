@@ -1,4 +1,4 @@
-"""SI-SDR is the published figure, finds the best permutation, and is safe to differentiate on silence."""
+"""SI-SDR matches its definition, PIT finds the best permutation, and the gradient is finite for silent signals."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB
 
 
 def defined(estimate, reference):
-    """SI-SDR as the paper defines it, one signal, float64."""
+    """SI-SDR of one signal in float64, as the paper defines it."""
     estimate, reference = (np.asarray(x, np.float64) - np.mean(x, dtype=np.float64) for x in (estimate, reference))
     target = estimate @ reference / (reference @ reference) * reference
     return 10 * np.log10((target @ target) / ((estimate - target) @ (estimate - target)))
@@ -25,10 +25,10 @@ def references(rng):
 
 
 @pytest.mark.parametrize("noise_level", [10.0, 0.3, 1e-3])
-def test_si_sdr_is_the_definition(rng, references, noise_level):
+def test_si_sdr_equals_its_definition(rng, references, noise_level):
     estimates = references + noise_level * rng.normal(size=references.shape).astype(np.float32)
     expected = [[defined(e, r) for e, r in zip(*pair, strict=True)] for pair in zip(estimates, references, strict=True)]
-    # float32 holds a ratio of 1e6 (60 dB) to about 1e-4 dB.
+    # In float32 a ratio of 1e6 (60 dB) is exact to about 1e-4 dB.
     np.testing.assert_allclose(si_sdr(estimates, references), expected, rtol=0, atol=1e-3)
 
 
@@ -37,7 +37,7 @@ def test_si_sdr_ignores_gain_and_offset(rng, references):
     np.testing.assert_allclose(si_sdr(-0.01 * estimates + 0.5, references), si_sdr(estimates, references), atol=1e-2)
 
 
-def test_the_best_permutation_is_found_and_named(rng, references):
+def test_the_best_permutation_is_found_and_returned(rng, references):
     orders = list(itertools.permutations(range(3)))
     for order in orders:
         shuffled = references[:, order] + 0.1 * rng.normal(size=references.shape).astype(np.float32)
@@ -53,7 +53,7 @@ def test_pairwise_scores_have_estimates_in_rows(references):
     np.testing.assert_array_equal(jnp.argmax(scores, axis=1), np.tile([2, 1, 0], (4, 1)))
 
 
-def test_what_lies_beyond_a_signals_length_does_not_count(rng, references):
+def test_padding_after_a_signals_end_does_not_count(rng, references):
     estimates = references + rng.normal(size=references.shape).astype(np.float32)
     lengths = np.array([500, 400, 300, 7])
     padded_estimates, padded_references = estimates.copy(), references.copy()
@@ -70,7 +70,7 @@ def test_what_lies_beyond_a_signals_length_does_not_count(rng, references):
     assert np.isfinite(gradient).all()
 
 
-def test_silence_and_perfection_score_the_limits_and_have_a_finite_gradient(references):
+def test_silent_and_perfect_estimates_score_the_limits_with_a_finite_gradient(references):
     silence = np.zeros_like(references)
     cases = [(silence, references, MIN_DB), (references, silence, MIN_DB), (silence, silence, MIN_DB)]
     for estimates, truth, expected in [*cases, (references, references, MAX_DB)]:
@@ -79,12 +79,12 @@ def test_silence_and_perfection_score_the_limits_and_have_a_finite_gradient(refe
         assert np.isfinite(gradient).all()
 
 
-def test_the_loss_leaves_out_mixtures_above_the_threshold(rng, references):
+def test_the_loss_excludes_mixtures_above_the_threshold(rng, references):
     noise = rng.normal(size=references.shape).astype(np.float32)
     levels = np.array([1.0, 1.0, 1e-3, 1e-3])[:, None, None].astype(np.float32)  # about 0, 0, 60 and 60 dB
     estimates = references + levels * noise
-    unsolved = pit_si_sdr(estimates, references)[0][:2]
-    assert float(pit_si_sdr_loss(estimates, references)) == pytest.approx(-float(unsolved.mean()), rel=1e-5)
+    below = pit_si_sdr(estimates, references)[0][:2]
+    assert float(pit_si_sdr_loss(estimates, references)) == pytest.approx(-float(below.mean()), rel=1e-5)
     assert float(pit_si_sdr_loss(estimates[2:], references[2:])) == 0.0
 
 
@@ -92,17 +92,17 @@ def test_the_loss_leaves_out_mixtures_above_the_threshold(rng, references):
     ("shape", "message"),
     [((4, 2, 500), "2 estimates cannot be assigned to 3 references"), ((4, 3, 499), "estimate has 499 samples")],
 )
-def test_signals_that_cannot_be_compared_are_named(references, shape, message):
+def test_mismatched_signals_are_rejected(references, shape, message):
     with pytest.raises(ValueError, match=message):
         pit_si_sdr(np.zeros(shape, np.float32), references)
 
 
-def test_too_many_sources_are_refused():
-    with pytest.raises(ValueError, match="at most 6 sources"):
+def test_too_many_sources_are_rejected():
+    with pytest.raises(ValueError, match="at most 6 are supported"):
         pit_si_sdr(np.zeros((1, 7, 100)), np.zeros((1, 7, 100)))
 
 
-def test_the_official_estimates_score_the_published_figures(libri2mix_samples):
+def test_the_official_estimates_reach_the_published_scores(libri2mix_samples):
     def read(item, name):
         return soundfile.read(libri2mix_samples / f"item{item}_{name}.wav", dtype="float32")[0]
 
@@ -113,6 +113,6 @@ def test_the_official_estimates_score_the_published_figures(libri2mix_samples):
         score = float(pit_si_sdr(estimates[None], references[None])[0][0])
         scores.append(score)
         improvements.append(score - float(si_sdr(read(item, "mix"), references).mean()))
-    # The figures that come with the recordings, to the digits given there.
+    # The scores published with the recordings, to as many digits.
     np.testing.assert_allclose(scores, [22.691, 17.945, 22.539, 16.448, 22.646, 17.678], atol=1e-3)
     assert np.mean(improvements) == pytest.approx(19.936, abs=1e-3)

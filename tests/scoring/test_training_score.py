@@ -1,4 +1,4 @@
-"""The score that training maximises: PIT SI-SDR, and a measure of silence against silent references."""
+"""The score that training maximises: PIT SI-SDR, and a level measure for silent references."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def estimates(rng, references) -> np.ndarray:
 
 
 def silenced(references: np.ndarray, *places: tuple[int, int]) -> np.ndarray:
-    """The references with some of them silent."""
+    """Sets the references at the given places to zero."""
     references = references.copy()
     for place in places:
         references[place] = 0.0
     return references
 
 
-def test_without_a_silent_reference_score_and_gradient_are_those_of_si_sdr_bit_for_bit(estimates, references):
+def test_without_silent_references_score_and_gradient_equal_pit_si_sdr_bit_for_bit(estimates, references):
     lengths = np.array([NUM_SAMPLES, 250])
-    # The last mixture has a silent reference: it must not touch the others.
+    # The last mixture has a silent reference, which must not affect the others.
     estimates, references = (np.concatenate([x, x[:1]]) for x in (estimates, references))
     references, lengths = silenced(references, (2, 0)), np.append(lengths, 300)
 
@@ -47,8 +47,8 @@ def test_without_a_silent_reference_score_and_gradient_are_those_of_si_sdr_bit_f
     assert np.abs(gradient[:2]).max() > 0
 
 
-def test_one_source_alone_scores_its_si_sdr_and_how_far_the_other_output_is_below(estimates, references):
-    # The second output is the first reference, however quiet; the first one is 20 dB below it.
+def test_with_one_silent_reference_the_score_is_the_mean_of_si_sdr_and_level_difference(estimates, references):
+    # The second output is an estimate of the first reference at a low level; the first output is 20 dB below it.
     estimates[0, 1] = 1e-3 * estimates[0, 0]
     estimates[0, 0] *= 1e-4
     below_db = -10 * np.log10(1e-2 + 1e-3)
@@ -56,24 +56,24 @@ def test_one_source_alone_scores_its_si_sdr_and_how_far_the_other_output_is_belo
     for order in ([0, 1], [1, 0]):
         truth = silenced(references, (0, 1))[:1, order]
         assert pit_training_score(estimates[:1], truth)[0] == pytest.approx(float(expected), abs=1e-4)
-    # Levels play no part.
+    # The score does not depend on the common level.
     assert pit_training_score(100 * estimates[:1], truth)[0] == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_more_than_the_limit_is_not_asked_for(references):
+def test_the_score_of_a_mixture_with_a_silent_reference_is_limited(references):
     truth = silenced(references, (0, 1), (1, 1))
     np.testing.assert_allclose(pit_training_score(truth, truth), 30.0, atol=1e-4)
 
 
-def test_with_three_sources_the_silent_ones_are_far_below_the_rest(rng):
+def test_with_three_sources_each_silent_output_is_compared_with_the_total_power_of_the_others(rng):
     truth = silenced(rng.standard_normal((1, 3, NUM_SAMPLES)).astype(np.float32), (0, 0), (0, 1))
     outputs = np.stack([truth[0, 2], 0.1 * truth[0, 2], 0.1 * truth[0, 2]])[None]
-    # Each of two outputs, 20 dB below the one that sounds; the other quiet one counts as a part of the rest.
+    # Two quiet outputs, each 20 dB below the active one. The power of the others includes the other quiet output.
     below_db = -10 * np.log10(0.01 / 1.01 + 1e-3)
     assert pit_training_score(outputs, truth)[0] == pytest.approx((2 * below_db + 30) / 3, abs=1e-3)
 
 
-def test_what_lies_beyond_the_end_is_not_silence_and_no_sound(estimates, references):
+def test_padding_after_a_signals_end_changes_neither_score_nor_silence(estimates, references):
     lengths = np.array([300, 300])
     truth = silenced(references, (0, 1))
     expected = pit_training_score(estimates[..., :300], truth[..., :300])
@@ -88,12 +88,12 @@ def test_the_gradient_makes_the_silent_output_quieter_and_the_other_louder(estim
     truth = silenced(references, (0, 1))[:1]
     loss = lambda gains: pit_si_sdr_loss(gains[None, :, None] * estimates[:1], truth)  # noqa: E731
     gradient = jax.grad(loss)(jnp.array([1.0, 0.3]))
-    assert gradient[1] > 0, "the output without a source does not fall"
-    assert gradient[0] < 0, "the other one does not rise above it"
+    assert gradient[1] > 0, "training does not lower the level of the silent output"
+    assert gradient[0] < 0, "training does not raise the level of the other output"
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e6])
-def test_gradients_are_finite_whatever_is_silent(estimates, references, scale):
+def test_gradients_are_finite_for_any_silent_signals(estimates, references, scale):
     one_hot = np.zeros_like(estimates)
     one_hot[:, 0, 7] = 1.0
     truths = [references, silenced(references, (0, 0)), silenced(references, (0, 0), (0, 1), (1, 1)), 0 * references]
@@ -106,13 +106,13 @@ def test_gradients_are_finite_whatever_is_silent(estimates, references, scale):
             assert np.isfinite(gradient).all()
 
 
-def test_silence_alone_is_left_out_of_the_loss(estimates, references):
+def test_a_mixture_of_silent_references_is_excluded_from_the_loss(estimates, references):
     truth = silenced(references, (0, 0), (0, 1))
     assert pit_training_score(estimates, truth)[0] == MAX_DB
     both = pit_si_sdr_loss(estimates, truth)
     assert both == pytest.approx(float(pit_si_sdr_loss(estimates[1:], truth[1:])), rel=1e-6)
 
 
-def test_an_output_that_is_not_a_number_stays_one(estimates, references):
+def test_nan_in_an_output_gives_a_score_of_nan(estimates, references):
     estimates[0, 0, 3] = np.nan
     assert np.isnan(pit_training_score(estimates, silenced(references, (0, 1)))[0])

@@ -15,19 +15,22 @@ from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.figures.spectrograms import plot_separation
-from mossformer_jax.separation import SeparatedFile, Separator, separate_file
+from mossformer_jax.separation import OutputOptions, SeparatedFile, Separator, separate_file
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # A disk with less free space than this counts as full, for any recording.
 MIN_FREE_BYTES = 2**24
 
 
-def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: ProgressBar) -> Result:
+def attempt(
+    job: Job, separator: Separator, output: OutputOptions, options: argparse.Namespace, bar: ProgressBar
+) -> Result:
     """Separates one recording as the options ask.
 
     Args:
         job: the recording and its files.
         separator: the model.
+        output: options of the sources.
         options: those of `mossformer-jax separate`.
         bar: the progress bar to update.
 
@@ -38,12 +41,12 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
         return Result(job, "skipped")  # another run has written it since this one was planned
     try:
         if not is_url(job.input):
-            separated = _separate(job, job.input, separator, options, bar)
+            separated = _separate(job, job.input, separator, output, bar, overwrite=options.overwrite)
         else:
             with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
                 path = download(job.input, Path(folder), max_bytes=int(options.max_download * 2**20))
                 try:
-                    separated = _separate(job, str(path), separator, options, bar)
+                    separated = _separate(job, str(path), separator, output, bar, overwrite=options.overwrite)
                 except ValueError as error:
                     # Name the URL that the user gave, not the temporary file.
                     raise ValueError(str(error).replace(str(path), without_password(job.input))) from error
@@ -57,32 +60,23 @@ def attempt(job: Job, separator: Separator, options: argparse.Namespace, bar: Pr
     warnings = tuple(one_line(warning) for warning in separated.warnings)
     if separated.gain < 1.0:
         warnings += (
-            f"{options.subtype} would have clipped; all sources were scaled by {separated.gain:.3g} "
+            f"{output.subtype} would have clipped; all sources were scaled by {separated.gain:.3g} "
             "(--subtype FLOAT keeps the level)",
         )
     return Result(job, "done", separated, warnings)
 
 
 def _separate(
-    job: Job, path: str, separator: Separator, options: argparse.Namespace, bar: ProgressBar
+    job: Job, path: str, separator: Separator, output: OutputOptions, bar: ProgressBar, *, overwrite: bool
 ) -> SeparatedFile | None:
     """Separates into files; returns None if the sources already existed and only the plot was missing."""
     bar.begin(job, path)
-    if not options.overwrite:
+    if not overwrite:
         if job.plot is not None and job.lacks_only_the_plot():
             plot_separation(job.plot, path, job.outputs)
             return None
         job.check_nothing_is_replaced()
-    separated = separate_file(
-        separator,
-        path,
-        job.outputs,
-        subtype=options.subtype,
-        scale=options.scale,
-        mixture_consistency=options.mixture_consistency,
-        channels=options.channels,
-        progress=bar.advance,
-    )
+    separated = separate_file(separator, path, job.outputs, output, progress=bar.advance)
     if job.plot is not None:
         plot_separation(job.plot, path, job.outputs)
     return separated

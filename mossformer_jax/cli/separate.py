@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,17 +116,18 @@ def _separate(options: argparse.Namespace) -> int:
     from mossformer_jax.cli.attempt import attempt
     from mossformer_jax.cli.jobs import find_recordings, plan_jobs
     from mossformer_jax.cli.progress import ProgressBar
-    from mossformer_jax.separation import Separator
+    from mossformer_jax.separation import OutputOptions, Separator
 
-    output = Path(options.output) if options.output else None
-    recordings = find_recordings(options.inputs, output)
+    output = OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
+    folder = Path(options.output) if options.output else None
+    recordings = find_recordings(options.inputs, folder)
     prepare_jax(options)
     separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
     num_sources = separator.config.num_sources
-    jobs = plan_jobs(recordings, num_sources, output, options.name, options.format, options.plot)
+    jobs = plan_jobs(recordings, num_sources, folder, options.name, output.format, options.plot)
     _warn_of_skipped_sources(recordings, jobs)
-    if output is not None:
-        _make_folder(output)
+    if folder is not None:
+        _make_folder(folder)
 
     todo = [job for job in jobs if options.overwrite or not job.is_done()]
     to_do = {id(job) for job in todo}
@@ -133,7 +135,7 @@ def _separate(options: argparse.Namespace) -> int:
     try:
         with ProgressBar(todo, shown=sys.stderr.isatty() and not options.quiet) as bar:
             for job in jobs:
-                result = attempt(job, separator, options, bar) if id(job) in to_do else Result(job, "skipped")
+                result = attempt(job, separator, output, options, bar) if id(job) in to_do else Result(job, "skipped")
                 results.append(result)
                 _report(result, options)
                 if result.concerns_all:

@@ -14,6 +14,7 @@ import numpy as np
 from mossformer_jax.audio.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
 from mossformer_jax.separation.mixture import BLOCK, Mixture
+from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary
 from mossformer_jax.separation.separator import Separator, Timings
 
@@ -45,11 +46,8 @@ def separate_file(
     separator: Separator,
     path: str | os.PathLike[str],
     outputs: Sequence[str | os.PathLike[str]] | None = None,
+    options: OutputOptions = OutputOptions(),
     *,
-    subtype: str = "PCM_16",
-    scale: str = "mixture",
-    mixture_consistency: bool = False,
-    channels: str = "mix",
     progress: Callable[[float], None] | None = None,
 ) -> SeparatedFile:
     """Separates a recording of any length into one file per source.
@@ -62,10 +60,7 @@ def separate_file(
         path: the recording.
         outputs: one .wav or .flac file per source; missing folders are created. None writes NAME_s1.wav,
             NAME_s2.wav, ... next to the recording.
-        subtype: sample format of the files, PCM_16, PCM_24, PCM_32 or FLOAT.
-        scale: level of the sources, as in `Separator.__call__`.
-        mixture_consistency: as in `Separator.__call__`.
-        channels: as in `Separator.__call__`.
+        options: level, channels and sample format of the sources.
         progress: called with the seconds of audio separated since its last call.
 
     Returns:
@@ -77,7 +72,7 @@ def separate_file(
     start = time.perf_counter()
     path, num_sources = Path(path), separator.config.num_sources
     if outputs is None:
-        outputs = [path.with_name(f"{path.stem}_s{number}.wav") for number in range(1, num_sources + 1)]
+        outputs = [path.with_name(f"{path.stem}_s{number}.{options.format}") for number in range(1, num_sources + 1)]
     paths = [Path(output) for output in outputs]
     if len(paths) != num_sources:
         raise ValueError(f"{path}: {len(paths)} output files are named, but the model has {num_sources} sources")
@@ -86,17 +81,15 @@ def separate_file(
             raise ValueError(f"{folder}: is a file; name a folder for the sources")
     with AudioReader(path) as reader:
         try:
-            recording = separator.recording(
-                reader.blocks(BLOCK), reader.sample_rate, scale, mixture_consistency, channels
-            )
+            recording = separator.recording(reader.blocks(BLOCK), reader.sample_rate, options)
         except ValueError as error:
             # The reader's own errors name the file.
             raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from error
         warnings = [] if reader.warning is None else [reader.warning.removeprefix(f"{path}: ")]
     # Open the files before separating, so that they fail early if they cannot be written.
-    with _opened(paths, recording.mixture, subtype) as writers:
+    with _opened(paths, recording.mixture, options.subtype) as writers:
         ((recording, compile_seconds),) = separator.separate([recording], progress)
-        gain = SAFE_PEAK / recording.peak if subtype in PCM_BITS and recording.peak > 1.0 else 1.0
+        gain = SAFE_PEAK / recording.peak if options.subtype in PCM_BITS and recording.peak > 1.0 else 1.0
         for sources_cku in recording.sources():
             for writer, source_ku in zip(writers, sources_cku * np.float32(gain), strict=True):
                 writer.write(source_ku)

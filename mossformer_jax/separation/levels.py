@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-SCALES = ("mixture", "peak", "rms", "none")
 # Headroom for rounding to integers and for the overshoot of a converter.
 SAFE_PEAK = 0.99
 # Outputs differ by up to 14 dB for two talkers (356 mixtures), and by 40 dB or more for one talker (90 % of them).

@@ -15,6 +15,7 @@ from mossformer_jax.separation.channels import align_channels
 from mossformer_jax.separation.levels import SourceStatistics, output_gains
 from mossformer_jax.separation.mixture import BLOCK, Mixture
 from mossformer_jax.separation.network import Network
+from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.segments import crossfade, window_starts
 from mossformer_jax.separation.spool import Spool
 from mossformer_jax.separation.tying import SpeakerTies
@@ -97,8 +98,7 @@ class Recording:
         mixture: the recording.
         plan: its windows.
         network: the network that separates it.
-        scale: level of the sources, one of `levels.SCALES`.
-        mixture_consistency: whether the residual (mixture minus sources) is distributed over the sources by power.
+        options: level of the sources, and whether they must add up to the mixture.
 
     Attributes:
         mixture: the recording.
@@ -108,10 +108,10 @@ class Recording:
         statistics: peak, power and correlation of the network's outputs.
     """
 
-    def __init__(self, mixture: Mixture, plan: Plan, network: Network, *, scale: str, mixture_consistency: bool):
+    def __init__(self, mixture: Mixture, plan: Plan, network: Network, options: OutputOptions):
         self.mixture, self.plan = mixture, plan
         self.boundaries: tuple[Boundary, ...] = ()
-        self._scale, self._consistent = scale, mixture_consistency
+        self._options = options
         self._num_sources = network.config.num_sources
         silent = mixture.loudness == 0.0
         self._input_gain = 1.0 if silent else input_gain(mixture.loudness, network.config.input_level_db)
@@ -175,7 +175,7 @@ class Recording:
         self.statistics = SourceStatistics(self._num_sources)
         for block in self.sources():
             self.statistics.add(block)
-        self._gains_c = output_gains(self._scale, self.statistics, self.mixture.rms, self._input_gain)
+        self._gains_c = output_gains(self._options.scale, self.statistics, self.mixture.rms, self._input_gain)
 
     @property
     def peak(self) -> float:
@@ -219,7 +219,7 @@ class Recording:
             return
         position = 0
         for block in crossfade(self._window, self.plan.starts, self.plan.window, self.plan.hop):
-            if self._consistent:
+            if self._options.mixture_consistency:
                 stop = position + block.shape[-1]
                 residual_kt = self.mixture.read(position, stop) * self._input_gain - block.sum(axis=0)
                 block = (block + self._shares_c[:, None, None] * residual_kt).astype(np.float32)

@@ -14,13 +14,12 @@ from jaxtyping import Float
 
 from mossformer_jax.audio.files import check_sample_rate
 from mossformer_jax.model.memory import activation_bytes
-from mossformer_jax.separation.levels import SCALES
 from mossformer_jax.separation.mixture import Mixture
 from mossformer_jax.separation.network import LADDER_GROWTH, Network, device_memory
+from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary, Recording, plan_windows
 from mossformer_jax.weights import LoadedModel, load_model
 
-CHANNELS = ("mix", "each")
 FULL_SCALE_INT16 = 32768.0
 # 60 dB over full scale: most likely integer samples in a floating-point array.
 MAX_PEAK = 1000.0
@@ -144,13 +143,9 @@ class Separator:
         Args:
             waveform: (t,) or (channels, t), floating point within about +-1, or int16.
             sample_rate: in Hz.
-            scale: level of the sources. "mixture": their level in the waveform; "peak": one gain for all, so that the
-                loudest peaks just below full scale; "rms": each at the waveform's RMS, except near-silent ones; "none":
-                as the network returns them.
-            mixture_consistency: distribute the residual, mixture minus sources, over the sources by their power, so
-                that they add up to the mixture.
-            channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the
-                same order in all of them.
+            scale: level of the sources: "mixture", "peak", "rms" or "none", as in `OutputOptions`.
+            mixture_consistency: whether the sources must add up to the mixture, as in `OutputOptions`.
+            channels: "mix" mixes the channels down to mono; "each" separates every channel.
 
         Returns:
             The sources, with the length and sample rate of the waveform. Silence gives exact silence.
@@ -158,32 +153,26 @@ class Separator:
         Raises:
             ValueError: an invalid waveform, rate or option; the message names the value seen and those allowed.
         """
-        (separation,) = self.batch(
-            [waveform], sample_rate, scale=scale, mixture_consistency=mixture_consistency, channels=channels
-        )
-        return separation
+        options = OutputOptions(scale, mixture_consistency, channels)
+        return self.batch([waveform], sample_rate, options)[0]
 
     def batch(
         self,
         waveforms: Sequence[Float[np.ndarray, "*channels t"]],
         sample_rate: int,
-        *,
-        scale: str = "mixture",
-        mixture_consistency: bool = False,
-        channels: str = "mix",
+        options: OutputOptions = OutputOptions(),
     ) -> list[Separation]:
         """Separates several recordings of any lengths, up to `batch_size` of similar length at a time.
 
-        The result for each is the same as if it were separated alone. Arguments, result and errors are as in
-        `__call__`; an error names the waveform, counted from 0, and stops the batch.
+        The result for each is the same as if it were separated alone. Results and errors are as in `__call__`; an
+        error names the waveform, counted from 0, and stops the batch.
         """
         start = time.perf_counter()
         check_sample_rate(sample_rate)
 
         def prepare(number: int, waveform: np.ndarray) -> Recording:
             try:
-                blocks = [as_channels(waveform)]
-                return self.recording(blocks, sample_rate, scale, mixture_consistency, channels)
+                return self.recording([as_channels(waveform)], sample_rate, options)
             except ValueError as error:
                 raise error if len(waveforms) == 1 else ValueError(f"waveform {number}: {error}") from error
 
@@ -192,7 +181,7 @@ class Separator:
         for recording, seconds in self.separate(recordings):
             compile_seconds += seconds
             sources_ckt = np.concatenate(list(recording.sources()), axis=-1)
-            sources = sources_ckt[:, 0] if channels == "mix" else sources_ckt
+            sources = sources_ckt[:, 0] if options.channels == "mix" else sources_ckt
             separated.append((recording, sources))
         run_seconds = time.perf_counter() - start - compile_seconds
         total = sum(recording.mixture.duration for recording, _ in separated)
@@ -212,16 +201,11 @@ class Separator:
         self,
         blocks: Iterable[Float[np.ndarray, "k t"]],
         sample_rate: int,
-        scale: str = "mixture",
-        mixture_consistency: bool = False,
-        channels: str = "mix",
+        options: OutputOptions = OutputOptions(),
     ) -> Recording:
-        """Prepares a recording, given block by block, for `separate`; options and errors as in `__call__`."""
-        _require(scale in SCALES, f"scale={scale!r} is not allowed: must be one of {', '.join(SCALES)}")
-        _require(channels in CHANNELS, f"channels={channels!r} is not allowed: must be one of {', '.join(CHANNELS)}")
-        mixture = Mixture(blocks, sample_rate, self.config.sample_rate, mix=channels == "mix")
-        plan = plan_windows(mixture, self._window, self.network)
-        return Recording(mixture, plan, self.network, scale=scale, mixture_consistency=mixture_consistency)
+        """Prepares a recording, given block by block, for `separate`; errors as in `__call__`."""
+        mixture = Mixture(blocks, sample_rate, self.config.sample_rate, mix=options.channels == "mix")
+        return Recording(mixture, plan_windows(mixture, self._window, self.network), self.network, options)
 
     def separate(
         self, recordings: Iterable[Recording], progress: Callable[[float], None] | None = None

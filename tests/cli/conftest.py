@@ -11,7 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import attempt, main
-from mossformer_jax.separation import Boundary, SeparatedFile, Separator, Timings
+from mossformer_jax.separation import Boundary, OutputOptions, SeparatedFile, Separator, Timings
 
 OPTIONS = (
     "jax_platforms",
@@ -64,25 +64,25 @@ class StandIn:
     Attributes:
         calls: the names of the recordings that it was given.
         raises: by name, what it raises instead.
-        keywords: what else it was given last.
+        options: of the sources, as last given.
     """
 
     def __init__(self):
         self.calls: list[str] = []
         self.raises: dict[str, BaseException] = {}
-        self.keywords: dict = {}
+        self.options = OutputOptions()
         self.config = SimpleNamespace(num_sources=2)
 
-    def separate_file(self, separator, path, outputs, *, progress, **keywords) -> SeparatedFile:
+    def separate_file(self, separator, path, outputs, options, *, progress) -> SeparatedFile:
         path = Path(path)
         self.calls.append(path.name)
-        self.keywords = keywords
+        self.options = options
         if path.name in self.raises:
             raise self.raises[path.name]
         waveform, sample_rate = read_audio(path)
         for output in outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(output, waveform / 2, sample_rate, keywords["subtype"])
+            write_audio(output, waveform / 2, sample_rate, options.subtype)
         duration = waveform.shape[1] / sample_rate
         progress(duration)
         boundaries = (Boundary(0.5, float("inf"), "overlap"),)

@@ -18,6 +18,7 @@ import soundfile
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import main
 from mossformer_jax.cli.download import without_password
+from mossformer_jax.separation import OutputOptions
 
 
 def run(*arguments) -> int:
@@ -43,7 +44,7 @@ def test_separate_writes_one_file_per_source_and_prints_the_run_time(recordings,
 def test_every_option_reaches_the_network(recordings, stand_in):
     options = ["--scale", "rms", "--mixture-consistency", "--channels", "each", "--subtype", "PCM_24"]
     assert run(recordings / "mix.wav", *options) == 0
-    assert stand_in.keywords == {"subtype": "PCM_24", "scale": "rms", "mixture_consistency": True, "channels": "each"}
+    assert stand_in.options == OutputOptions("rms", mixture_consistency=True, channels="each", subtype="PCM_24")
 
 
 def test_every_option_is_one_that_the_network_takes(recordings, tiny_model_folder, capsys):
@@ -124,10 +125,10 @@ def test_a_foreign_file_is_replaced_only_with_overwrite(folder, stand_in, capsys
 def test_recordings_separated_by_another_run_meanwhile_are_skipped(folder, stand_in, monkeypatch, capsys):
     inner = stand_in.separate_file
 
-    def and_the_next(separator, path, outputs, **keywords):
+    def and_the_next(separator, path, *arguments, **keywords):
         for name in ("b_s1.wav", "b_s2.wav"):
             write_audio(folder / name, np.zeros(80), 8000)
-        return inner(separator, path, outputs, **keywords)
+        return inner(separator, path, *arguments, **keywords)
 
     monkeypatch.setattr("mossformer_jax.cli.attempt.separate_file", and_the_next)
     assert run(folder) == 0

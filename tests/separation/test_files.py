@@ -7,7 +7,7 @@ import pytest
 
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.audio.streams import AudioWriter
-from mossformer_jax.separation import Separator, separate_file
+from mossformer_jax.separation import OutputOptions, Separator, separate_file
 from tests.separation.stand_ins import RATE, KnowingModel
 
 
@@ -50,7 +50,7 @@ def test_sources_are_written_beside_the_mixture_at_its_rate_and_length(mixture_p
 
 
 def test_each_channel_can_be_separated_on_its_own(mixture_path, tmp_path, tiny_separator):
-    separated = separate_file(tiny_separator, mixture_path, outputs_in(tmp_path), channels="each")
+    separated = separate_file(tiny_separator, mixture_path, outputs_in(tmp_path), OutputOptions(channels="each"))
     expected = tiny_separator(*read_audio(mixture_path), channels="each").sources
     for path, source in zip(separated.paths, expected, strict=True):
         np.testing.assert_allclose(read_audio(path)[0], source, rtol=0, atol=0.5 / 2**15 + 1e-9)
@@ -70,7 +70,7 @@ def test_sources_that_would_clip_are_turned_down_together(separating_into, tmp_p
 def test_float_files_keep_sources_beyond_full_scale(separating_into, tmp_path):
     sources = np.stack([np.linspace(-2.0, 2.0, 800), np.zeros(800)]).astype(np.float32)
     separator, path = separating_into(sources)
-    separated = separate_file(separator, path, outputs_in(tmp_path), subtype="FLOAT")
+    separated = separate_file(separator, path, outputs_in(tmp_path), OutputOptions(subtype="FLOAT"))
     assert separated.gain == 1.0
     np.testing.assert_array_equal(written(separated), sources)
     assert separated.warnings == ("source 2 is silent: fewer speakers than sources?",)
@@ -110,7 +110,9 @@ def test_unwritable_outputs_fail_before_separating(mixture_path, tmp_path, tiny_
 
     separator = Separator(Model(tiny_config, np.zeros(1), np.zeros((2, 1))))
     with pytest.raises(ValueError, match=r"1\.flac: cannot hold FLOAT"):
-        separate_file(separator, mixture_path, outputs_in(tmp_path / "new" / "folder", "flac"), subtype="FLOAT")
+        separate_file(
+            separator, mixture_path, outputs_in(tmp_path / "new" / "folder", "flac"), OutputOptions(subtype="FLOAT")
+        )
     assert list(tmp_path.iterdir()) == [mixture_path]  # nor is a folder left behind
 
 

@@ -11,7 +11,7 @@ import soundfile
 
 from mossformer_jax.audio.streams import AudioWriter
 from mossformer_jax.model.memory import activation_bytes
-from mossformer_jax.separation import Separator, separate_file
+from mossformer_jax.separation import OutputOptions, Separator, separate_file
 from mossformer_jax.separation.tying import SpeakerTies
 from tests.separation.stand_ins import RATE, KnowingModel, conversation, with_noise
 
@@ -174,7 +174,9 @@ def test_files_are_separated_like_arrays(tiny_config, talk, tmp_path, rate):
         writer.write(mixture[None])
     told = []
     outputs = [tmp_path / "a" / "s1.wav", tmp_path / "a" / "s2.wav"]
-    separated = separate_file(separator, tmp_path / "talk.wav", outputs, subtype="FLOAT", progress=told.append)
+    separated = separate_file(
+        separator, tmp_path / "talk.wav", outputs, OutputOptions(subtype="FLOAT"), progress=told.append
+    )
     assert sum(told) == pytest.approx(separated.duration) == pytest.approx(len(mixture) / RATE)
     assert len(told) == len(separated.boundaries) + 1
     written = np.concatenate([soundfile.read(path, dtype="float32", always_2d=True)[0] for path in outputs], axis=1).T

@@ -1,0 +1,39 @@
+"""What can be chosen about the separated sources: their level, channels and file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCALES = ("mixture", "peak", "rms", "none")
+CHANNELS = ("mix", "each")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Options of the separated sources.
+
+    Attributes:
+        scale: level of the sources. "mixture": their level in the recording; "peak": one gain for all, so that the
+            loudest peaks just below full scale; "rms": each at the recording's RMS, except near-silent ones; "none":
+            as the network returns them.
+        mixture_consistency: distribute the residual, mixture minus sources, over the sources by their power, so that
+            they add up to the mixture.
+        channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the same
+            order in all of them.
+        format: of files whose names are not given, "wav" or "flac".
+        subtype: sample format of files, PCM_16, PCM_24, PCM_32 or FLOAT.
+
+    Raises:
+        ValueError: `scale` or `channels` is unknown. A file's writer checks the format and the subtype.
+    """
+
+    scale: str = "mixture"
+    mixture_consistency: bool = False
+    channels: str = "mix"
+    format: str = "wav"
+    subtype: str = "PCM_16"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("scale", SCALES), ("channels", CHANNELS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name}={value!r} is not allowed: must be one of {', '.join(allowed)}")

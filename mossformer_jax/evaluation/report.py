@@ -1,8 +1,8 @@
-"""What an evaluation leaves behind: `metrics.csv`, a row an utterance, and `summary.json`, a section a metric.
+"""The results of an evaluation: `metrics.csv`, one row per utterance, and `summary.json`, one section per metric.
 
-A row is a dict: `id`, `seconds`, `speakers`, `genders`, `silent`, then every metric under its name (the mean over the
-sources) and, with the reference's number appended, of each source (`si_sdr_1`). What is not known or not defined is
-None, an empty cell.
+A row is a dict with `id`, `seconds`, `speakers`, `genders`, `silent`, the mean of every metric over the sources under
+the metric's name (`si_sdr`), and the metric of each source with the number of the reference (`si_sdr_1`). Unknown and
+undefined values are None in a row and empty cells in the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, str | float | None]
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
-# Every metric that there may be, and how it is called in tables and on axes.
+# All metrics, with their labels for tables and axes.
 METRICS = {
     "si_sdr": "SI-SDR (dB)",
     "si_sdri": "SI-SDRi (dB)",
@@ -37,10 +37,10 @@ METRICS = {
     "pesq": "PESQ",
 }
 NUM_WORST = 10
-# Resamplings of the bootstrap; the interval's ends are then good to about a fiftieth of its width.
+# Bootstrap resamplings; the ends of the interval are then accurate to about 2 % of its width.
 NUM_RESAMPLINGS = 2000
 _TEXTS = ("id", "speakers", "genders", "silent")
-# Differences below that are rounding of float32.
+# Smaller differences are rounding errors of float32.
 _DECIMALS = 4
 
 
@@ -53,14 +53,14 @@ def utterance_row(
     genders: Sequence[str] = (),
     silent: Sequence[bool] = (),
 ) -> Row:
-    """The row of an utterance.
+    """Makes the row of an utterance.
 
     Args:
-        id: its name.
-        seconds: its length.
-        figures: by metric, of every source in the order of the references; NaN where it is not defined.
-        speakers: who talks in each source, where that is known.
-        genders: F or M for each of them, where all are known.
+        id: id of the utterance.
+        seconds: its duration.
+        figures: the values of each metric, one per source in the order of the references; NaN where undefined.
+        speakers: the speaker of each source, if known.
+        genders: F or M for each speaker, if all are known.
         silent: whether each reference is silent.
     """
     row: Row = {
@@ -79,7 +79,7 @@ def utterance_row(
 
 
 def format_rows(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> str:
-    """Lines of CSV."""
+    """Formats rows as lines of CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     if header:
@@ -89,7 +89,7 @@ def format_rows(rows: Iterable[Row], columns: Sequence[str], *, header: bool) ->
 
 
 def write_metrics(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
-    """Writes rows, all with the same columns, as CSV; the file appears whole or not at all."""
+    """Writes rows with the same columns as CSV, atomically."""
     write_atomically(Path(path), format_rows(rows, list(rows[0]), header=True).encode())
 
 
@@ -97,23 +97,26 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
     """Reads the rows that `write_metrics` wrote.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not such a file; the message names the line.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a table of metrics; the message names the line.
     """
-    columns, lines = read_csv(path, "name the metrics.csv that mossformer-jax evaluate or score wrote")
+    columns, lines = read_csv(path, "pass a metrics.csv written by `mossformer-jax evaluate` or `mossformer-jax score`")
     if "id" not in columns or not metrics_in(columns):
-        raise ValueError(f"{path}: has the columns {', '.join(columns) or '(none)'}; needs id and one of {_metrics()}")
-    rows, known = [], set()
+        raise ValueError(
+            f"{path}: found the columns {', '.join(columns) or '(none)'}; required are id and at least one of "
+            f"{', '.join(METRICS)}"
+        )
+    rows, ids = [], set()
     for line, cells in lines:
         try:
             row: Row = {name: cell if name in _TEXTS else _number(cell) for name, cell in cells.items()}
         except ValueError as error:
             raise ValueError(
-                f"{path}, line {line}: {error}; every cell but {', '.join(_TEXTS)} is a finite number"
+                f"{path}, line {line}: {error}; all columns except {', '.join(_TEXTS)} must hold finite numbers"
             ) from None
-        if row["id"] in known:
-            raise ValueError(f"{path}, line {line}: the id {row['id']!r} is there twice; ids must be unique")
-        known.add(row["id"])
+        if row["id"] in ids:
+            raise ValueError(f"{path}, line {line}: the id {row['id']!r} occurs twice; ids must be unique")
+        ids.add(row["id"])
         rows.append(row)
     return rows
 
@@ -125,16 +128,16 @@ def metrics_in(columns: Iterable[str]) -> list[str]:
 
 
 def defined(rows: Sequence[Row], metric: str) -> dict[str, float]:
-    """A metric by id, of the utterances for which it is defined."""
+    """The values of a metric by utterance id, for the utterances where it is defined."""
     return {str(row["id"]): value for row in rows if isinstance(value := row[metric], float)}
 
 
 def summarize(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
-    """What `summary.json` holds: counts, the given facts, and a section a metric.
+    """Makes the contents of `summary.json`: counts, the given facts, and one section per metric.
 
-    A section has count (the utterances for which the metric is defined), mean, median, std, interval_95 (of the mean),
-    worst (the ids of the ten lowest, the lowest first) and, in dB, share_below_0_db. Where genders are known, there is
-    `si_sdri_by_genders` as well.
+    A section has count (the number of utterances where the metric is defined), mean, median, std, interval_95 (of the
+    mean), worst (the ids of the ten lowest scores, lowest first) and, for metrics in dB, share_below_0_db. If genders
+    are known, the summary also has `si_sdri_by_genders`.
     """
     silent = [row["id"] for row in rows if row["silent"]]
     summary: dict[str, Any] = {
@@ -155,7 +158,7 @@ def summarize(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
 
 
 def summary_table(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The figures of a summary as rows of text to print, a metric each, below the columns' names."""
+    """A summary as a table of text to print: a header, then one row per metric."""
     table: list[tuple[str, ...]] = [("", "mean", "95 % interval", "median", "std", "utterances")]
     for name in metrics_in(summary):
         section = summary[name]
@@ -166,7 +169,7 @@ def summary_table(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def format_figure(figure: float, metric: str) -> str:
-    """A figure to print, with as many decimals as mean something; a dash where it is not defined."""
+    """Formats a score with as many decimals as are significant; a dash if it is NaN."""
     if math.isnan(figure):
         return "-"
     decimals = 3 if "stoi" in metric else 2
@@ -174,12 +177,12 @@ def format_figure(figure: float, metric: str) -> str:
 
 
 def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:
-    """Writes a summary as JSON; the file appears whole or not at all."""
+    """Writes a summary as JSON, atomically."""
     write_atomically(Path(path), (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
 
 
 def bootstrap_interval(values: Float[np.ndarray, " n"], *, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean, the same for the same values."""
+    """The 95 % percentile bootstrap interval of the mean, reproducible for the same values and seed."""
     rng, values = np.random.default_rng(seed), np.asarray(values, np.float64)
     means = [rng.choice(values, len(values)).mean() for _ in range(NUM_RESAMPLINGS)]
     low, high = np.percentile(means, [2.5, 97.5])
@@ -202,7 +205,7 @@ def _section(by_id: Mapping[str, float], in_db: bool) -> dict[str, Any]:
 
 
 def _number(cell: str) -> float | None:
-    """None for an empty cell, and for NaN, as other tools write what is not defined."""
+    """The number in a cell; None for an empty cell, and for NaN, which other tools write for undefined values."""
     number = float(cell or "nan")
     if math.isinf(number):
         raise ValueError(f"{cell} is not finite")
@@ -211,7 +214,3 @@ def _number(cell: str) -> float | None:
 
 def _rounded(figure: float) -> float | None:
     return None if math.isnan(figure) else round(float(figure), _DECIMALS)
-
-
-def _metrics() -> str:
-    return ", ".join(METRICS)

@@ -33,7 +33,7 @@ def rows():
     ]
 
 
-def test_rows_come_back_as_they_were_written(rows, tmp_path):
+def test_rows_are_read_back_as_written(rows, tmp_path):
     assert rows[0]["si_sdri"] == 11.0
     assert rows[0]["genders"] == "FM"
     assert rows[2] | {"si_sdri": None, "si_sdri_1": None, "si_sdri_2": 8.0, "silent": "1"} == rows[2]
@@ -42,7 +42,7 @@ def test_rows_come_back_as_they_were_written(rows, tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == format_rows(rows, list(rows[0]), header=True)
 
 
-def test_a_silent_reference_is_counted_and_not_averaged(rows, tmp_path):
+def test_silent_references_are_counted_and_excluded_from_averages(rows, tmp_path):
     summary = summarize(rows, real_time_factor=0.5)
     assert summary["count"] == 3
     assert summary["silent_references"] == {"count": 1, "ids": ["c"]}
@@ -57,18 +57,18 @@ def test_a_silent_reference_is_counted_and_not_averaged(rows, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
-def test_a_metric_that_is_never_defined_has_no_figures(rows):
+def test_a_metric_that_is_defined_for_no_utterance_has_only_a_count(rows):
     assert summarize(rows[2:])["si_sdri"] == {"count": 0}
 
 
-def test_the_interval_holds_the_true_mean_as_often_as_it_says():
+def test_the_95_percent_interval_covers_the_true_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(rng.exponential(size=60)) for _ in range(100)]
-    # 95 expected; with a standard deviation of 2, and a few less for so skewed a distribution.
+    # 95 are expected, with a standard deviation of 2, and a few less for such a skewed distribution.
     assert 85 <= sum(low <= 1.0 <= high for low, high in intervals) < 100
 
 
-def test_nan_in_a_table_is_not_defined(tmp_path):
+def test_nan_in_a_table_is_read_as_undefined(tmp_path):
     (tmp_path / "metrics.csv").write_text("id,si_sdr\na,nan\nb,\nc,4\n")
     assert [row["si_sdr"] for row in read_metrics(tmp_path / "metrics.csv")] == [None, None, 4.0]
 
@@ -76,14 +76,14 @@ def test_nan_in_a_table_is_not_defined(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,seconds\na,4\n", "needs id and one of si_sdr, "),
-        ("id,si_sdr\na,4\na,5\n", "line 3: the id 'a' is there twice"),
+        ("id,seconds\na,4\n", "required are id and at least one of si_sdr, "),
+        ("id,si_sdr\na,4\na,5\n", "line 3: the id 'a' occurs twice"),
         ("id,si_sdr\na,much\n", "line 2: could not convert string to float: 'much'"),
         ("id,si_sdr\na,inf\n", "line 2: inf is not finite"),
         ("id,si_sdr\na\n", "line 2: has 1 cells for 2 columns"),
     ],
 )
-def test_what_is_no_table_of_metrics_is_said_with_its_line(tmp_path, text, message):
+def test_errors_in_a_table_of_metrics_name_the_file_and_line(tmp_path, text, message):
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ValueError, match=f"metrics.csv.*{message}"):
         read_metrics(tmp_path / "metrics.csv")

@@ -31,6 +31,14 @@ def speech(tmp_path_factory):
         soundfile.write(folder / f"{name}.flac", level * rng.standard_normal(seconds * RATE), RATE)
         rows.append(f"{name}.flac,{name},{known},{split},{seconds * RATE}")
     (folder / "manifest.csv").write_text("\n".join(rows))
+    for name in ("dev", "train"):
+        soundfile.write(folder / f"noise_{name}.flac", 0.1 * rng.standard_normal(9 * RATE), RATE)
+    (folder / "noise.csv").write_text("path,speaker,split\nnoise_dev.flac,d,dev\nnoise_train.flac,t,train\n")
+    (folder / "rooms" / "room").mkdir(parents=True)
+    for place in range(2):
+        impulses = np.zeros(1000)
+        impulses[10], impulses[400 + 100 * place] = 1.0, 0.3
+        soundfile.write(folder / "rooms" / "room" / f"{place}.wav", impulses, RATE, subtype="FLOAT")
     return folder
 
 
@@ -46,6 +54,7 @@ def make(make_heldout, speech, folder):
 
     def run(condition: str):
         arguments = ["--data", str(speech), "--list", str(folder / "list.csv"), "--output", str(folder / condition)]
+        arguments += ["--noise", str(speech / "noise.csv"), "--rooms", str(speech / "rooms")]
         make_heldout.main([*arguments, "--condition", condition, "--count", "4"])
         mixtures = open_mixtures("csv", path=folder / condition / "mixtures.csv")
         assert len(mixtures) == 4
@@ -59,8 +68,8 @@ def level_db(waveform) -> float:
 
 
 def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_heldout, speech):
-    rows = make_heldout.draw_list(speech, 20)
-    assert rows == make_heldout.draw_list(speech, 20)
+    rows = make_heldout.draw_list(speech / "manifest.csv", 20)
+    assert rows == make_heldout.draw_list(speech / "manifest.csv", 20)
     assert {frozenset((row["source_1_speaker"], row["source_2_speaker"])) for row in rows} == {frozenset("ab")}
     assert {row["num_samples"] for row in rows} == {str(4 * RATE)}
     assert len({row["source_1_start"] for row in rows if row["source_1_speaker"] == "b"}) > 1
@@ -108,11 +117,45 @@ def test_every_condition_is_what_it_is_called(make):
         np.testing.assert_array_equal(mixture.sources[heard], plain.sources[heard])
     differences = [level_db(m.sources[0]) - level_db(m.sources[1]) for m in make("levels")]
     assert differences == pytest.approx([10, -10, 10, -10], abs=0.1)
-    for plain, mixture in zip(clean, make("noise"), strict=True):
+    for plain, mixture in zip(clean, make("hiss"), strict=True):
         np.testing.assert_array_equal(mixture.sources, plain.sources)
         noise = mixture.mixed() - mixture.sources.sum(axis=0)
         assert level_db(plain.mixed()) - level_db(noise) == pytest.approx(20, abs=0.1)
     assert not any(mixture.mixed().any() or mixture.sources.any() for mixture in make("silence"))
+
+
+def test_noise_is_held_out_and_as_loud_as_in_wham(make, speech):
+    recording, _ = soundfile.read(speech / "noise_dev.flac")
+    for plain, mixture in zip(make("clean"), make("noise"), strict=True):
+        np.testing.assert_array_equal(mixture.sources, plain.sources)
+        noise = mixture.mixed() - mixture.sources.sum(axis=0)
+        snr_db = max(level_db(source) for source in mixture.sources) - level_db(noise)
+        assert -6.1 < snr_db < 3.1
+        windows = np.lib.stride_tricks.sliding_window_view(recording, 1000)
+        likeness = windows @ noise[:1000] / np.linalg.norm(windows, axis=1) / np.linalg.norm(noise[:1000])
+        assert likeness.max() > 0.99
+
+
+def test_a_room_is_in_the_mixture_and_its_sources_are_the_direct_sound(make):
+    for plain, mixture in zip(make("clean"), make("room"), strict=True):
+        for source, dry in zip(mixture.sources, plain.sources, strict=True):
+            gain = float(source @ dry) / float(dry @ dry)
+            assert 0.5 < gain <= 1.0
+            np.testing.assert_allclose(source, gain * dry, atol=2 / 2**15)  # 16 bits, twice
+        rest = mixture.mixed() - mixture.sources.sum(axis=0)
+        for source in mixture.sources:
+            delayed = [rest[delay:] @ source[:-delay] / np.linalg.norm(rest) for delay in (390, 490)]
+            assert max(delayed) / np.linalg.norm(source) > 0.03  # chance: 0.006
+
+
+def test_a_condition_without_its_recordings_is_wrong_usage(make_heldout, speech, folder, capsys):
+    arguments = ["--data", str(speech), "--output", str(folder / "x"), "--condition"]
+    for condition, option in (("noise", "--noise"), ("room", "--noise")):
+        with pytest.raises(SystemExit) as stopped:
+            make_heldout.main([*arguments, condition])
+        assert stopped.value.code == 2
+        assert f"condition {condition} needs {option}" in capsys.readouterr().err
+    assert not (folder / "x").exists()
 
 
 def test_mixtures_to_validate_with_are_none_of_those_to_test_with(make, folder):

@@ -1,17 +1,27 @@
-"""Mixtures of speakers that the default model was never trained on: draws the fixed list, or writes it as audio.
+"""Mixtures of speakers that the default model was never trained on: draws the fixed lists, or writes them as audio.
 
     python tools/make_heldout.py --data SPEECH --output HELDOUT
-    python tools/make_heldout.py --data SPEECH --output HELDOUT-NOISE --condition noise --count 50
+    python tools/make_heldout.py --data SPEECH --output HELDOUT/noise --condition noise --noise TABLES/noise.csv
     python tools/make_heldout.py --data SPEECH --draw
 
 SPEECH holds manifest.csv (path, speaker, speaker_known, split, n_samples) and the mono 8 kHz files that it names; the
 list, configs/default_8k_heldout.csv, is drawn from its split "dev": 200 mixtures to test with, then 60 others to choose
 between models with. The output is mix/, s1/ and s2/, for `mossformer-jax separate` and `score`, and mixtures.csv, for
-layout="csv"; the 60 are in a folder of their own below it, validation/. Everything is the same every time.
+layout="csv"; the 60 are in a folder of their own below it, validation/. Every run writes the same files.
 
-Conditions: "clean" is the list itself; "single" has the first source alone; "partial" has each source for 60 % of the
-time, both of them for 20 %; "levels" has them 10 dB apart; "noise" has noise between white and pink 20 dB below both
-together; "silence" has no sound at all.
+Conditions:
+
+    clean    the list itself
+    single   the first source alone
+    partial  each source for 60 % of the time, both for 20 %
+    levels   the sources 10 dB apart
+    hiss     noise between white and pink, 20 dB below both sources together
+    noise    recorded noise, as in WHAM!: the louder source is -6 to 3 dB above it
+    room     the same noise, and talkers in a room, as in WHAMR!; the sources are the direct sound
+    silence  no sound at all
+
+The noise is that of the split "dev" of a table that tools/prepare_default_data.py wrote. Rooms are simulated:
+`mossformer-jax data rooms --seed 1 --rooms 60 --places 2 -o ROOMS`.
 """
 
 from __future__ import annotations
@@ -19,34 +29,41 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mossformer_jax.audio import read_audio, to_mono, write_audio
+from mossformer_jax.data.acoustics import RecordedNoise, Reverberation
 from mossformer_jax.data.drawing import draw_noise
-from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Utterances
+from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech, Utterances
 
 LIST = Path(__file__).parents[1] / "configs" / "default_8k_heldout.csv"
 COLUMNS = ["mixture_ID", "num_samples"]
 COLUMNS += [f"source_{s}_{field}" for s in (1, 2) for field in ("speaker", "path", "start", "gain")]
-CONDITIONS = ("clean", "single", "partial", "levels", "noise", "silence")
+CONDITIONS = ("clean", "single", "partial", "levels", "hiss", "noise", "room", "silence")
 SAMPLE_RATE = 8000
 NUM_TEST, NUM_VALIDATION = 200, 60
 SECONDS = (3.0, 8.0)
 # Of each source, in dB RMS, drawn evenly: Libri2Mix draws its loudness from a range as wide.
 LEVELS_DB = (-33.0, -25.0)
 PEAK = 0.9
-LEVEL_DIFFERENCE_DB, NOISE_SNR_DB, HEARD_SHARE = 10.0, 20.0, 0.6
+LEVEL_DIFFERENCE_DB, HISS_SNR_DB, HEARD_SHARE = 10.0, 20.0, 0.6
+# Of the louder source over the noise; WHAM! draws from this range.
+NOISE_SNR_DB = (-6.0, 3.0)
 
 
-def draw_list(folder: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 0) -> list[dict[str, str]]:
+def draw_list(
+    manifest: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 0, split: str = "dev"
+) -> list[dict[str, str]]:
     """Draws mixtures of two labelled speakers each, all speakers being equally likely.
 
     Args:
-        folder: where manifest.csv is.
+        manifest: the table of the speech; the paths of the list start from its folder.
         count: how many mixtures.
         seed: another seed draws others.
+        split: the part of the table to draw from.
 
     Returns:
         A row a mixture, with the fields of `COLUMNS`; starts and lengths in samples.
@@ -55,7 +72,7 @@ def draw_list(folder: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 
         FileNotFoundError, ValueError: the manifest or a file is missing, or does not fit.
     """
     rng = np.random.default_rng(seed)
-    speech = Utterances.from_manifest(folder / "manifest.csv", sample_rate=SAMPLE_RATE, split="dev")
+    speech = Utterances.from_manifest(manifest, sample_rate=SAMPLE_RATE, split=split)
     shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in SECONDS)
     long_enough: dict[str, list[int]] = {}
     for index, speaker in enumerate(speech.speakers):
@@ -77,15 +94,39 @@ def draw_list(folder: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 
             "num_samples": str(length),
         }
         for s, (speaker, index, start, gain) in enumerate(zip(speakers, pair, starts, gains, strict=True), 1):
-            path = Path(speech.paths[index]).relative_to(folder).as_posix()
+            path = Path(speech.paths[index]).relative_to(manifest.parent).as_posix()
             fields = {"speaker": speaker, "path": path, "start": start, "gain": f"{gain:.6f}"}
             row |= {f"source_{s}_{field}": str(value) for field, value in fields.items()}
         rows.append(row)
     return rows
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What the conditions "noise" and "room" need.
+
+    Attributes:
+        noise: held-out recordings of noise.
+        rooms: held-out impulse responses, by room.
+    """
+
+    noise: Speech | None = None
+    rooms: Speech | None = None
+
+    def check(self, condition: str) -> None:
+        """Raises a ValueError that names the option that a condition lacks."""
+        if condition in ("noise", "room") and self.noise is None:
+            raise ValueError(f"condition {condition} needs --noise, the table of noise")
+        if condition == "room" and self.rooms is None:
+            raise ValueError("condition room needs --rooms, a folder of impulse responses")
+
+
 def make_mixture(
-    folder: Path, row: dict[str, str], number: int, condition: str = "clean"
+    folder: Path,
+    row: dict[str, str],
+    number: int,
+    condition: str = "clean",
+    surroundings: Surroundings = Surroundings(),
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mixture `(t,)` and its sources `(2, t)` of a row of the list, under a condition."""
     length = int(row["num_samples"])
@@ -109,21 +150,34 @@ def make_mixture(
         sources_ct[second if ratio < 1 else first] *= ratio if ratio < 1 else 1 / ratio
     elif condition == "silence":
         sources_ct[:] = 0.0
+    rng, heard_ct = np.random.default_rng(number), sources_ct
+    if condition == "room":
+        assert surroundings.rooms is not None
+        heard_ct, sources_ct = Reverberation(surroundings.rooms, target="dry")(sources_ct.astype(np.float32), rng)
     # To 16 bits before they are added: the files then add up.
     sources_ct = np.round(sources_ct * 2**15) / 2**15
-    mixture = sources_ct.sum(axis=0)
-    if condition == "noise":
-        mixture = mixture + draw_noise(mixture, (NOISE_SNR_DB, NOISE_SNR_DB), np.random.default_rng(number))
+    mixture = (heard_ct if condition == "room" else sources_ct).sum(axis=0)
+    if condition == "hiss":
+        mixture = mixture + draw_noise(mixture, (HISS_SNR_DB, HISS_SNR_DB), rng)
+    elif condition in ("noise", "room"):
+        assert surroundings.noise is not None
+        louder = heard_ct[np.argmax(np.square(heard_ct).sum(axis=1))].astype(np.float32)
+        mixture = mixture + RecordedNoise(surroundings.noise, snr_db=NOISE_SNR_DB)(louder, rng)
+        peak = np.abs(mixture).max()
+        if peak > PEAK:
+            mixture, sources_ct = mixture * PEAK / peak, np.round(sources_ct * PEAK / peak * 2**15) / 2**15
     return mixture, sources_ct
 
 
-def write_audio_files(folder: Path, rows: Sequence[dict[str, str]], output: Path, condition: str) -> None:
+def write_audio_files(
+    folder: Path, rows: Sequence[dict[str, str]], output: Path, condition: str, surroundings: Surroundings
+) -> None:
     """Writes mix/, s1/, s2/ and their table, mixtures.csv."""
     for name in ("mix", "s1", "s2"):
         (output / name).mkdir(parents=True, exist_ok=True)
     table = []
     for number, row in enumerate(rows):
-        mixture, sources_ct = make_mixture(folder, row, number, condition)
+        mixture, sources_ct = make_mixture(folder, row, number, condition, surroundings)
         file = f"{row['mixture_ID']}.wav"
         for name, signal in zip(("mix", "s1", "s2"), (mixture, *sources_ct), strict=True):
             write_audio(output / name / file, signal, SAMPLE_RATE)
@@ -142,11 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--draw", action="store_true", help="draw the list again and write it")
     what.add_argument("--output", type=Path, metavar="HELDOUT", help="write the mixtures of the list as audio files")
+    parser.add_argument(
+        "--manifest", default="manifest.csv", metavar="CSV", help="table in SPEECH (default: %(default)s)"
+    )
+    parser.add_argument("--split", default="dev", help="part of the table to draw from (default: %(default)s)")
+    parser.add_argument("--noise", type=Path, metavar="CSV", help="table of noise, of which the split dev is taken")
+    parser.add_argument("--rooms", type=Path, metavar="ROOMS", help="folder of impulse responses, ROOM/PLACE.wav")
     parser.add_argument("--condition", choices=CONDITIONS, default="clean", help="default: %(default)s")
     parser.add_argument("--count", type=int, metavar="N", help="the first N of each part only")
     flags = parser.parse_args(arguments)
     if flags.draw:
-        drawn = draw_list(flags.data)
+        drawn = draw_list(flags.data / flags.manifest, split=flags.split)
         with open(flags.list, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
@@ -156,8 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with open(flags.list, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     test, validation = rows[:NUM_TEST][: flags.count], rows[NUM_TEST:][: flags.count]
+    noise = flags.noise and Utterances.from_manifest(flags.noise, sample_rate=SAMPLE_RATE, split="dev")
+    rooms = flags.rooms and Utterances.from_folder(flags.rooms, sample_rate=SAMPLE_RATE)
+    surroundings = Surroundings(noise, rooms)
+    try:
+        surroundings.check(flags.condition)
+    except ValueError as error:
+        parser.error(str(error))
     for output, part in ((flags.output, test), (flags.output / "validation", validation)):
-        write_audio_files(flags.data, part, output, flags.condition)
+        write_audio_files(flags.data, part, output, flags.condition, surroundings)
         print(f"{output}: {len(part)} mixtures, {flags.condition}")
 
 

@@ -15,7 +15,7 @@ from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
 # The options of `DynamicMixing` that are sections of a config, with fields of their own.
-_ACOUSTICS: dict[str, Callable[..., Any]] = {
+_ACOUSTICS: dict[str, type] = {
     "level_drift": LevelDrift,
     "reverberation": Reverberation,
     "recorded_noise": RecordedNoise,
@@ -29,10 +29,11 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
 
     Args:
         **options: with `corpus`, speech for `DynamicMixing`: its own options, the corpus's (`open_utterances`), and
-            `noise_root`, a folder of noise files. `reverberation` and `recorded_noise` are dicts of their fields with
-            `root`, the folder of their recordings (of responses, `room_level` says which part of a path names the room,
-            as `speaker_level` does); `level_drift`, `babble` and `channel` are dicts of their fields. With
-            `layout`, mixtures for `CroppedMixtures`: `speeds` and the layout's options (`open_mixtures`).
+            `noise_root`, a folder of noise files. `reverberation` and `recorded_noise` are dicts of their fields
+            and of how to open their recordings: the options of `Utterances.from_folder` (`root`, ...) or of
+            `Utterances.from_manifest` (`path`, `split`, ...); the "speaker" of a response is its room. `level_drift`,
+            `babble` and `channel` are dicts of their fields. With `layout`, mixtures for `CroppedMixtures`: `speeds`
+            and the layout's options (`open_mixtures`).
 
     Raises:
         ValueError: neither or both of corpus and layout are given, or an option is unknown or missing.
@@ -63,10 +64,15 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
     """An option of `DynamicMixing` that is a section of a config."""
     recordings = {"reverberation": "responses", "recorded_noise": "noise"}.get(name)
     if recordings is not None:
-        if "root" not in fields:
-            raise ValueError(f"{name} needs a root, the folder of its recordings")
-        root, level = fields.pop("root"), fields.pop("room_level", -2) if name == "reverberation" else -1
-        fields[recordings] = open_utterances("folder", root=root, sample_rate=sample_rate, speaker_level=level)
+        own = {field.name for field in dataclasses.fields(_ACOUSTICS[name])}
+        options = {field: fields.pop(field) for field in list(fields) if field not in own}
+        if "root" not in options and "path" not in options:
+            raise ValueError(f"{name} needs root, a folder of recordings, or path, a table of them")
+        if "path" not in options:
+            # Responses are grouped by the folder that they are in, the room; every noise is on its own.
+            options.setdefault("speaker_level", -2 if name == "reverberation" else -1)
+        corpus = "manifest" if "path" in options else "folder"
+        fields[recordings] = open_utterances(corpus, sample_rate=sample_rate, **options)
     return call_with_options(_ACOUSTICS[name], name, fields)
 
 

@@ -91,6 +91,16 @@ def test_a_room_is_heard_in_the_mixture_and_not_in_a_dry_target(folders):
     assert 0.05 < np.linalg.norm(rest) / np.linalg.norm(first.mixed()) < 0.9
 
 
+def test_recordings_may_come_from_a_table(folders):
+    (folders / "noise.csv").write_text("path,speaker,split\nnoise/hiss.wav,a,train\nnoise/missing.wav,b,dev\n")
+    table = {"path": str(folders / "noise.csv"), "split": "train", "share": 1.0}
+    folder = {"root": str(folders / "noise"), "share": 1.0}
+    first, second = (
+        opened(folders, recorded_noise=fields).draw(0, 4000, np.random.default_rng(3)) for fields in (table, folder)
+    )
+    np.testing.assert_array_equal(first.mixed(), second.mixed())
+
+
 def test_nothing_peaks_above_the_limit(folders):
     mixtures = opened(folders, recorded_noise={"root": str(folders / "noise"), "share": 1.0, "snr_db": (-30.0, -30.0)})
     for seed in range(10):
@@ -104,7 +114,7 @@ def test_nothing_peaks_above_the_limit(folders):
     ("sections", "message"),
     [
         ({"babble": {"shares": 0.5}}, "babble has no option 'shares'; did you mean 'share'"),
-        ({"reverberation": {"share": 0.5}}, "reverberation needs a root"),
+        ({"reverberation": {"share": 0.5}}, "reverberation needs root, a folder of recordings, or path"),
         ({"channel": {"codecs": ("g729",)}}, "choose from telephone"),
     ],
 )

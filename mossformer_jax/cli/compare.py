@@ -49,11 +49,10 @@ def _compare(options: argparse.Namespace) -> int:
     if options.output and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("-o needs matplotlib; run: pip install 'mossformer-jax[eval]'")
     from mossformer_jax.evaluation.compare import compare, plot_comparison
-    from mossformer_jax.evaluation.report import METRICS, METRICS_FILE, metrics_in, read_metrics
+    from mossformer_jax.evaluation.report import ROWS_FILE, metrics_in, read_metrics
+    from mossformer_jax.scoring import COLUMNS
 
-    paths = [
-        Path(path) / METRICS_FILE if Path(path).is_dir() else Path(path) for path in (options.first, options.second)
-    ]
+    paths = [Path(path) / ROWS_FILE if Path(path).is_dir() else Path(path) for path in (options.first, options.second)]
     first, second = map(read_metrics, paths)
     _warn_of_unpaired(options, [str(row["id"]) for row in first], [str(row["id"]) for row in second])
     shared = {name for row in first for name in row}.intersection(name for row in second for name in row)
@@ -68,7 +67,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     _print_means(comparisons)
     if options.changed > 0:
-        print(f"\nLargest changes, {METRICS[metric]}:")
+        print(f"\nLargest changes, {COLUMNS[metric].label}:")
         _print_changed(comparisons[metric], options.changed)
     if options.output:
         plot_comparison(options.output, comparisons[metric], (options.first, options.second))
@@ -84,14 +83,14 @@ def _warn_of_unpaired(options: argparse.Namespace, first: list[str], second: lis
 
 
 def _print_means(comparisons: dict[str, Comparison]) -> None:
-    from mossformer_jax.evaluation.report import METRICS
+    from mossformer_jax.scoring import COLUMNS
 
     rows: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "B higher")]
     for name, each in comparisons.items():
         low, high = each.interval_95
         higher = f"{(each.differences > 0).sum():,} of {len(each.ids):,}"
         means = f"{each.first.mean():.3f}", f"{each.second.mean():.3f}", f"{each.differences.mean():+.3f}"
-        rows.append((METRICS[name], *means, f"{low:+.3f} to {high:+.3f}", higher))
+        rows.append((COLUMNS[name].label, *means, f"{low:+.3f} to {high:+.3f}", higher))
     print_table(rows, left=1)
 
 

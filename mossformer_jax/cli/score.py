@@ -71,9 +71,9 @@ def _score(options: argparse.Namespace) -> int:
 
 def _score_one(options: argparse.Namespace) -> int:
     from mossformer_jax.evaluation.pairing import SeparatedFiles
-    from mossformer_jax.evaluation.report import METRICS, format_figure
+    from mossformer_jax.evaluation.report import format_figure
     from mossformer_jax.evaluation.separated_files import score_files
-    from mossformer_jax.scoring import parse_metrics
+    from mossformer_jax.scoring import COLUMNS, parse_metrics
 
     if len(options.reference) != len(options.estimate):
         raise ValueError(
@@ -83,7 +83,7 @@ def _score_one(options: argparse.Namespace) -> int:
     files = SeparatedFiles("mixture", options.mixture, tuple(options.reference), tuple(options.estimate))
     (scores,) = score_files([files], parse_metrics(options.metrics))
     _check_silent_references([scores])
-    rows: list[tuple[str, ...]] = [("reference", "estimate", *(METRICS[name] for name in scores.figures))]
+    rows: list[tuple[str, ...]] = [("reference", "estimate", *(COLUMNS[name].label for name in scores.figures))]
     for source, estimate in enumerate(scores.permutation):
         names = Path(files.references[source]).name, Path(files.estimates[estimate]).name
         rows.append((*names, *(format_figure(figures[source], name) for name, figures in scores.figures.items())))
@@ -95,7 +95,7 @@ def _score_one(options: argparse.Namespace) -> int:
 def _score_many(options: argparse.Namespace) -> int:
     from mossformer_jax.evaluation.pairing import pair_files
     from mossformer_jax.evaluation.report import (
-        METRICS_FILE,
+        ROWS_FILE,
         SUMMARY_FILE,
         summarize,
         summary_table,
@@ -119,11 +119,11 @@ def _score_many(options: argparse.Namespace) -> int:
     rows = [each.row() for each in scores]
     summary = summarize(rows, mixtures=options.mixtures, references=options.references, estimates=options.estimates)
     if output is not None:
-        write_metrics(output / METRICS_FILE, rows)
+        write_metrics(output / ROWS_FILE, rows)
         write_summary(output / SUMMARY_FILE, summary)
     print_table(summary_table(summary), left=1)
     if output is not None:
-        print(f"{output / METRICS_FILE}\n{output / SUMMARY_FILE}")
+        print(f"{output / ROWS_FILE}\n{output / SUMMARY_FILE}")
     return 0
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.evaluation.report import METRICS, Row, bootstrap_interval, defined
+from mossformer_jax.evaluation.report import Row, bootstrap_interval, defined
 from mossformer_jax.figures.files import save_figure
+from mossformer_jax.scoring import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plot_comparison(path: str | os.PathLike[str], comparison: Comparison, names:
     axes = figure.subplots()
     axes.scatter(comparison.first, comparison.second, s=12, alpha=0.5, linewidths=0)
     axes.axline((comparison.first[0],) * 2, slope=1, color="0.5", linewidth=1)
-    label = METRICS[comparison.metric]
+    label = COLUMNS[comparison.metric].label
     low, high = comparison.interval_95
     axes.set(
         aspect="equal",

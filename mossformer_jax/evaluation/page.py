@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.data.records import Mixture
-from mossformer_jax.evaluation.report import METRICS, Row, defined, metrics_in
+from mossformer_jax.evaluation.report import Row, defined, metrics_in
 from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
+from mossformer_jax.scoring import COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def _figures_table(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
     lines = ["<table><tr><th>Metric<th>Mean<th>95 % interval<th>Median<th>Std<th>Below 0 dB<th>Utterances"]
     for metric in metrics_in(rows[0]):
         section = summary[metric]
-        cells = [escape(METRICS[metric])]
+        cells = [escape(COLUMNS[metric].label)]
         if section["count"]:
             low, high = section["interval_95"]
             below = f"{section['share_below_0_db']:.1%}" if "share_below_0_db" in section else ""
@@ -111,14 +112,14 @@ def _improvements_figure(rows: Sequence[Row]) -> Figure:
     mean = improvements.mean()
     histogram.axvline(mean, color="C3", label=f"mean {mean:.2f} dB")
     histogram.legend()
-    histogram.set(xlabel=METRICS["si_sdri"], ylabel="Utterances")
+    histogram.set(xlabel=COLUMNS["si_sdri"].label, ylabel="Utterances")
     for axes, x, label in (
         (by_input, scores - improvements, "SI-SDR of the mixture (dB)"),
         (by_length, seconds, "Length (s)"),
     ):
         axes.scatter(x, improvements, s=8, alpha=0.5, color="C0", linewidths=0)
         axes.axhline(0.0, color="0.6", linewidth=0.8)
-        axes.set(xlabel=label, ylabel=METRICS["si_sdri"])
+        axes.set(xlabel=label, ylabel=COLUMNS["si_sdri"].label)
     return figure
 
 

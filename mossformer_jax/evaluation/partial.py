@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mossformer_jax.atomic import write_atomically
-from mossformer_jax.evaluation.report import METRICS_FILE, Row, format_rows, read_metrics
+from mossformer_jax.evaluation.report import ROWS_FILE, Row, format_rows, read_metrics
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class PartialMetrics:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
-        self._path = folder / f"{METRICS_FILE}.partial"
-        self._identity_path = folder / f"{METRICS_FILE}.partial.json"
+        self._path = folder / f"{ROWS_FILE}.partial"
+        self._identity_path = folder / f"{ROWS_FILE}.partial.json"
         self.rows: list[Row] = []
         found, wanted = read_object(self._identity_path), as_read_back(identity)
         changed = [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]

@@ -21,21 +21,12 @@ from jaxtyping import Float
 
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.data.text_tables import read_csv
+from mossformer_jax.scoring import COLUMNS
 
 Row = dict[str, str | float | None]
 
-METRICS_FILE = "metrics.csv"
+ROWS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
-# All metrics, with their labels for tables and axes.
-METRICS = {
-    "si_sdr": "SI-SDR (dB)",
-    "si_sdri": "SI-SDRi (dB)",
-    "sdr": "SDR (dB)",
-    "sdri": "SDRi (dB)",
-    "stoi": "STOI",
-    "estoi": "ESTOI",
-    "pesq": "PESQ",
-}
 NUM_WORST = 10
 # Bootstrap resamplings; the ends of the interval are then accurate to about 2 % of its width.
 NUM_RESAMPLINGS = 2000
@@ -104,7 +95,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
     if "id" not in columns or not metrics_in(columns):
         raise ValueError(
             f"{path}: found the columns {', '.join(columns) or '(none)'}; required are id and at least one of "
-            f"{', '.join(METRICS)}"
+            f"{', '.join(COLUMNS)}"
         )
     rows, ids = [], set()
     for line, cells in lines:
@@ -122,9 +113,9 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def metrics_in(columns: Iterable[str]) -> list[str]:
-    """The metrics among the columns, in the order of `METRICS`."""
+    """The metrics among the columns, in the order of `scoring.COLUMNS`."""
     present = set(columns)
-    return [name for name in METRICS if name in present]
+    return [name for name in COLUMNS if name in present]
 
 
 def defined(rows: Sequence[Row], metric: str) -> dict[str, float]:
@@ -147,7 +138,7 @@ def summarize(rows: Sequence[Row], **facts: Any) -> dict[str, Any]:
         **facts,
     }
     for metric in metrics_in(rows[0]):
-        summary[metric] = _section(defined(rows, metric), in_db="dB" in METRICS[metric])
+        summary[metric] = _section(defined(rows, metric), in_db=COLUMNS[metric].unit == "dB")
     pairs = {str(row["genders"]) for row in rows} - {""}
     if pairs and "si_sdri" in summary:
         summary["si_sdri_by_genders"] = {
@@ -164,7 +155,7 @@ def summary_table(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
         section = summary[name]
         mean, median, std = (format_figure(section.get(key, math.nan), name) for key in ("mean", "median", "std"))
         low, high = (format_figure(end, name) for end in section.get("interval_95", (math.nan, math.nan)))
-        table.append((METRICS[name], mean, f"{low} to {high}", median, std, f"{section['count']:,}"))
+        table.append((COLUMNS[name].label, mean, f"{low} to {high}", median, std, f"{section['count']:,}"))
     return table
 
 
@@ -172,7 +163,7 @@ def format_figure(figure: float, metric: str) -> str:
     """Formats a score with as many decimals as are significant; a dash if it is NaN."""
     if math.isnan(figure):
         return "-"
-    decimals = 3 if "stoi" in metric else 2
+    decimals = COLUMNS[metric].decimals
     return f"{round(figure, decimals) + 0.0:.{decimals}f}"  # -0.0 + 0.0 is 0.0
 
 

@@ -17,7 +17,7 @@ from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.evaluation.evaluate import utterance_scores
 from mossformer_jax.evaluation.partial import PartialMetrics, as_read_back, read_object
 from mossformer_jax.evaluation.report import (
-    METRICS_FILE,
+    ROWS_FILE,
     SUMMARY_FILE,
     Row,
     summarize,
@@ -38,7 +38,7 @@ class TestSet:
 
     Attributes:
         mixtures: the data set.
-        metrics: names of `scoring.METRIC_NAMES`.
+        metrics: names of `scoring.METRICS`.
         genders: F or M by speaker, in small letters, as far as known.
         batch_size: rows of a batch, over all devices; None takes 1 a device on a CPU, 8 elsewhere.
         num_workers: processes that read the mixtures; with 0, threads do.
@@ -144,7 +144,7 @@ def evaluate_model(
         **identity,
         **(facts or {}),
     )
-    write_metrics(folder / METRICS_FILE, in_order)
+    write_metrics(folder / ROWS_FILE, in_order)
     write_summary(folder / SUMMARY_FILE, summary)
     return Evaluation(in_order, summary, num_resumed, partial)
 

@@ -1,7 +1,7 @@
 """Metrics of separation quality. SI-SDR is also the basis of the training loss."""
 
 from mossformer_jax.scoring.bss_eval import sdr
-from mossformer_jax.scoring.metrics import METRIC_NAMES, host_figures, parse_metrics
+from mossformer_jax.scoring.metrics import COLUMNS, METRICS, host_figures, parse_metrics
 from mossformer_jax.scoring.perceptual import pesq, stoi
 from mossformer_jax.scoring.si_sdr import (
     MAX_DB,
@@ -14,8 +14,9 @@ from mossformer_jax.scoring.si_sdr import (
 )
 
 __all__ = [
+    "COLUMNS",
     "MAX_DB",
-    "METRIC_NAMES",
+    "METRICS",
     "MIN_DB",
     "host_figures",
     "pairwise_si_sdr",

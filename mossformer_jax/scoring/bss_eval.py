@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import LinAlgError, lstsq, solve_toeplitz, toeplitz
 
+from mossformer_jax.scoring.metric import Metric
 from mossformer_jax.scoring.si_sdr import MAX_DB, MIN_DB
 
 NUM_TAPS = 512
@@ -80,3 +81,6 @@ def _solve(
         pass
     # The reference has no energy in much of the band. Recordings of 16 bits do not reach this point.
     return lstsq(gram, correlations.T)[0].T
+
+
+SDR = Metric("sdr", "SDR", unit="dB", improves=True, on_host=lambda estimates, reference, _: sdr(estimates, reference))

@@ -1,44 +1,44 @@
-"""The names of the metrics of an evaluation, and the computation of those that run on the host."""
+"""The list of all metrics, and the computation of those that run on the host."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.scoring.bss_eval import sdr
-from mossformer_jax.scoring.perceptual import PESQ_MODES, pesq, stoi
+from mossformer_jax.scoring.bss_eval import SDR
+from mossformer_jax.scoring.perceptual import ESTOI, PESQ, STOI
+from mossformer_jax.scoring.si_sdr import SI_SDR
 
-METRIC_NAMES = ("si_sdr", "sdr", "stoi", "estoi", "pesq")
-_INSTALLATION = {
-    "stoi": ("pystoi", "pip install 'mossformer-jax[eval]'"),
-    "estoi": ("pystoi", "pip install 'mossformer-jax[eval]'"),
-    "pesq": ("pesq", "pip install pesq (it needs a C compiler)"),
-}
+METRICS = {metric.name: metric for metric in (SI_SDR, SDR, STOI, ESTOI, PESQ)}
+# Also the improvements over the mixture: every column that a table may have.
+COLUMNS = {column.name: column for metric in METRICS.values() for column in metric.columns}
 
 
 def parse_metrics(text: str, sample_rate: int | None = None) -> tuple[str, ...]:
     """Parses a list of metrics such as "si_sdr,sdr". SI-SDR is always included, because it finds the permutation.
 
     Args:
-        text: names of METRIC_NAMES, separated by commas.
+        text: names of METRICS, separated by commas.
         sample_rate: sample rate of the scored signals in Hz, if known.
 
     Raises:
         ValueError: a metric is unknown, its package is not installed, or it is not defined at this sample rate.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
-    if unknown := sorted(names.difference(METRIC_NAMES)):
-        raise ValueError(f"unknown metric {unknown[0]!r}; choose from {', '.join(METRIC_NAMES)}")
-    for name in sorted(names & _INSTALLATION.keys()):
-        package, installation = _INSTALLATION[name]
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"the metric {name} needs the package {package}; install it with: {installation}")
-    if "pesq" in names and sample_rate is not None and sample_rate not in PESQ_MODES:
-        raise ValueError(f"pesq is not defined at {sample_rate} Hz; resample to {' or '.join(map(str, PESQ_MODES))} Hz")
-    return tuple(name for name in METRIC_NAMES if name in names | {"si_sdr"})
+    if unknown := sorted(names.difference(METRICS)):
+        raise ValueError(f"unknown metric {unknown[0]!r}; choose from {', '.join(METRICS)}")
+    for metric in (METRICS[name] for name in sorted(names)):
+        if metric.package and importlib.util.find_spec(metric.package) is None:
+            raise ValueError(
+                f"the metric {metric.name} needs the package {metric.package}; install it with: {metric.installation}"
+            )
+        if metric.sample_rates and sample_rate is not None and sample_rate not in metric.sample_rates:
+            rates = " or ".join(map(str, metric.sample_rates))
+            raise ValueError(f"{metric.name} is not defined at {sample_rate} Hz; resample to {rates} Hz")
+    return tuple(name for name in METRICS if name in names | {"si_sdr"})
 
 
 def host_figures(
@@ -55,31 +55,29 @@ def host_figures(
         references_ct: true sources.
         mixture_t: the mixture that was separated.
         sample_rate: in Hz.
-        metrics: names of METRIC_NAMES; `si_sdr` is ignored.
+        metrics: names of METRICS; `si_sdr` is ignored.
 
     Returns:
-        The values of every source by metric, NaN where a metric is not defined: SDR and its improvement over the
-        mixture in dB (`sdr`, `sdri`), `stoi`, `estoi`, `pesq`.
+        The values of every source by column (`sdr`, and `sdri` for its improvement over the mixture), NaN where a
+        metric is not defined.
 
     Raises:
         ValueError: the signals differ in length, or PESQ is requested at a sample rate at which it is not defined.
         ModuleNotFoundError: the package of a metric is not installed.
     """
-    figures: dict[str, Float[np.ndarray, " c"]] = {}
-    pairs = list(zip(estimates_ct, references_ct, strict=True))
-    if "sdr" in metrics:
-        sdr_c, baseline_c = np.transpose([sdr(np.stack([estimate, mixture_t]), truth) for estimate, truth in pairs])
-        figures |= {"sdr": sdr_c, "sdri": sdr_c - baseline_c}
-    perceptual: dict[str, Callable[..., float]] = {
-        "stoi": stoi,
-        "estoi": lambda *signals: stoi(*signals, extended=True),
-        "pesq": pesq,
-    }
-    for name, figure in perceptual.items():
-        if name in metrics:
-            figures[name] = np.array(
-                [figure(*pair, sample_rate) if np.isfinite(pair).all() else np.nan for pair in pairs]
-            )
     # SI-SDR removes the mean, so a constant reference counts as silent; the other metrics follow it.
     silent_c = np.all(references_ct == references_ct[:, :1], axis=1)
-    return {name: np.where(silent_c, np.nan, figure_c) for name, figure_c in figures.items()}
+    figures: dict[str, Float[np.ndarray, " c"]] = {}
+    for metric in METRICS.values():
+        if metric.name not in metrics or metric.on_host is None:
+            continue
+        baseline = [mixture_t] if metric.improves else []
+        figures_ck = np.full((len(references_ct), 1 + len(baseline)), np.nan)
+        for source, (estimate_t, reference_t) in enumerate(zip(estimates_ct, references_ct, strict=True)):
+            if np.isfinite(estimate_t).all() and np.isfinite(reference_t).all():
+                figures_ck[source] = metric.on_host(np.stack([estimate_t, *baseline]), reference_t, sample_rate)
+        figures_ck[silent_c] = np.nan
+        figures[metric.name] = figures_ck[:, 0]
+        for improvement in metric.columns[1:]:
+            figures[improvement.name] = figures_ck[:, 0] - figures_ck[:, 1]
+    return figures

@@ -9,9 +9,12 @@ about 1 to 4.6.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+
+from mossformer_jax.scoring.metric import HostFunction, Metric
 
 PESQ_MODES = {8000: "nb", 16_000: "wb"}
 # pystoi uses frames of 25.6 ms and fails on signals that are shorter than one frame.
@@ -71,3 +74,19 @@ def _check_lengths(estimate_t: np.ndarray, reference_t: np.ndarray) -> None:
         raise ValueError(
             f"estimate has {len(estimate_t)} samples and reference {len(reference_t)}: cut or pad to one length"
         )
+
+
+def _one_by_one(score: Callable[..., float], **options: bool) -> HostFunction:
+    return lambda estimates, reference, sample_rate: [score(x, reference, sample_rate, **options) for x in estimates]
+
+
+STOI = Metric("stoi", "STOI", decimals=3, on_host=_one_by_one(stoi), package="pystoi")
+ESTOI = Metric("estoi", "ESTOI", decimals=3, on_host=_one_by_one(stoi, extended=True), package="pystoi")
+PESQ = Metric(
+    "pesq",
+    "PESQ",
+    on_host=_one_by_one(pesq),
+    package="pesq",
+    installation="pip install pesq (it needs a C compiler)",
+    sample_rates=tuple(PESQ_MODES),
+)

@@ -21,9 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mossformer_jax.scoring.metric import Metric
+
 # Signals may come from a file (NumPy) or from a compiled program (JAX).
 AnyArray: TypeAlias = Array | np.ndarray
 
+SI_SDR = Metric("si_sdr", "SI-SDR", unit="dB", improves=True)
 MIN_DB, MAX_DB = -100.0, 100.0
 MAX_PERMUTED_SOURCES = 6
 # In a mixture with a silent reference, training does not reward any source beyond this score.

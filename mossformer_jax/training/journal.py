@@ -16,7 +16,7 @@ from typing import Any
 
 from mossformer_jax.figures.curves import plot_training
 from mossformer_jax.training.progress import LiveLine, is_live
-from mossformer_jax.training.records import METRICS_FILE, read_metrics
+from mossformer_jax.training.records import RECORDS_FILE, read_metrics
 from mossformer_jax.training.tensorboard import Example, TensorBoard
 
 __all__ = ["Example", "Journal", "Progress"]
@@ -85,7 +85,7 @@ class Journal:
     ):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
-        self._metrics_path = self._workdir / METRICS_FILE
+        self._metrics_path = self._workdir / RECORDS_FILE
         self._total_steps = total_steps
         self._last_validation = "" if si_sdri_db is None else _formatted("si_sdri_db", si_sdri_db)
         resumes = self._metrics_path.exists()
@@ -231,7 +231,7 @@ def _failure_as_warning(picture: str) -> Iterator[None]:
 
 def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
     """Keeps complete records up to the last step of each kind; returns the number of later ones dropped."""
-    path = workdir / METRICS_FILE
+    path = workdir / RECORDS_FILE
     records = read_metrics(workdir)
     kept = [record for record in records if record["step"] <= last_steps[record["kind"]]]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE = "metrics.jsonl"
+RECORDS_FILE = "metrics.jsonl"
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: another line is no record; the message names it.
     """
-    path = Path(workdir) / METRICS_FILE
+    path = Path(workdir) / RECORDS_FILE
     if not path.exists():
         return []
     *lines, _ = path.read_bytes().split(b"\n")

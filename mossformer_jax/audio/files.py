@@ -44,7 +44,7 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, "channel
     Raises:
         FileNotFoundError: there is no such file.
         PermissionError: it may not be read.
-        ValueError: it is a folder, is empty, is no audio, is damaged, or holds NaN or infinity.
+        ValueError: it is a folder, is empty, is no audio, is damaged, or contains NaN or infinity.
     """
     with AudioReader(path) as reader:
         return np.concatenate(list(reader.blocks(_BLOCK_SAMPLES)), axis=1), reader.sample_rate
@@ -68,7 +68,7 @@ def write_audio(
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the suffix or the subtype is unknown, the two do not go together, the waveform holds NaN or
+        ValueError: the suffix or the subtype is unknown, the two do not go together, the waveform contains NaN or
             infinity, or it goes beyond +-1 and the subtype would clip it.
     """
     waveform = np.atleast_2d(waveform)

@@ -91,7 +91,7 @@ class AudioReader:
             (channels, t), float32, integer formats scaled to within +-1.
 
         Raises:
-            ValueError: the file is damaged, or holds NaN or infinity; the first such sample is named.
+            ValueError: the file is damaged, or contains NaN or infinity; the first such sample is named.
         """
         start = 0
         self._file.seek(0)
@@ -99,7 +99,7 @@ class AudioReader:
             finite = np.isfinite(frames).all(axis=1)
             if not finite.all():
                 raise ValueError(
-                    f"{self.path}: holds NaN or infinity, first at sample {start + finite.argmin()}; "
+                    f"{self.path}: contains NaN or infinity, first at sample {start + finite.argmin()}; "
                     "write it again from a clean source"
                 )
             yield np.ascontiguousarray(frames.T)
@@ -122,7 +122,7 @@ class AudioReader:
             ) from error
 
     def _no_audio(self) -> str:
-        return f"{self.path}: holds no audio (0 samples at {self.sample_rate} Hz); record or copy it again"
+        return f"{self.path}: contains no audio (0 samples at {self.sample_rate} Hz); record or copy it again"
 
     def _cut_short(self) -> str | None:
         for declared, found in _DECLARED_SIZE.findall(self._file.extra_info):
@@ -238,8 +238,8 @@ class AudioWriter:
         """Appends a block.
 
         Raises:
-            ValueError: it has another number of channels, holds NaN or infinity, or goes beyond +-1 where the subtype
-                would clip it; or the file would outgrow its format, or the disk is full.
+            ValueError: the block has a different number of channels, contains NaN or infinity, or exceeds +-1 in a
+                subtype that would clip it; or the file would exceed the limit of its format, or the disk is full.
         """
         waveform = np.asarray(waveform)
         if waveform.ndim != 2 or len(waveform) != self._num_channels:
@@ -249,7 +249,7 @@ class AudioWriter:
             )
         peak = np.abs(waveform).max(initial=0.0)
         if not np.isfinite(peak):
-            raise ValueError(f"{self.path}: not written, the waveform holds NaN or infinity")
+            raise ValueError(f"{self.path}: not written, the waveform contains NaN or infinity")
         if self._subtype in PCM_BITS and peak > 1.0:
             raise ValueError(
                 f"{self.path}: not written, {self._subtype} would clip a peak of {peak:.3g}; scale it, or use FLOAT"

@@ -1,7 +1,7 @@
-"""What stands between talkers and a recording: rooms, noise, other voices, drifting levels, telephones and codecs.
+"""Acoustic conditions of training mixtures: rooms, noise, babble, level drift, telephone channels and codecs.
 
-Each option is a frozen dataclass with a share: the probability that it applies to a mixture. `DynamicMixing` takes any
-of them and draws from a generator of its own per mixture, so that the same seed gives the same mixture.
+Each condition is a frozen dataclass with a `share`, the probability that it is applied to a mixture. All random draws
+use the generator of the mixture, so that the same seed gives the same mixture.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import soundfile
 from jaxtyping import Float
 
 from mossformer_jax.audio.resampling import fit_length
-from mossformer_jax.data.drawing import check_range, check_share, draw_crop
+from mossformer_jax.data.random_draws import check_range, check_share, draw_crop
 from mossformer_jax.data.utterances import Speech
 
 TARGETS = ("dry", "early")
-# By name: container, subtype and, for formats that have one, the range of libsndfile's compression level.
+# By name: container, subtype and, where the format has one, the range of libsndfile's compression level.
 CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "mu-law": ("WAV", "ULAW", None),
     "a-law": ("WAV", "ALAW", None),
@@ -36,18 +36,18 @@ TELEPHONE_BAND = (300.0, 3400.0)
 
 @dataclass(frozen=True)
 class Reverberation:
-    """Puts the talkers of a mixture into a room.
+    """Convolves the sources of a mixture with room impulse responses.
 
     Attributes:
-        responses: room impulse responses; the `speakers` of these recordings are their rooms. All talkers of a mixture
-            share a room, each with a response of its own where the room has enough of them.
+        responses: room impulse responses; their `speakers` are the rooms. All sources of a mixture are in the same
+            room, each with a different response if the room has enough of them.
         share: probability that a mixture is reverberant.
-        target: "dry": the target is the direct sound alone. "early": it has the reflections of the first
-            `early_seconds`, too. Both are aligned with the direct sound in the mixture.
-        early_seconds: how long after the direct sound a reflection counts as early.
+        target: "dry": the target is the direct sound only. "early": the target also includes the reflections of the
+            first `early_seconds`. Both are aligned with the direct sound in the mixture.
+        early_seconds: time after the direct sound up to which reflections count as early.
 
     Raises:
-        ValueError: an option is out of its range; the message names it.
+        ValueError: an option is out of range; the message names it.
     """
 
     responses: Speech
@@ -58,14 +58,19 @@ class Reverberation:
     def __post_init__(self) -> None:
         check_share("reverberation share", self.share)
         if self.target not in TARGETS:
-            raise ValueError(f"reverberation target={self.target!r} is not one of {', '.join(TARGETS)}")
+            raise ValueError(
+                f"reverberation target={self.target!r} is not allowed: must be one of {', '.join(TARGETS)}"
+            )
         if not 0 <= self.early_seconds < math.inf:
             raise ValueError(f"early_seconds={self.early_seconds!r} is not allowed: must be 0 or more")
 
     def __call__(
         self, sources_ct: Float[np.ndarray, "c t"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "c t"], Float[np.ndarray, "c t"]]:
-        """The reverberant sources and the targets, both `(c, t)`; the early part of a talker keeps its level."""
+        """The reverberant sources and the targets, both (c, t).
+
+        Each response is scaled to unit energy up to the end of its early part.
+        """
         room = rng.integers(len(self.responses.speaker_names))
         choices = np.flatnonzero(self.responses.speakers == room)
         drawn = rng.choice(choices, len(sources_ct), replace=len(choices) < len(sources_ct))
@@ -82,7 +87,7 @@ class Reverberation:
         late = direct + 1 + round(self.early_seconds * self.responses.sample_rate)
         energy = math.sqrt(np.sum(np.square(response[:late])))
         if not energy > 0:
-            raise ValueError(f"{name}: is silent; a room impulse response must have a direct sound")
+            raise ValueError(f"{name}: is silent, so it is not a room impulse response; remove the file")
         response = response / energy
         heard = _convolve_from(source, response, direct)
         if self.target == "dry":
@@ -96,8 +101,8 @@ class RecordedNoise:
 
     Attributes:
         noise: the recordings; one that is too short is repeated.
-        share: probability that a mixture is noisy.
-        snr_db: lowest and highest power of the sum of the talkers over that of the noise, drawn evenly.
+        share: probability that noise is added to a mixture.
+        snr_db: lowest and highest SNR of the sum of the sources to the noise in dB, drawn uniformly.
     """
 
     noise: Speech
@@ -109,7 +114,7 @@ class RecordedNoise:
         check_range("recorded noise snr_db", self.snr_db)
 
     def __call__(self, clean: Float[np.ndarray, " t"], rng: np.random.Generator) -> Float[np.ndarray, " t"]:
-        """The noise `(t,)` to add to the sum of the talkers; silent if `clean` is."""
+        """The noise (t,) to add to `clean`, the sum of the sources; silent if `clean` is silent."""
         index = int(rng.integers(len(self.noise)))
         length = min(len(clean), self.noise.num_samples(index))
         crop = draw_crop(self.noise, index, length, rng)
@@ -119,12 +124,12 @@ class RecordedNoise:
 
 @dataclass(frozen=True)
 class Babble:
-    """Adds the voices of other speakers of the corpus, none of whom is a target.
+    """Adds babble: voices of speakers of the corpus that are not sources of the mixture.
 
     Attributes:
-        share: probability that a mixture has babble.
-        num_speakers: lowest and highest number of voices, drawn evenly.
-        snr_db: lowest and highest power of the sum of the talkers over that of the babble, drawn evenly.
+        share: probability that babble is added to a mixture.
+        num_speakers: lowest and highest number of voices, drawn uniformly.
+        snr_db: lowest and highest SNR of the sum of the sources to the babble in dB, drawn uniformly.
     """
 
     share: float = 0.2
@@ -136,25 +141,28 @@ class Babble:
         check_range("babble snr_db", self.snr_db)
         low, high = self.num_speakers
         if not 1 <= low <= high:
-            raise ValueError(f"babble num_speakers={self.num_speakers!r} is not allowed: must be 1 or more, in order")
+            raise ValueError(
+                f"babble num_speakers={self.num_speakers!r} is not allowed: must be two numbers, 1 or more, the "
+                "smaller first"
+            )
 
     def __call__(
         self, clean: Float[np.ndarray, " t"], speech: Speech, targets: Sequence[int], rng: np.random.Generator
     ) -> Float[np.ndarray, " t"]:
-        """The babble `(t,)` to add to the sum of the talkers.
+        """The babble (t,) to add to the sum of the sources.
 
         Args:
-            clean: the sum of the talkers.
+            clean: the sum of the sources.
             speech: the corpus.
             targets: the speakers of the sources, as positions in `speech.speaker_names`.
-            rng: draws the voices.
+            rng: random generator.
 
         Raises:
-            ValueError: the corpus has no other speaker.
+            ValueError: the corpus has no other speakers.
         """
         others = np.setdiff1d(np.unique(speech.speakers), np.asarray(targets))
         if not len(others):
-            raise ValueError("babble needs speakers beside those of the sources; take more speech")
+            raise ValueError("babble needs more speakers than the sources have; add speakers to the corpus")
         count = int(rng.integers(self.num_speakers[0], self.num_speakers[1] + 1))
         total = np.zeros(len(clean), np.float32)
         for speaker in rng.choice(others, count, replace=count > len(others)):
@@ -167,12 +175,12 @@ class Babble:
 
 @dataclass(frozen=True)
 class LevelDrift:
-    """Lets the level of each talker drift, as of someone who turns away or moves; the targets drift with it.
+    """Makes the level of each source drift, as if the talker moved or turned away. The targets drift in the same way.
 
     Attributes:
         share: probability that the levels of a mixture drift.
-        range_db: largest distance from the drawn level, in dB.
-        seconds: time between the points that the drift passes through; it is linear in dB between them.
+        range_db: largest deviation from the original level, in dB.
+        seconds: time between two random points of the level curve, which is linear in dB between them.
     """
 
     share: float = 0.2
@@ -188,7 +196,7 @@ class LevelDrift:
     def __call__(
         self, sources_ct: Float[np.ndarray, "c t"], sample_rate: int, rng: np.random.Generator
     ) -> Float[np.ndarray, "c t"]:
-        """The sources `(c, t)` with drifting levels."""
+        """The sources (c, t) with drifting levels."""
         num_sources, num_samples = sources_ct.shape
         points = 2 + int(num_samples / (self.seconds * sample_rate))
         at = np.linspace(0, num_samples - 1, points)
@@ -199,11 +207,11 @@ class LevelDrift:
 
 @dataclass(frozen=True)
 class Channel:
-    """Sends the mixture through a band-limited line or a codec; the targets stay as they are.
+    """Passes the mixture through a telephone band or a codec. The targets are unchanged.
 
     Attributes:
-        share: probability that a mixture goes through a channel.
-        codecs: names, one of which is drawn: those of `CODECS`, or "telephone" for the band from 300 to 3,400 Hz.
+        share: probability that a mixture passes through a channel.
+        codecs: names to draw from: those of `CODECS`, and "telephone" for the band from 300 to 3,400 Hz.
     """
 
     share: float = 0.2
@@ -220,7 +228,7 @@ class Channel:
     def __call__(
         self, mixture: Float[np.ndarray, " t"], sample_rate: int, rng: np.random.Generator
     ) -> Float[np.ndarray, " t"]:
-        """The mixture `(t,)` as it arrives, aligned with the one that was sent."""
+        """The received mixture (t,), aligned with the original."""
         name = self.codecs[int(rng.integers(len(self.codecs)))]
         if name == "telephone":
             return band_limited(mixture, sample_rate, TELEPHONE_BAND)
@@ -230,7 +238,7 @@ class Channel:
 
 
 def at_snr(noise: Float[np.ndarray, " t"], clean: Float[np.ndarray, " t"], snr_db: float) -> Float[np.ndarray, " t"]:
-    """The noise at a ratio of powers below `clean`, in dB; silent if either is."""
+    """The noise, scaled to an SNR in dB relative to `clean`; silent if either of them is silent."""
     wanted = np.mean(np.square(clean, dtype=np.float64)) * 10 ** (-snr_db / 10)
     power = np.mean(np.square(noise, dtype=np.float64))
     return (noise * math.sqrt(wanted / max(power, 1e-20))).astype(np.float32)
@@ -239,7 +247,7 @@ def at_snr(noise: Float[np.ndarray, " t"], clean: Float[np.ndarray, " t"], snr_d
 def band_limited(
     waveform: Float[np.ndarray, " t"], sample_rate: int, band_hz: tuple[float, float]
 ) -> Float[np.ndarray, " t"]:
-    """The part of a waveform inside a band, by a linear-phase filter without delay."""
+    """The waveform after a linear-phase band-pass filter without delay."""
     taps = 2 * (sample_rate // 100) + 1
     upper = min(band_hz[1], 0.98 * sample_rate / 2)
     kernel = scipy.signal.firwin(taps, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
@@ -249,10 +257,10 @@ def band_limited(
 def coded(
     waveform: Float[np.ndarray, " t"], sample_rate: int, container: str, subtype: str, **options: float
 ) -> Float[np.ndarray, " t"]:
-    """A waveform after encoding and decoding by libsndfile; as long as before.
+    """The waveform after encoding and decoding by libsndfile, at its original length.
 
     Raises:
-        ValueError: the codec does not take the sample rate.
+        ValueError: the codec does not support the sample rate.
     """
     buffer = io.BytesIO()
     try:
@@ -260,12 +268,12 @@ def coded(
         buffer.seek(0)
         decoded, _ = soundfile.read(buffer, dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{subtype} at {sample_rate} Hz: {error}; choose other codecs") from error
+        raise ValueError(f"codec {subtype} failed at {sample_rate} Hz ({error}); choose other codecs") from error
     return fit_length(decoded, len(waveform))
 
 
 def _convolve_from(
     source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], start: int
 ) -> Float[np.ndarray, " t"]:
-    """The convolution from sample `start` on, as long as the source."""
+    """The convolution, cut to the length of the source from sample `start`."""
     return scipy.signal.oaconvolve(source, response)[start : start + len(source)].astype(np.float32)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mossformer_jax.audio.resampling import resample, resampled_length
-from mossformer_jax.data.drawing import check_speeds
+from mossformer_jax.data.random_draws import check_speeds
 from mossformer_jax.data.records import Mixture, MixtureSource
 
 # After the sources and the noise are subtracted, the residual may have this fraction of the mixture's power, plus the

@@ -1,4 +1,4 @@
-"""What is wrong with a damaged file."""
+"""Error messages for damaged audio files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DAMAGE_BLOCK = 2**12
 
 
 def damage(path: str | os.PathLike[str]) -> str:
-    """Describes what is wrong with a file of which a part could not be read.
+    """Describes why a part of a file could not be read.
 
     The file is read from its start, because libsndfile's message depends on the part read, and a bad file must count
     as only one failure.
@@ -21,4 +21,4 @@ def damage(path: str | os.PathLike[str]) -> str:
                 pass
     except ValueError as error:
         return str(error)
-    return f"{path}: is damaged or cut short, not all the samples of its header can be read; copy or convert it again"
+    return f"{path}: is damaged or cut short: fewer samples than its header declares; copy or convert it again"

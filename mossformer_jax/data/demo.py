@@ -47,8 +47,8 @@ class DemoUtterances:
 
     Attributes:
         sample_rate: in Hz.
-        speaker_names: every speaker once.
-        speakers: who speaks in each utterance, as a position in `speaker_names`.
+        speaker_names: names of all speakers.
+        speakers: speaker of each utterance, as a position in `speaker_names`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DemoUtterances:
         """
         check_sample_rate(sample_rate)
         if split not in SPLITS:
-            raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+            raise ValueError(f"split={split!r} is not allowed: must be one of {', '.join(SPLITS)}")
         for name, number in (("num_speakers", num_speakers), ("utterances_per_speaker", utterances_per_speaker)):
             if number < 1:
                 raise ValueError(f"{name}={number} is not allowed: must be 1 or more")

@@ -111,7 +111,7 @@ class LibriSpeechMixtures:
             self._noise = _find_folder(noise, "wham_noise", subsets, _GET_NOISE)
 
     def __len__(self) -> int:
-        """How many mixtures there are."""
+        """Number of mixtures."""
         return len(self._recipes)
 
     def mixture_id(self, index: int) -> str:
@@ -231,7 +231,7 @@ def _recipe(row: dict[str, str], num_sources: int, with_noise: bool, place: str)
         except ValueError:
             number = math.nan
         if not PurePosixPath(path).parts or not math.isfinite(number):
-            raise ValueError(f"{place}: {name}_path={path!r} with {name}_gain={gain!r}; must be a path and a number")
+            raise ValueError(f"{place}: {name}_path={path!r}, {name}_gain={gain!r} must be a path and a number")
         return _Part(str(PurePosixPath(path)), number)
 
     sources = tuple(part(f"source_{number + 1}") for number in range(num_sources))

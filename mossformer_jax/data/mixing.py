@@ -1,7 +1,7 @@
-"""Dynamic mixing: mixtures drawn anew from single utterances.
+"""Dynamic mixing: random mixtures of single utterances, created during training.
 
-A mixture is a pure function of a `numpy.random.Generator`: whoever seeds the same way gets the same one, in any
-process, in any order.
+A mixture is a pure function of a `numpy.random.Generator`: the same seed gives the same mixture, in any process and in
+any order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
-from mossformer_jax.data.drawing import (
+from mossformer_jax.data.random_draws import (
     check_range,
     check_share,
     check_speeds,
@@ -28,35 +28,35 @@ from mossformer_jax.data.drawing import (
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.data.utterances import Speech
 
-# The recipe of dynamic mixing that the field took over from SpeechBrain's SepFormer on WSJ0-mix.
+# The usual recipe of dynamic mixing, from SpeechBrain's SepFormer on WSJ0-mix.
 FIRST_LEVEL_DB = (-27.43, 2.57)
 RELATIVE_LEVEL_DB = (-2.51, 2.66)
 LEVEL_RANGE_DB = (-45.0, 0.0)
 PEAK = 0.9
-# A crop fainter than this holds no speech: bringing it to level would make a source of its rounding errors.
+# A crop fainter than this contains no speech: scaling it to its level would only amplify rounding errors.
 SILENCE_DB = -80.0
-# Where sources overlap in part only, each is heard for a share of the mixture between these.
+# In partially overlapping mixtures: shortest and longest duration of a source, as a fraction of the mixture.
 PARTIAL_LENGTHS = (0.3, 1.0)
 _ATTEMPTS = 20
 
 
 @runtime_checkable
 class TrainingMixtures(Protocol):
-    """What batches for training are drawn from. It can be pickled, for worker processes."""
+    """Mixtures that training batches are drawn from. It must be picklable, for worker processes."""
 
     @property
     def num_sources(self) -> int:
-        """Sources of every mixture."""
+        """Number of sources per mixture."""
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Sample rate in Hz."""
 
     def __len__(self) -> int:
-        """How many mixtures make an epoch."""
+        """Number of mixtures per epoch."""
 
     def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
-        """Draws a mixture of at most `num_samples`.
+        """Draws a mixture of at most `num_samples` samples.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
@@ -64,53 +64,55 @@ class TrainingMixtures(Protocol):
 
 
 def level_db(waveform: Float[np.ndarray, "*c t"]) -> Float[np.ndarray, "*c"]:
-    """The loudness of dynamic mixing: the mean magnitude of the samples, in dB of full scale.
+    """The level used in dynamic mixing: mean magnitude of the samples, in dB relative to full scale.
 
-    The recipe's figures were taken with this measure. It is neither RMS (which for speech is 3 to 5 dB higher) nor the
-    LUFS of ITU-R BS.1770.
+    The levels in the published recipe refer to this measure. It differs from RMS (3 to 5 dB higher for speech) and from
+    LUFS (ITU-R BS.1770).
     """
     return 20 * np.log10(np.abs(waveform).mean(axis=-1) + 1e-12)
 
 
 @dataclass(frozen=True)
 class DynamicMixing:
-    """Mixtures of utterances of different speakers, drawn anew every time.
+    """Random mixtures of utterances of different speakers.
 
-    A speaker's chance is proportional to the number of its utterances. The first source is brought to a level of
-    N(-27.43, 2.57) dB, every other one to N(-2.51, 2.66) dB relative to the first, all within [-45, 0] dB (`level_db`
-    of the crop); if the mixture or a source then peaks above 0.9, everything is scaled down to that. Each source is a
-    random crop; a mixture is no longer than its shortest utterance. Noise is added at the level it is stored at.
+    The probability of a speaker is proportional to the number of their utterances. The first source is scaled to a
+    level of N(-27.43, 2.57) dB, the others to N(-2.51, 2.66) dB relative to the first, all clipped to [-45, 0] dB
+    (`level_db` of the crop). If the mixture or a source then peaks above 0.9, all signals are scaled down to this peak.
+    Each source is a random crop; a mixture is no longer than its shortest utterance. Noise is added at its stored
+    level.
 
-    That is the published recipe. The options after `epoch_size` depart from it, each only where it is given.
+    This is the published recipe. The options after `epoch_size` extend it and are off by default.
 
     Attributes:
         speech: the utterances.
-        num_sources: speakers of every mixture.
-        noise: recordings of noise, one of which is added to each mixture.
-        speeds: percentages, one of which is drawn for each source: it is resampled so as to run that fast.
-        epoch_size: how many mixtures count as an epoch; None stands for as many as use each utterance once.
-        single_share: share of the mixtures in which all sources but one are silent.
-        partial_share: share of the mixtures in which each source is heard for a part of the time only, 30 % to all of
-            it, anywhere in the mixture; its level is that of this part.
-        fill: whether every mixture has the full length: other utterances of the same speaker follow one that is too
-            short, and where there are none, it lies anywhere in silence.
-        relative_range_db: lowest and highest level of the sources relative to the first, drawn evenly, instead of
+        num_sources: number of speakers per mixture.
+        noise: noise recordings, one of which is added to each mixture.
+        speeds: speeds in percent, one of which is drawn for each source; the source is resampled to that speed.
+        epoch_size: number of mixtures per epoch; None: as many as are needed to use each utterance once.
+        single_share: fraction of the mixtures in which only one source is active.
+        partial_share: fraction of the mixtures in which each source is active for only 30 to 100 % of the time, at a
+            random position. Its level is measured over the active part.
+        fill: whether every mixture has the full length. An utterance that is too short is followed by others of the
+            same speaker; if there are no others, it is placed at a random position in silence.
+        relative_range_db: lowest and highest level relative to the first source, drawn uniformly, instead of
             N(-2.51, 2.66) dB.
-        noise_share: share of the mixtures to which noise between white and pink is added, beside any recorded one.
-        noise_snr_db: lowest and highest level of the sum of the sources above that noise (powers, over the whole
-            mixture), drawn evenly.
-        min_level_db: a mixture with a crop fainter than this (`level_db`, as it is stored) is drawn again.
-        max_speaker_seconds: makes a speaker's chance proportional to the seconds of its speech, of which no more than
-            this many count, instead of to the number of its utterances.
-        level_drift: lets the levels of the sources drift.
-        reverberation: puts the sources into a room; the sources of the mixture are then its targets.
-        recorded_noise: adds recorded noise at a drawn SNR.
+        noise_share: fraction of the mixtures to which synthetic noise, between white and pink, is added. Recorded noise
+            is added independently of it.
+        noise_snr_db: lowest and highest SNR of the sum of the sources to that noise over the whole mixture, in dB,
+            drawn uniformly.
+        min_level_db: a mixture with a crop fainter than this (`level_db` as stored) is drawn again.
+        max_speaker_seconds: makes the probability of a speaker proportional to the duration of their speech, up to this
+            many seconds, instead of the number of their utterances.
+        level_drift: makes the levels of the sources drift.
+        reverberation: makes the sources reverberant; the sources of the mixture are then the targets it defines.
+        recorded_noise: adds recorded noise at a random SNR.
         babble: adds the voices of other speakers of the corpus.
-        channel: sends the mixture through a telephone line or a codec.
+        channel: passes the mixture through a telephone channel or a codec.
 
     Raises:
-        ValueError: there are fewer speakers than sources, a speed or the epoch's size is not positive, the noise has
-            another sample rate, or another option is out of its range; the message names it.
+        ValueError: there are fewer speakers than sources, a speed or the epoch size is not positive, the noise has
+            a different sample rate, or another option is out of range; the message names it.
     """
 
     speech: Speech
@@ -162,19 +164,20 @@ class DynamicMixing:
         for name, recording in recordings.items():
             if recording is not None and recording.sample_rate != self.sample_rate:
                 raise ValueError(
-                    f"{name} is at {recording.sample_rate} Hz, the speech at {self.sample_rate} Hz; open both at one"
+                    f"{name} has a sample rate of {recording.sample_rate} Hz, the speech {self.sample_rate} Hz; open "
+                    "both at the same rate"
                 )
 
     @property
     def sample_rate(self) -> int:
-        """That of the speech, in Hz."""
+        """Sample rate of the speech in Hz."""
         return self.speech.sample_rate
 
     def __len__(self) -> int:
         return self.epoch_size or max(len(self.speech) // self.num_sources, 1)
 
     def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
-        """Draws a mixture; the index plays no part."""
+        """Draws a mixture. The index is ignored."""
         for _ in range(_ATTEMPTS):
             utterances, crops, length, noise = self._draw_crops(num_samples, rng)
             levels = np.array([level_db(crop) for crop in crops])
@@ -183,8 +186,8 @@ class DynamicMixing:
         else:
             faint = self.speech.name(utterances[int(levels.argmin())])
             raise ValueError(
-                f"{faint}: silent (below {self.min_level_db:g} dB), as other utterances before it; check the level of "
-                "the speech files"
+                f"{faint}: drew a crop below min_level_db={self.min_level_db:g} in each of {_ATTEMPTS} attempts; check "
+                "the level of the speech files, or lower min_level_db"
             )
         gains = 10 ** ((self._draw_levels(rng) - levels) / 20).astype(np.float32)
         sources_ct = np.stack(
@@ -225,7 +228,7 @@ class DynamicMixing:
         speakers: Sequence[int],
         rng: np.random.Generator,
     ) -> Float[np.ndarray, " t"] | None:
-        """The sum of all noises of a mixture: the stored one, and those that are drawn."""
+        """The sum of all noises of a mixture: the stored noise and the random ones."""
         parts = [] if noise is None else [noise]
         if _falls(self.noise_share, rng):
             parts.append(draw_noise(clean, self.noise_snr_db, rng))
@@ -238,7 +241,7 @@ class DynamicMixing:
     def _draw_crops(
         self, num_samples: int, rng: np.random.Generator
     ) -> tuple[list[int], list[Float[np.ndarray, " _"]], int, Float[np.ndarray, " t"] | None]:
-        """Utterances of different speakers, a crop of each, the mixture's length, and a crop of a noise."""
+        """Utterances of different speakers, a crop of each, the length of the mixture, and a crop of noise."""
         utterances = self._draw_utterances(rng)
         speeds = rng.choice(self.speeds, self.num_sources).tolist()
         lengths = [self.speech.num_samples(i) * 100 // speed for i, speed in zip(utterances, speeds, strict=True)]
@@ -255,7 +258,7 @@ class DynamicMixing:
         return utterances, crops, length, noise
 
     def _draw_utterances(self, rng: np.random.Generator) -> list[int]:
-        """Any utterance is as likely as another: that makes a speaker's chance proportional to their number."""
+        """Draws utterances of different speakers: uniformly, or by speaker if `max_speaker_seconds` is set."""
         if self.max_speaker_seconds is not None:
             chances = self._chances
             speakers = rng.choice(len(chances), self.num_sources, replace=False, p=chances)
@@ -271,14 +274,14 @@ class DynamicMixing:
 
     @cached_property
     def _chances(self) -> Float[np.ndarray, " speakers"]:
-        """Of each speaker, going by seconds of speech."""
+        """Probability of each speaker, proportional to their seconds of speech."""
         lengths = [self._length_if_known(index) for index in range(len(self.speech))]
         seconds = np.bincount(self.speech.speakers, lengths) / self.sample_rate
         counted = np.minimum(seconds, self.max_speaker_seconds or math.inf)
         return counted / counted.sum()
 
     def _length_if_known(self, index: int) -> int:
-        """A file that cannot be read counts as none here; where it is drawn, it is told and replaced."""
+        """Length of an utterance, or 0 if its file cannot be read. Such files are reported when they are drawn."""
         try:
             return self.speech.num_samples(index)
         except (OSError, ValueError):
@@ -294,29 +297,29 @@ class DynamicMixing:
 
 
 def _falls(share: float, rng: np.random.Generator) -> bool:
-    """Whether a draw falls into a share; none is made for a share of nothing, so that it changes no later draw."""
+    """True with probability `share`. For 0, nothing is drawn, so that unused options do not change later draws."""
     return share > 0 and rng.random() < share
 
 
 class DrawnMixtures:
-    """A fixed set of mixtures that a seed stands for: one can validate without a data set of mixtures.
+    """A fixed set of random mixtures, defined by a seed, for validation without a data set of mixtures.
 
     Attributes:
-        num_sources: sources of every mixture.
+        num_sources: number of sources per mixture.
         sample_rate: in Hz.
     """
 
     def __init__(self, mixtures: TrainingMixtures, count: int, max_samples: int, seed: int = 0):
-        """Notes what to draw; each mixture is drawn when it is read.
+        """Stores the options; each mixture is drawn when it is read.
 
         Args:
-            mixtures: what they are drawn from.
-            count: how many they are.
-            max_samples: the longest that one can be.
-            seed: another seed makes another set.
+            mixtures: the mixtures to draw from.
+            count: number of mixtures in the set.
+            max_samples: maximum length of a mixture in samples.
+            seed: seed of the set.
 
         Raises:
-            ValueError: a number is out of its range.
+            ValueError: `count` or `max_samples` is below 1.
         """
         for name, number in (("count", count), ("max_samples", max_samples)):
             if number < 1:
@@ -328,15 +331,15 @@ class DrawnMixtures:
         return self.count
 
     def mixture_id(self, index: int) -> str:
-        """Its number with the names of its utterances, which must be drawn for that."""
+        """Number of the mixture and names of its utterances. This draws the mixture."""
         return self.read(index).id
 
     def num_samples(self, index: int) -> int:
-        """Its length; it must be drawn for that."""
+        """Length of the mixture in samples. This draws the mixture."""
         return self.read(index).sources.shape[1]
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Draws it again and cuts `num_samples` from `start` out of it.
+        """Draws a mixture, or `num_samples` of it from `start`.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.

@@ -30,7 +30,7 @@ Batch = dict[str, np.ndarray]
 the data set a row is; for evaluation also mask (b,) bool, false in rows that only fill up the batch."""
 
 _ATTEMPTS = 10
-# Rows of a training; Grain can count to 2**63, but not to batches of a single row of that many.
+# Number of rows that counts as endless. Grain's limit of 2**63 overflows when batches have a single row.
 _ENDLESS = 2**40
 _STATE = ("seed", "batch_size", "epoch_size")
 
@@ -53,18 +53,18 @@ def train_batches(
     A mixture that cannot be read is logged and replaced by another; the replacement is deterministic.
 
     Args:
-        mixtures: what they are drawn from.
-        batch_size: rows of a batch, over all processes.
-        num_samples: samples of a row; shorter mixtures are padded with zeros.
-        seed: another seed gives other batches; from 0 to 2**32 - 1.
-        process_index: which of the processes this is.
-        process_count: how many processes share the batches.
-        num_workers: processes that make batches; with 0, threads of this one do.
-        max_failed_share: how many different files or mixtures may be unreadable, as a share of the mixtures of an
-            epoch but at least one, before a further one stops the training; 0 allows none. Each process counts its own.
+        mixtures: the mixtures to draw from.
+        batch_size: rows per batch, over all processes.
+        num_samples: length of a row in samples; shorter mixtures are padded with zeros.
+        seed: seed of the batches, from 0 to 2**32 - 1.
+        process_index: index of this process.
+        process_count: number of processes that share the batches.
+        num_workers: number of worker processes; with 0, batches are made by threads of this process.
+        max_failed_share: allowed number of different unreadable files or mixtures, as a fraction of the mixtures per
+            epoch, but at least one. One more stops the training. 0 allows none. Each process counts its own failures.
 
     Raises:
-        ValueError: an argument is out of its range, or the processes cannot share the batch evenly.
+        ValueError: an argument is out of range, or `batch_size` is not a multiple of `process_count`.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} is not allowed: must be 1 or more")
@@ -84,18 +84,18 @@ def train_batches(
 
 
 class TrainingBatches(Iterator[Batch]):
-    """Iterator over batches for training; made by `train_batches`.
+    """Iterator over training batches, returned by `train_batches`.
 
     Attributes:
-        failures: one message, as it was logged, for each file or mixture that could not be read so far.
+        failures: one message, as logged, for each file or mixture that could not be read so far.
     """
 
     def __init__(self, batches: grain.MapDataset, identity: dict[str, int], num_workers: int, max_failures: int):
         self._batches, self._identity = batches, identity
         self._num_workers, self._max_failures = num_workers, max_failures
         self._step = 0
-        self._running: list[Any] = []  # the iterator, where one has begun
-        # At the interpreter's end, too, workers must be ended before the modules that they need are gone.
+        self._running: list[Any] = []  # the Grain iterator, once started
+        # When the interpreter exits, workers must be stopped before the modules that they need are unloaded.
         weakref.finalize(self, _close, self._running)
         self.failures: list[str] = []
 
@@ -106,7 +106,7 @@ class TrainingBatches(Iterator[Batch]):
             ValueError: more mixtures than allowed could not be read.
         """
         if not self._running:
-            # Every batch is a function of its number: beginning at another one is all that restoring takes.
+            # A batch depends only on its number, so restoring means starting at that number.
             self._running.append(_iterate(self._batches[self._step :], self._num_workers))
         batch, failures = next(self._running[0])
         self._step += 1
@@ -115,14 +115,14 @@ class TrainingBatches(Iterator[Batch]):
         return _complete(batch)
 
     def get_state(self) -> dict[str, int]:
-        """Where the iterator is, for a checkpoint: plain numbers, the same in every process."""
+        """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
         return {"step": self._step, **self._identity}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues from the state of another iterator, whose numbers of workers and processes may differ.
+        """Continues from a saved state. The numbers of workers and processes may differ.
 
         Raises:
-            ValueError: the state is of an iterator with another seed, batch size or number of mixtures.
+            ValueError: the state was saved with a different seed, batch size or number of mixtures.
         """
         for name in _STATE:
             if state[name] != self._identity[name]:
@@ -134,21 +134,21 @@ class TrainingBatches(Iterator[Batch]):
         self._step = state["step"]
 
     def close(self) -> None:
-        """Ends the workers; the next batch starts them again."""
+        """Stops the workers; the next batch starts them again."""
         _close(self._running)
 
     def _note(self, failure: str) -> None:
-        # A message begins with what could not be read.
+        # Messages start with the name of the file or mixture.
         if failure.partition(": ")[0] in {known.partition(": ")[0] for known in self.failures}:
             return
         self.failures.append(failure)
         logger.warning(
-            "replaced by another mixture (%d of %d allowed): %s", len(self.failures), self._max_failures, failure
+            "mixture replaced (failure %d of %d allowed): %s", len(self.failures), self._max_failures, failure
         )
         if len(self.failures) > self._max_failures:
             raise ValueError(
-                f"{len(self.failures)} files or mixtures could not be read, {self._max_failures} are allowed, the "
-                f"last one: {failure}. Fix the data, or raise config.data.max_failed_share"
+                f"{len(self.failures)} files or mixtures could not be read, but only {self._max_failures} may fail; "
+                f"the last one: {failure}. Fix the data, or raise config.data.max_failed_share"
             )
 
 
@@ -164,19 +164,19 @@ def evaluation_batches(
     """Batches of full mixtures of similar length, each mixture once, short ones first.
 
     All lengths are read from the file headers at the start. If the mixtures of a length do not fill the last batch,
-    it is filled up with rows of silence (mask false, index -1), so that every process runs the same number of batches
+    it is padded with rows of silence (mask false, index -1), so that every process runs the same number of batches
     of the same shapes. A file that cannot be read is an error.
 
     Args:
         mixtures: the data set.
-        batch_size: rows of a batch, over all processes.
-        ladder: the lengths that a batch may have, in samples; steps of a second at first if None.
-        process_index: which of the processes this is.
-        process_count: how many processes share the batches.
-        num_workers: processes that make batches; with 0, threads of this one do.
+        batch_size: rows per batch, over all processes.
+        ladder: the possible lengths of a batch in samples; None: a ladder with a first step of one second.
+        process_index: index of this process.
+        process_count: number of processes that share the batches.
+        num_workers: number of worker processes; with 0, batches are made by threads of this process.
 
     Raises:
-        ValueError: an argument is out of its range, or the processes cannot share the batch evenly.
+        ValueError: an argument is out of range, or `batch_size` is not a multiple of `process_count`.
         FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
     """
     rows = _local_rows(batch_size, process_index, process_count, num_workers)
@@ -193,10 +193,10 @@ def evaluation_batches(
 
 
 class EvaluationBatches:
-    """The batches of an evaluation, which can be gone through any number of times; made by `evaluation_batches`.
+    """The batches of an evaluation, returned by `evaluation_batches`. They can be iterated any number of times.
 
     Attributes:
-        shapes: (rows, samples) of every mixture array that will come, for compiling ahead.
+        shapes: all shapes (rows, samples) of the mixture arrays, for compiling ahead of time.
     """
 
     def __init__(self, mixtures: MixtureSource, plan: list[tuple[int, list[int]]], num_workers: int):
@@ -230,7 +230,7 @@ class _DrawBatch:
         batch = _empty_batch(len(indices), self.mixtures.num_sources, self.num_samples, self.shared)
         failures: list[str] = []
         for row, index in enumerate(indices):
-            # The row's number in all of the training, however many processes share it.
+            # The number of the row in the whole training, independent of the number of processes.
             rng = np.random.default_rng((self.seed, number * len(indices) + row))
             _fill_row(batch, row, *self._draw(int(index), rng, failures))
         return batch, failures
@@ -242,7 +242,7 @@ class _DrawBatch:
             except (OSError, ValueError) as error:
                 failures.append(str(error))
                 index = int(rng.integers(len(self.mixtures)))
-        raise ValueError(f"{_ATTEMPTS} mixtures in a row could not be read, the last one: {failures[-1]}")
+        raise ValueError(f"{_ATTEMPTS} mixtures in a row could not be read; the last one: {failures[-1]}")
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class _ReadBatch:
 
 
 def _empty_batch(num_rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
-    # Memory that a worker shares with the process that reads it saves a copy.
+    # Shared memory saves a copy between a worker and the main process.
     zeros = SharedMemoryArray if shared else np.zeros
     return {
         "sources": zeros((num_rows, num_sources, num_samples), np.float32),
@@ -318,9 +318,9 @@ def _close(running: list[Any]) -> None:
 
 
 def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:
-    # A few batches ahead: they are large, and Grain's own default is 500 of them. In a worker threads only cost time.
+    # Prefetch only a few batches, since they are large (Grain's default is 500). Threads inside workers are slower.
     reading = grain.ReadOptions(num_threads=0 if num_workers else 4, prefetch_buffer_size=4)
-    # Small arrays are sent as they are.
+    # Small arrays are not sent through shared memory.
     sending = grain.experimental.DatasetOptions(min_shm_size=2**16)
     dataset = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(reading), sending)
     if num_workers and not flags.FLAGS.is_parsed():

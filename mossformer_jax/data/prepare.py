@@ -33,21 +33,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", help="data set and config: libri{2,3}mix/{8k,16k}_{min,max}_{clean,both,single}")
     parser.add_argument("--librimix", metavar="DIR", help="a generated LibriMix tree")
-    parser.add_argument("--librispeech", metavar="DIR", help="LibriSpeech, to mix from instead")
+    parser.add_argument("--librispeech", metavar="DIR", help="LibriSpeech, to mix from (instead of --librimix)")
     parser.add_argument("--metadata", metavar="DIR", help="LibriMix's metadata/Libri2Mix or metadata/Libri3Mix")
-    parser.add_argument("--noise", metavar="DIR", help="wham_noise, for both and single")
+    parser.add_argument("--noise", metavar="DIR", help="wham_noise, for configs ending in both and single")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="train-360, train-100, dev, test (default: all)")
     parser.add_argument("--data-dir", metavar="DIR", help="TFDS's data folder (default: ~/tensorflow_datasets)")
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an existing data set, with all its splits, once the new one is complete",
+        help="replace an existing data set and all its splits once the new one is complete",
     )
     return parser
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    # Here, so that --help needs no TFDS.
+    # Imported here so that --help works without TFDS.
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:

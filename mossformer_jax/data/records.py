@@ -42,15 +42,15 @@ class MixtureSource(Protocol):
     """Random access to the mixtures of a data set. It must be picklable, for worker processes.
 
     Attributes:
-        num_sources: sources of every mixture.
-        sample_rate: of every mixture, in Hz.
+        num_sources: number of sources per mixture.
+        sample_rate: sample rate of every mixture in Hz.
     """
 
     num_sources: int
     sample_rate: int
 
     def __len__(self) -> int:
-        """How many mixtures there are."""
+        """Number of mixtures."""
 
     def mixture_id(self, index: int) -> str:
         """Name of a mixture, without reading audio."""
@@ -70,7 +70,7 @@ def check_crop(name: str, length: int, start: int, num_samples: int | None) -> N
     """Checks that a mixture or file of `length` samples can be read from `start`.
 
     Raises:
-        ValueError: it has no such samples; the message names it.
+        ValueError: the range is outside the file; the message names the file.
     """
     if not 0 <= start < length or (num_samples is not None and num_samples < 1):
         raise ValueError(f"{name}: start={start}, num_samples={num_samples} is out of range for {length} samples")

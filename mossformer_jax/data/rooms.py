@@ -12,14 +12,14 @@ from jaxtyping import Float
 
 from mossformer_jax.audio.files import write_audio
 
-# Offices, living rooms and meeting rooms; the ranges of WHAMR! are of this kind. In metres and seconds.
+# Offices, living rooms and meeting rooms, with ranges similar to those of WHAMR!; in metres and seconds.
 FLOOR = (3.0, 10.0)
 HEIGHT = (2.4, 4.0)
 T60 = (0.15, 0.8)
 MICROPHONE_HEIGHT = (0.7, 1.6)
 TALKER_HEIGHT = (1.0, 1.9)
 WALL_DISTANCE = 0.4
-# From the microphone: closer than this is a headset, which hears no room.
+# Distance to the microphone. Closer talkers would sound like a headset, almost without reverberation.
 TALKER_DISTANCE = (0.4, 4.0)
 _ATTEMPTS = 100
 
@@ -27,20 +27,20 @@ _ATTEMPTS = 100
 def make_rooms(
     folder: str | os.PathLike[str], num_rooms: int, places: int, sample_rate: int, seed: int = 0
 ) -> Iterator[Path]:
-    """Simulates rooms and writes `folder/ROOM/PLACE.wav`, one response for each place of a talker.
+    """Simulates rooms and writes `folder/ROOM/PLACE.wav`, one impulse response for each talker position.
 
-    Rooms are boxes whose sizes and reverberation times are drawn evenly from `FLOOR`, `HEIGHT` and `T60`, simulated by
-    the image source method of pyroomacoustics. Each has one microphone.
+    Rooms are boxes whose sizes and reverberation times are drawn uniformly from `FLOOR`, `HEIGHT` and `T60`, simulated
+    with the image source method of pyroomacoustics. Each room has one microphone.
 
     Args:
-        folder: where to write; it must be new or empty.
-        num_rooms: how many rooms.
-        places: talkers per room.
+        folder: output folder; must be new or empty.
+        num_rooms: number of rooms.
+        places: talker positions per room.
         sample_rate: in Hz.
-        seed: another seed makes other rooms.
+        seed: seed of the rooms.
 
     Yields:
-        The folder of each room when it is written.
+        The folder of each room after it is written.
 
     Raises:
         FileExistsError: the folder is not empty.
@@ -68,7 +68,7 @@ def _simulate(
     pyroomacoustics: Any, rng: np.random.Generator, places: int, sample_rate: int
 ) -> list[Float[np.ndarray, " _"]]:
     size = np.array([*rng.uniform(*FLOOR, 2), rng.uniform(*HEIGHT)])
-    # Sabine's formula has no solution for a short reverberation in a large room: then a longer one is drawn.
+    # Sabine's formula has no solution for a short reverberation time in a large room; a new time is drawn then.
     for _ in range(_ATTEMPTS):
         t60 = rng.uniform(*T60)
         try:

@@ -1,4 +1,4 @@
-"""Text and CSV files that list audio; errors name the file, the line and the value found."""
+"""Reading text and CSV files that list audio files. Errors name the file, the line and the value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_text(path: str | os.PathLike[str], advice: str) -> str:
 
     Args:
         path: the file.
-        advice: what to do where there is none.
+        advice: end of the error message if there is no such file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -22,9 +22,11 @@ def read_text(path: str | os.PathLike[str], advice: str) -> str:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; {advice}")
     try:
-        return Path(path).read_text(encoding="utf-8-sig")  # A table program puts a mark before the first column.
+        return Path(path).read_text(encoding="utf-8-sig")  # spreadsheet programs write a byte order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
+        raise ValueError(
+            f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); convert it to UTF-8"
+        ) from error
 
 
 def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -32,15 +34,15 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
 
     Args:
         path: the file.
-        advice: what to do where there is none.
+        advice: end of the error message if there is no such file.
 
     Returns:
-        The columns, and of every row the line that it starts at (from 1) and its cells by column.
+        The columns; and for every row, its first line number (from 1) and its cells by column.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8, a quote is not closed, a column repeats, or a row has more or fewer cells than
-            there are columns.
+        ValueError: the file is not UTF-8, a quote is not closed, a column is repeated, or the number of cells in a row
+            differs from the number of columns.
     """
     reader = csv.reader(io.StringIO(read_text(path, advice), newline=""), skipinitialspace=True, strict=True)
     found, line = [], 1
@@ -54,7 +56,7 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
     columns = found.pop(0)[1] if found else []
     repeated = sorted({column for column in columns if column and columns.count(column) > 1})
     if repeated:
-        raise ValueError(f"{path}: has the column {', '.join(repeated)} more than once; give every column its own name")
+        raise ValueError(f"{path}: has the column {', '.join(repeated)} more than once; column names must be unique")
     for line, cells in found:
         if len(cells) < len(columns) or any(cells[len(columns) :]):
             raise ValueError(

@@ -14,7 +14,7 @@ from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
-# The options of `DynamicMixing` that are sections of a config, with fields of their own.
+# The options of `DynamicMixing` that are subsections of a config.
 _ACOUSTICS: dict[str, type] = {
     "level_drift": LevelDrift,
     "reverberation": Reverberation,
@@ -28,20 +28,22 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
     """Opens the training mixtures of a config.
 
     Args:
-        **options: with `corpus`, speech for `DynamicMixing`: its own options, the corpus's (`open_utterances`), and
-            `noise_root`, a folder of noise files. `reverberation` and `recorded_noise` are dicts of their fields
-            and of how to open their recordings: the options of `Utterances.from_folder` (`root`, ...) or of
-            `Utterances.from_manifest` (`path`, `split`, ...); the "speaker" of a response is its room. `level_drift`,
-            `babble` and `channel` are dicts of their fields. With `layout`, mixtures for `CroppedMixtures`: `speeds`
-            and the layout's options (`open_mixtures`).
+        **options: either `corpus` or `layout`, with more options.
+            `corpus`: speech for `DynamicMixing`, with the options of `DynamicMixing`, those of the corpus
+            (`open_utterances`), and `noise_root`, a folder of noise files. `level_drift`, `babble`, `channel`,
+            `reverberation` and `recorded_noise` are dicts of their fields. The last two also have the options that open
+            their recordings: those of `Utterances.from_folder` (`root`, ...) or `Utterances.from_manifest` (`path`,
+            `split`, ...). The "speaker" of an impulse response is its room.
+            `layout`: mixtures for `CroppedMixtures`, with `speeds` and the options of the layout (`open_mixtures`).
 
     Raises:
         ValueError: neither or both of corpus and layout are given, or an option is unknown or missing.
-        FileNotFoundError, ValueError: what the corpus or the layout finds wrong.
+        FileNotFoundError, ValueError: the error of the corpus or the layout.
     """
     if ("corpus" in options) == ("layout" in options):
         raise ValueError(
-            "training data needs either a corpus (speech, mixed on the fly) or a layout (mixtures); give one"
+            "training data must have either a corpus (speech, mixed on the fly) or a layout (stored mixtures); set one "
+            "of them in config.data.train"
         )
     if "layout" in options:
         own = {name: options.pop(name) for name in ("speeds",) if name in options}
@@ -67,9 +69,9 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
         own = {field.name for field in dataclasses.fields(_ACOUSTICS[name])}
         options = {field: fields.pop(field) for field in list(fields) if field not in own}
         if "root" not in options and "path" not in options:
-            raise ValueError(f"{name} needs root, a folder of recordings, or path, a table of them")
+            raise ValueError(f"{name} needs the option root, a folder of recordings, or path, a CSV file of them")
         if "path" not in options:
-            # Responses are grouped by the folder that they are in, the room; every noise is on its own.
+            # The folder of a response is its room; every noise file is independent.
             options.setdefault("speaker_level", -2 if name == "reverberation" else -1)
         corpus = "manifest" if "path" in options else "folder"
         fields[recordings] = open_utterances(corpus, sample_rate=sample_rate, **options)
@@ -77,7 +79,7 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
 
 
 def _check_remixing(mixtures: CroppedMixtures) -> None:
-    """Checks on the first mixture, before training starts, that the data set can be remixed at other speeds."""
+    """Checks with the first mixture, before training starts, that the data set can be remixed at other speeds."""
     if set(mixtures.speeds) == {100}:
         return
     try:
@@ -88,15 +90,15 @@ def _check_remixing(mixtures: CroppedMixtures) -> None:
 
 
 def open_utterances(corpus: str, **options: Any) -> Speech:
-    """Opens the speech that mixtures are drawn from.
+    """Opens the speech of a corpus.
 
     Args:
         corpus: "folder", "librispeech", "manifest" or "demo".
-        **options: of `Utterances.from_folder`, `from_librispeech`, `from_manifest` or `DemoUtterances`.
+        **options: arguments of `Utterances.from_folder`, `from_librispeech`, `from_manifest` or `DemoUtterances`.
 
     Raises:
-        ValueError: the corpus or an option is unknown, or one is missing.
-        FileNotFoundError, ValueError: what the corpus itself finds wrong.
+        ValueError: the corpus or an option is unknown, or an option is missing.
+        FileNotFoundError, ValueError: the error of the corpus.
     """
     corpora: dict[str, Callable[..., Speech]] = {
         "folder": Utterances.from_folder,

@@ -1,4 +1,4 @@
-"""Speech files with speaker labels, the source of dynamic mixing."""
+"""Speech files with speaker labels, for dynamic mixing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ UNKNOWN_SPEAKER = "unknown"
 
 @runtime_checkable
 class Speech(Protocol):
-    """Random access to utterances (or noises). It can be pickled, for worker processes.
+    """Random access to utterances (or noise recordings). It must be picklable, for worker processes.
 
     Attributes:
-        sample_rate: of everything that is read, in Hz.
-        speaker_names: every speaker once.
-        speakers: who speaks in each utterance, as a position in `speaker_names`.
+        sample_rate: sample rate of all waveforms returned, in Hz.
+        speaker_names: names of all speakers, without duplicates.
+        speakers: speaker of each utterance, as a position in `speaker_names`.
     """
 
     sample_rate: int
@@ -37,10 +37,10 @@ class Speech(Protocol):
     speakers: Int[np.ndarray, " n"]
 
     def __len__(self) -> int:
-        """How many utterances there are."""
+        """Number of utterances."""
 
     def name(self, index: int) -> str:
-        """What an utterance is called."""
+        """Name of an utterance."""
 
     def num_samples(self, index: int) -> int:
         """Length of an utterance, without decoding it."""
@@ -54,13 +54,13 @@ class Speech(Protocol):
 
 
 class Utterances:
-    """Speech files, by speaker. Files are opened only when needed.
+    """Speech files with their speakers. Files are opened only when needed.
 
     Attributes:
         paths: the files.
-        sample_rate: of everything that is read, in Hz; files at other rates are resampled.
-        speaker_names: every speaker once, in alphabetical order.
-        speakers: who speaks in each file, as a position in `speaker_names`.
+        sample_rate: sample rate of all waveforms returned, in Hz; files at other rates are resampled.
+        speaker_names: names of all speakers, in alphabetical order.
+        speakers: speaker of each file, as a position in `speaker_names`.
     """
 
     def __init__(
@@ -70,28 +70,30 @@ class Utterances:
         sample_rate: int,
         num_samples: Sequence[int] | None = None,
     ):
-        """Notes which files there are.
+        """Stores the paths; no file is opened.
 
         Args:
-            paths: mono files; of others the mean of the channels is taken.
-            speakers: the name of the speaker of each file.
-            sample_rate: the wanted sample rate in Hz.
-            num_samples: length of each file at that rate, where it is known; otherwise read from its header on demand.
+            paths: the audio files; the channels of multi-channel files are averaged.
+            speakers: name of the speaker of each file.
+            sample_rate: the desired sample rate in Hz.
+            num_samples: length of each file at that rate, if known; otherwise read from the header on demand.
 
         Raises:
-            ValueError: there are no files, the arguments differ in length, or the rate is no positive whole number.
+            ValueError: there are no files, the arguments differ in length, or the rate is not a positive whole number.
         """
         check_sample_rate(sample_rate)
         if not len(paths) == len(speakers) == len(paths if num_samples is None else num_samples):
-            raise ValueError(f"{len(paths)} paths and {len(speakers)} speakers; paths, speakers and lengths must match")
+            raise ValueError(
+                f"{len(paths)} paths and {len(speakers)} speakers; there must be one speaker (and length) per path"
+            )
         if not paths:
-            raise ValueError("no speech files; give a folder or a manifest that has some")
+            raise ValueError("no speech files; give a folder or a manifest that contains some")
         self.paths = [os.fspath(path) for path in paths]
         self.sample_rate = sample_rate
         names, numbers = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
         self.speaker_names: tuple[str, ...] = tuple(names.tolist())
         self.speakers = numbers.astype(np.int32)
-        # Zero stands for not yet known.
+        # Zero means not yet known.
         self._num_samples = np.asarray(np.zeros(len(paths)) if num_samples is None else num_samples, dtype=np.int64)
 
     @classmethod
@@ -103,18 +105,18 @@ class Utterances:
         speaker_level: int = -2,
         suffixes: str | Sequence[str] = AUDIO_SUFFIXES,
     ) -> Utterances:
-        """Finds every audio file below a folder.
+        """Finds all audio files in a folder and its subfolders.
 
         Args:
             root: the folder.
-            sample_rate: the wanted sample rate in Hz.
-            speaker_level: which part of a file's path, seen from the root, names its speaker: 0 is the first folder
-                (`root/SPEAKER/...`), -2 the folder that the file is in, -1 the file itself.
-            suffixes: endings of the files to take, or one; capitals count as small letters.
+            sample_rate: the desired sample rate in Hz.
+            speaker_level: which part of a file's path, relative to the root, names its speaker: 0 is the first folder
+                (`root/SPEAKER/...`), -2 the folder that contains the file, -1 the file name.
+            suffixes: file name suffix or suffixes to accept; upper and lower case are equivalent.
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: it holds no such file, or a file's path has no such part.
+            ValueError: it contains no such file, or the path of a file has no part at `speaker_level`.
         """
         root = Path(root)
         if not root.is_dir():
@@ -122,14 +124,14 @@ class Utterances:
         suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
         paths = sorted(_audio_files(root, tuple(suffix.lower() for suffix in suffixes)))
         if not paths:
-            raise ValueError(f"{root}: contains no file ending in {' or '.join(suffixes)}; check the folder")
+            raise ValueError(f"{root}: contains no file ending in {' or '.join(suffixes)}; give another folder")
         speakers = []
         for path in paths:
             parts = os.path.relpath(path, root).split(os.sep)
             if not -len(parts) <= speaker_level < len(parts):
                 raise ValueError(
-                    f"{path}: its path below {root} has {len(parts)} part(s), none at speaker_level={speaker_level}; "
-                    "0 is the first folder, -2 the folder that the file is in"
+                    f"{path}: speaker_level={speaker_level} is not allowed: its path below {root} has {len(parts)} "
+                    "part(s); 0 is the first folder, -2 the folder that contains the file"
                 )
             speakers.append(parts[speaker_level])
         return cls(paths, speakers, sample_rate)
@@ -141,13 +143,13 @@ class Utterances:
         """Finds the utterances of LibriSpeech: `root/SPLIT/SPEAKER/CHAPTER/*.flac`.
 
         Args:
-            root: the folder that the splits are in, or the one around it.
-            sample_rate: the wanted sample rate in Hz.
-            splits: such as train-clean-100, train-clean-360, dev-clean, test-clean.
+            root: the folder that contains the splits, or its parent.
+            sample_rate: the desired sample rate in Hz.
+            splits: for example train-clean-100, train-clean-360, dev-clean or test-clean.
 
         Raises:
             FileNotFoundError: a split is missing.
-            ValueError: a split holds no FLAC file.
+            ValueError: a split contains no FLAC file.
         """
         root = Path(root) / "LibriSpeech" if (Path(root) / "LibriSpeech").is_dir() else Path(root)
         paths, speakers = [], []
@@ -170,33 +172,34 @@ class Utterances:
         root: str | os.PathLike[str] | None = None,
         split: str | None = None,
     ) -> Utterances:
-        """Reads a CSV file with the columns path and speaker, and optionally others.
+        """Reads a CSV file with the columns `path` and `speaker`.
 
-        The others are `split`; `num_samples` (or `n_samples`), which saves opening the files for their lengths, counted
-        at the rate in `sample_rate`, or without that column at the wanted rate; `speaker_known`, where 0 marks speakers
-        who are not told apart: all of them count as one, so that no mixture is of one voice twice.
+        Optional columns: `split`; `num_samples` (or `n_samples`), so that the files need not be opened for their
+        lengths, counted at the rate in the column `sample_rate`, or at the desired rate if there is no such column; and
+        `speaker_known`, 0 for unidentified speakers. All unidentified speakers count as one, so that no mixture
+        contains the same voice twice.
 
         Args:
             path: the CSV file.
-            sample_rate: the wanted sample rate in Hz.
-            root: the folder that the paths in it start from; the CSV file's own if None.
-            split: takes the rows that have this in the column split; all rows if None.
+            sample_rate: the desired sample rate in Hz.
+            root: the folder that relative paths refer to; None: the folder of the CSV file.
+            split: use only the rows with this value in the column `split`; None: use all rows.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no CSV in UTF-8, a column or a cell of path or speaker is missing, a length or a rate is
-                no number of samples or Hz, or no row is of that split.
+            ValueError: the file is not CSV in UTF-8, a column or the path or speaker of a row is missing, a length or
+                rate is not a whole number, or no row belongs to the split.
         """
         path = Path(path)
         columns, rows = read_csv(path, "name the CSV file with the columns path and speaker")
         missing = {"path", "speaker", *(["split"] if split else [])} - set(columns)
         if missing:
             raise ValueError(
-                f"{path}: has no column {', '.join(sorted(missing))}; it has {', '.join(columns) or 'none'}"
+                f"{path}: has no column {', '.join(sorted(missing))}; its columns are {', '.join(columns) or '(empty)'}"
             )
         rows = [(line, row) for line, row in rows if split is None or row["split"] == split]
         if not rows:
-            raise ValueError(f"{path}: has no row{f' with split {split!r}' if split else ''}; check the file")
+            raise ValueError(f"{path}: has no row{f' with split {split!r}' if split else ''}; add rows to it")
         root = path.parent if root is None else Path(root)
         paths, speakers, lengths = [], [], []
         length_column = next((column for column in ("num_samples", "n_samples") if column in columns), None)
@@ -204,8 +207,8 @@ class Utterances:
             speaker = row["speaker"] if row.get("speaker_known") != "0" else UNKNOWN_SPEAKER
             if not row["path"] or not speaker:
                 raise ValueError(
-                    f"{path}, line {line}: has path {row['path']!r} and speaker {speaker!r}; both must be filled, or "
-                    "speaker_known be 0"
+                    f"{path}, line {line}: has path {row['path']!r} and speaker {speaker!r}; fill in both, or set "
+                    "speaker_known to 0"
                 )
             paths.append(root / row["path"])
             speakers.append(speaker)
@@ -216,10 +219,10 @@ class Utterances:
         return cls(paths, speakers, sample_rate, lengths if length_column is not None else None)
 
     def write_manifest(self, path: str | os.PathLike[str]) -> None:
-        """Writes what `from_manifest` reads, with the length of every file: each one's header is read for it.
+        """Writes a manifest for `from_manifest`, with the length of every file, read from its header.
 
         Raises:
-            FileNotFoundError, ValueError: a file is missing or is no audio; then nothing is written.
+            FileNotFoundError, ValueError: a file is missing or is not audio; the manifest is then not written.
         """
         rows = [
             (
@@ -243,25 +246,26 @@ class Utterances:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The file's name without its ending."""
+        """File name without its suffix."""
         return Path(self.paths[index]).stem
 
     def num_samples(self, index: int) -> int:
-        """Length at `sample_rate`; the file's header is read the first time."""
+        """Length in samples at `sample_rate`; the file header is read on the first call."""
         if not self._num_samples[index]:
             path = self.paths[index]
             with _open(path) as file:
                 self._num_samples[index] = resampled_length(file.frames, file.samplerate, self.sample_rate)
             if not self._num_samples[index]:
-                raise ValueError(f"{path}: holds no audio; record or copy it again")
+                raise ValueError(f"{path}: contains no audio; record or copy it again")
         return int(self._num_samples[index])
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
-        """Reads an utterance, or decodes just `num_samples` of it from `start`, at `sample_rate`, float32.
+        """Reads an utterance, or `num_samples` of it from `start`, in samples at `sample_rate`; (t,), float32.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no audio, is damaged, shorter than `start + num_samples`, or holds NaN or infinity.
+            ValueError: the file is not audio, is damaged, is shorter than `start + num_samples`, or contains NaN or
+                infinity.
         """
         path = self.paths[index]
         with _open(path) as file:
@@ -269,12 +273,12 @@ class Utterances:
             if num_samples is None:
                 num_samples = resampled_length(file.frames, rate, self.sample_rate) - start
             first = start * rate // self.sample_rate
-            # A length that was rounded up to a whole sample may reach past the end by less than one.
+            # A length that was rounded up may exceed the end of the file by less than one sample.
             last = min(-(-(start + num_samples) * rate // self.sample_rate), file.frames)
             if last - first < resampled_length(num_samples, self.sample_rate, rate) - 1:
                 raise ValueError(
-                    f"{path}: has {file.frames} samples at {rate} Hz, fewer than it should; copy it again, or correct "
-                    "the length in the manifest"
+                    f"{path}: has {file.frames} samples at {rate} Hz, fewer than expected; copy it again, or correct "
+                    "its length in the manifest"
                 )
             try:
                 file.seek(first)
@@ -285,7 +289,7 @@ class Utterances:
         if len(waveform) < last - first:
             raise ValueError(damage(path))
         if not np.isfinite(waveform).all():
-            raise ValueError(f"{path}: holds NaN or infinity; write it again from a clean source")
+            raise ValueError(f"{path}: contains NaN or infinity; write it again from a clean source")
         if rate == self.sample_rate:
             return waveform
         return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
@@ -305,15 +309,15 @@ def _whole_number(path: Path, line: int, row: dict[str, str], column: str, small
     except ValueError:
         number = smallest - 1
     if number < smallest:
-        raise ValueError(f"{path}, line {line}: {column} is {row[column]!r}; must be a whole number from {smallest} on")
+        raise ValueError(f"{path}, line {line}: {column}={row[column]!r} must be a whole number, {smallest} or more")
     return number
 
 
 class _ReadOnce(soundfile.SoundFile):
-    """A file of which one stretch is read. soundfile would seek after the read, too: a tenth of the time in FLAC."""
+    """A file that is read only once. soundfile would seek after the read, which takes a tenth of the time in FLAC."""
 
     def seekable(self) -> bool:
-        """Keeps `read` from asking for its position and going back to it."""
+        """False, so that `read` does not restore the position."""
         return False
 
 
@@ -321,7 +325,7 @@ def _open(path: str) -> soundfile.SoundFile:
     try:
         return _ReadOnce(path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
-        # Only now: looking before every opening would cost a call to what may be a network file system.
+        # Checked only after a failure, because the check may be slow on a network file system.
         if not os.path.exists(path):
             raise FileNotFoundError(f"{path}: no such file; check the path, or copy it again") from None
         raise ValueError(

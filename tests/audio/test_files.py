@@ -105,8 +105,8 @@ def _bad_files(folder):
         ("folder", "is a folder"),
         ("empty.wav", r"is empty \(0 bytes\)"),
         ("text.wav", r"cannot be read as audio \(.*\); convert it to WAV or FLAC"),
-        ("no_samples.wav", "holds no audio"),
-        ("nan.wav", "holds NaN or infinity, first at sample 2;"),
+        ("no_samples.wav", "contains no audio"),
+        ("nan.wav", "contains NaN or infinity, first at sample 2;"),
         ("cut.flac", r"damaged or cut short, cannot be read beyond sample \d+ of 40000 \(.+\)"),
     ],
 )
@@ -122,7 +122,7 @@ def test_an_unusable_file_is_one_line_that_names_it(tmp_path, name, message):
     ("name", "scale", "subtype", "message"),
     [
         ("a.wav", 2.0, "PCM_16", "would clip a peak of"),
-        ("a.wav", np.nan, "FLOAT", "holds NaN"),
+        ("a.wav", np.nan, "FLOAT", "contains NaN"),
         ("a.xyz", 1.0, "PCM_16", "cannot hold PCM_16"),
         ("a.flac", 1.0, "FLOAT", "cannot hold FLOAT"),
         ("a.wav", 1.0, "PCM_12", "subtype 'PCM_12' is unknown"),

@@ -122,7 +122,7 @@ def test_a_raw_file_is_refused(tmp_path):
 
 def test_a_file_without_samples_is_refused_when_it_is_opened(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 8000)
-    with pytest.raises(ValueError, match=r"a\.wav: holds no audio \(0 samples at 8000 Hz\)"):
+    with pytest.raises(ValueError, match=r"a\.wav: contains no audio \(0 samples at 8000 Hz\)"):
         AudioReader(tmp_path / "a.wav")
 
 
@@ -166,7 +166,7 @@ def test_an_exception_leaves_the_older_file_and_nothing_else(tmp_path, stereo, e
     ("block", "message"),
     [
         (np.full((2, 9), 1.01), "PCM_16 would clip a peak of 1.01"),
-        (np.full((2, 9), np.nan), "holds NaN or infinity"),
+        (np.full((2, 9), np.nan), "contains NaN or infinity"),
         (np.zeros((3, 9)), r"a block has shape \(3, 9\); must be \(channels, t\) with 2 channel"),
         (np.zeros(9), r"a block has shape \(9,\)"),
     ],

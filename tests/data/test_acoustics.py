@@ -1,4 +1,4 @@
-"""Rooms, noise, babble, drifting levels and channels: what is drawn, and what stays of the targets."""
+"""Reverberation, noise, babble, level drift and channels, and their effect on the targets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sources_ct(rng):
 
 
 def stored(folder, signals: dict[str, np.ndarray]) -> Utterances:
-    """Signals as files, FOLDER/GROUP/NAME.wav, by "GROUP/NAME"."""
+    """Writes signals given by "GROUP/NAME" as files, FOLDER/GROUP/NAME.wav."""
     for name, signal in signals.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / f"{name}.wav", signal, RATE, subtype="FLOAT")
@@ -39,14 +39,14 @@ def snr_db(clean: np.ndarray, noise: np.ndarray) -> float:
 
 
 def response(*taps: tuple[int, float]) -> np.ndarray:
-    """An impulse response of single reflections: (sample, amplitude)."""
+    """An impulse response with single reflections, given as (sample, amplitude)."""
     impulses = np.zeros(2000)
     for sample, amplitude in taps:
         impulses[sample] = amplitude
     return impulses
 
 
-def test_the_direct_sound_stays_where_it_was(tmp_path, sources_ct, rng):
+def test_reverberation_keeps_the_position_of_the_direct_sound(tmp_path, sources_ct, rng):
     rooms = stored(tmp_path, {"room/a": response((37, -0.5)), "room/b": response((120, 0.2))})
     heard_ct, targets_ct = Reverberation(rooms, target="dry")(sources_ct, rng)
     np.testing.assert_allclose(np.abs(heard_ct), np.abs(sources_ct), atol=1e-5)
@@ -60,14 +60,14 @@ def test_reverberation_is_the_convolution_with_the_response(tmp_path, sources_ct
     def delayed(samples: int) -> np.ndarray:
         return np.pad(sources_ct, ((0, 0), (samples, 0)))[:, :RATE]
 
-    expected_early = 0.8 * sources_ct + 0.6 * delayed(100)  # its energy is 1: levels stay
+    expected_early = 0.8 * sources_ct + 0.6 * delayed(100)  # unit energy, so levels do not change
     np.testing.assert_allclose(early_ct, expected_early, atol=1e-4)
     np.testing.assert_allclose(heard_ct, expected_early + 0.3 * delayed(1000), atol=1e-4)
     _, dry_ct = Reverberation(rooms, target="dry")(sources_ct, rng)
     np.testing.assert_allclose(dry_ct, 0.8 * sources_ct, atol=1e-4)
 
 
-def test_talkers_of_a_mixture_share_a_room_and_have_places_of_their_own(tmp_path, rng):
+def test_sources_of_a_mixture_have_different_responses_of_one_room(tmp_path, rng):
     rooms = stored(
         tmp_path,
         {f"room{r}/place{p}": response((5, 1.0), (100 * (r + 1), 0.1 * (p + 1))) for r in range(3) for p in range(2)},
@@ -84,9 +84,9 @@ def test_talkers_of_a_mixture_share_a_room_and_have_places_of_their_own(tmp_path
     assert seen == {95, 195, 295}
 
 
-def test_a_silent_response_is_named(tmp_path, sources_ct, rng):
+def test_a_silent_response_is_an_error(tmp_path, sources_ct, rng):
     rooms = stored(tmp_path, {"room/silent": np.zeros(100)})
-    with pytest.raises(ValueError, match=r"silent.*must have a direct sound"):
+    with pytest.raises(ValueError, match=r"silent: is silent, so it is not a room impulse response"):
         Reverberation(rooms)(sources_ct, rng)
 
 
@@ -101,10 +101,10 @@ def test_recorded_noise_has_the_drawn_snr_and_fills_the_mixture(tmp_path, source
         assert np.abs(added[-500:]).max() > 0
     assert min(drawn) > -3.01
     assert max(drawn) < 12.01
-    assert np.mean(drawn) == pytest.approx(4.5, abs=1.0)  # 200 even draws: a standard error of 0.31 dB
+    assert np.mean(drawn) == pytest.approx(4.5, abs=1.0)  # 200 uniform draws: a standard error of 0.31 dB
 
 
-def test_babble_is_made_of_other_speakers_only(tmp_path, rng):
+def test_babble_contains_only_other_speakers(tmp_path, rng):
     time = np.arange(RATE) / RATE
     tones = {speaker: np.sin(2 * np.pi * 500 * (speaker + 1) * time) for speaker in range(5)}
     speech = stored(tmp_path, {f"speaker{speaker}/a": tone for speaker, tone in tones.items()})
@@ -117,9 +117,9 @@ def test_babble_is_made_of_other_speakers_only(tmp_path, rng):
         assert spectrum[[500, 1000]].max() < 1e-3 * spectrum[[1500, 2000, 2500]].max()
 
 
-def test_babble_without_other_speakers_is_refused(tmp_path, rng):
+def test_babble_without_other_speakers_is_an_error(tmp_path, rng):
     speech = stored(tmp_path, {"speaker/a": np.ones(100)})
-    with pytest.raises(ValueError, match="babble needs speakers beside"):
+    with pytest.raises(ValueError, match="babble needs more speakers"):
         Babble()(np.ones(100, np.float32), speech, [0], rng)
 
 
@@ -133,7 +133,7 @@ def test_levels_drift_within_their_range(rng):
 
 
 @pytest.mark.parametrize("codec", ["telephone", *CODECS])
-def test_every_channel_keeps_length_and_time(codec, rng):
+def test_every_channel_keeps_length_and_alignment(codec, rng):
     noise = band_limited(rng.standard_normal(4 * RATE), RATE, (500.0, 2500.0))
     envelope = np.repeat(rng.uniform(0.1, 1.0, 40), RATE // 10)
     sent = (0.2 * noise * envelope / noise.std()).astype(np.float32).clip(-1, 1)
@@ -146,7 +146,7 @@ def test_every_channel_keeps_length_and_time(codec, rng):
     assert correlation.max() / (np.linalg.norm(sent) * np.linalg.norm(arrived)) > 0.6
 
 
-def test_a_telephone_has_no_bass(rng):
+def test_the_telephone_channel_removes_low_frequencies(rng):
     noise = rng.standard_normal(4 * RATE).astype(np.float32)
     spectrum = np.abs(np.fft.rfft(Channel(codecs=("telephone",))(noise, RATE, rng))) ** 2
     hz = np.fft.rfftfreq(len(noise), 1 / RATE)
@@ -161,7 +161,7 @@ def test_noise_added_to_silence_is_silent():
     ("option", "message"),
     [
         (lambda speech: Reverberation(speech, share=1.5), "reverberation share=1.5"),
-        (lambda speech: Reverberation(speech, target="wet"), "target='wet' is not one of dry, early"),
+        (lambda speech: Reverberation(speech, target="wet"), "target='wet' is not allowed: must be one of dry, early"),
         (lambda speech: Reverberation(speech, early_seconds=-1.0), "early_seconds=-1.0"),
         (lambda speech: RecordedNoise(speech, snr_db=(5.0, 0.0)), r"snr_db=\(5.0, 0.0\)"),
         (lambda speech: Babble(num_speakers=(0, 3)), r"num_speakers=\(0, 3\)"),
@@ -169,7 +169,7 @@ def test_noise_added_to_silence_is_silent():
         (lambda speech: Channel(codecs=("g729",)), r"codecs=\('g729',\) is not allowed: choose from telephone, mu-law"),
     ],
 )
-def test_an_option_out_of_range_is_named(option, message, tmp_path):
+def test_the_error_names_the_option_out_of_range(option, message, tmp_path):
     speech = stored(tmp_path, {"speaker/a": np.ones(10)})
     with pytest.raises(ValueError, match=message):
         option(speech)

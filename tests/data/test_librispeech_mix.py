@@ -14,7 +14,7 @@ from mossformer_jax.data.librispeech_mix import LibriSpeechMixtures
 
 REPOSITORY = Path(__file__).parents[2]
 ONE_STEP = 2.0**-15
-# Odd lengths show how halves round; one noise file is longer than every utterance, the other must be extended twice.
+# Odd lengths test the rounding of halves. One noise file is longer than all utterances, one must be extended twice.
 SAMPLES = {"3536-8226-0026": 14401, "1673-143397-0009": 20801, "777-126732-0053": 27200}
 NOISE_SAMPLES = {"20oo0109_0.72115_01ua010r_-0.72115": 40000, "405c021b_1.9146_012a010t_-1.9146": 15001}
 ROWS = {
@@ -31,7 +31,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory) -> Path:
-    """A folder with LibriSpeech, wham_noise and metadata as they are unpacked, very small."""
+    """A folder with very small versions of LibriSpeech, wham_noise and the metadata, as unpacked."""
     root = tmp_path_factory.mktemp("corpora")
     rng = np.random.default_rng(0)
     for name, num_samples in SAMPLES.items():
@@ -71,7 +71,7 @@ def _write_metadata(path: Path, rows: list[tuple]) -> None:
 
 
 def _generate(root: Path, row: tuple, noise_name: str, rate: int, mode: str, task: str, folder: Path) -> dict:
-    """What LibriMix's generation does for one mixture, step by step and file by file, as int16."""
+    """The steps of LibriMix's generation script for one mixture; returns int16 signals."""
     sources = [soundfile.read(_utterance(root / "LibriSpeech", name), dtype="float32")[0] for name in row[::2]]
     longest = max(map(len, sources))
     noise = soundfile.read(root / "wham_noise" / "cv" / f"{noise_name}.wav", dtype="float32", stop=longest)[0][:, 0]
@@ -106,7 +106,9 @@ def open_corpora(corpora):
 @pytest.mark.parametrize("task", ["mix_clean", "mix_both", "mix_single"])
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_mixtures_are_what_the_generation_writes(corpora, open_corpora, tmp_path, num_sources, task, mode, rate):
+def test_mixtures_equal_the_files_of_the_generation_script(
+    corpora, open_corpora, tmp_path, num_sources, task, mode, rate
+):
     mixtures = open_corpora(num_sources, sample_rate=rate, mode=mode, task=task)
     assert len(mixtures) == len(ROWS[num_sources])
     assert mixtures.num_sources == (1 if task == "mix_single" else num_sources)
@@ -114,7 +116,7 @@ def test_mixtures_are_what_the_generation_writes(corpora, open_corpora, tmp_path
         files = _generate(corpora, row, noise_name, rate, mode, task, tmp_path)
         mixture = mixtures.read(index)
         assert mixtures.num_samples(index) == len(files["mixture"]) == mixture.sources.shape[1]
-        # One step: the files round down. Float32 against the noise's float64 adds 1e-7.
+        # One step, because the files round down; 1e-7, because the noise is float64 in the script and float32 here.
         close = {"rtol": 0, "atol": ONE_STEP + 1e-6}
         np.testing.assert_allclose(mixture.mixed(), files["mixture"], **close)
         for k in range(mixtures.num_sources):
@@ -125,7 +127,7 @@ def test_mixtures_are_what_the_generation_writes(corpora, open_corpora, tmp_path
             np.testing.assert_allclose(mixture.noise, files["noise"], **close)
 
 
-def test_a_mixture_is_named_and_typed(open_corpora):
+def test_a_mixture_has_its_id_and_dtypes(open_corpora):
     mixtures = open_corpora(3, task="mix_both")
     mixture = mixtures.read(0)
     assert mixture.id == mixtures.mixture_id(0) == "777-126732-0053_3536-8226-0026_1673-143397-0009"
@@ -134,7 +136,7 @@ def test_a_mixture_is_named_and_typed(open_corpora):
     assert {array.dtype for array in (mixture.sources, mixture.noise, mixture.mixture)} == {np.dtype(np.float32)}
 
 
-def test_a_loud_mixture_clips_as_its_file_does(corpora, tmp_path):
+def test_a_loud_mixture_is_clipped_as_in_its_file(corpora, tmp_path):
     _write_metadata(tmp_path / "loud.csv", [(*row[:1], 9.0, *row[2:]) for row in ROWS[2]])
     mixture = LibriSpeechMixtures(corpora, tmp_path / "loud.csv").read(0)
     assert mixture.mixture.max() == mixture.sources.max() == 1 - ONE_STEP
@@ -143,7 +145,7 @@ def test_a_loud_mixture_clips_as_its_file_does(corpora, tmp_path):
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("rate", [8000, 16000])
-def test_crops_are_cuts_of_the_whole(open_corpora, mode, rate):
+def test_crops_equal_slices_of_the_whole_mixture(open_corpora, mode, rate):
     mixtures = open_corpora(task="mix_both", mode=mode, sample_rate=rate)
     for index in range(len(mixtures)):
         whole = mixtures.read(index)
@@ -157,7 +159,7 @@ def test_crops_are_cuts_of_the_whole(open_corpora, mode, rate):
 
 
 @pytest.mark.parametrize(("start", "num_samples"), [(-1, None), (7201, 1), (0, 0)])
-def test_a_crop_that_is_not_in_the_mixture_is_refused(open_corpora, start, num_samples):
+def test_a_crop_outside_the_mixture_is_an_error(open_corpora, start, num_samples):
     with pytest.raises(ValueError, match=f"start={start}, num_samples={num_samples} is out of range for 7201 samples"):
         open_corpora().read(0, start, num_samples)
 
@@ -169,7 +171,7 @@ def test_clean_mixtures_need_no_noise_files(corpora):
         LibriSpeechMixtures(corpora, metadata, task="mix_both")
 
 
-def test_noise_at_another_speed_is_made_where_it_is_missing(corpora, tmp_path):
+def test_missing_noise_at_another_speed_is_resampled(corpora, tmp_path):
     noise_name = "20oo0109_0.72115_01ua010r_-0.72115"
     metadata = (corpora / "libri2mix_dev-clean.csv").read_text().replace(noise_name, f"{noise_name}sp12")
     (tmp_path / "fast.csv").write_text(metadata)
@@ -177,17 +179,17 @@ def test_noise_at_another_speed_is_made_where_it_is_missing(corpora, tmp_path):
     original, _ = soundfile.read(corpora / "wham_noise" / "cv" / f"{noise_name}.wav")
     faster = 1.1114428047969456 * soxr.resample(original[:, 0], 1.2, 1.0)
     noise = mixtures.read(0).noise
-    # The same band-limited signal from two settings of one resampler.
+    # The same band-limited signal from two settings of the same resampler.
     np.testing.assert_allclose(noise, faster[: len(noise)], rtol=0, atol=1e-4)
 
 
-def test_readers_survive_pickling(open_corpora):
+def test_readers_can_be_pickled(open_corpora):
     mixtures = open_corpora(task="mix_both")
     copy = pickle.loads(pickle.dumps(mixtures))
     np.testing.assert_array_equal(copy.read(1).mixed(), mixtures.read(1).mixed())
 
 
-def test_what_is_missing_is_named_at_the_start(corpora, tmp_path):
+def test_missing_folders_are_named_on_opening(corpora, tmp_path):
     metadata = corpora / "libri2mix_dev-clean.csv"
     with pytest.raises(FileNotFoundError, match=r"dev-clean: no such folder, .*unpack LibriSpeech there \(OpenSLR"):
         LibriSpeechMixtures(tmp_path, metadata)
@@ -205,14 +207,14 @@ def test_what_is_missing_is_named_at_the_start(corpora, tmp_path):
         ("mixture_ID,source_1_path,source_1_gain\n", "no rows below its header"),
         (
             "mixture_ID,source_1_path,source_1_gain\na,b/c.flac,loud\n",
-            r"line 2: source_1_path='b/c.flac' with .*'loud'",
+            r"line 2: source_1_path='b/c.flac', .*'loud'",
         ),
-        ("mixture_ID,source_1_path,source_1_gain\na,,1\n", r"metadata\.csv, line 2: source_1_path='' with .*'1'"),
-        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,nan\n", r"line 2: source_1_path='b/c.flac' with .*'nan'"),
-        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,inf\n", r"line 2: source_1_path='b/c.flac' with .*'inf'"),
+        ("mixture_ID,source_1_path,source_1_gain\na,,1\n", r"metadata\.csv, line 2: source_1_path='', .*'1'"),
+        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,nan\n", r"line 2: source_1_path='b/c.flac', .*'nan'"),
+        ("mixture_ID,source_1_path,source_1_gain\na,b/c.flac,inf\n", r"line 2: source_1_path='b/c.flac', .*'inf'"),
     ],
 )
-def test_metadata_that_are_not_librimix_are_named(corpora, tmp_path, text, message):
+def test_other_metadata_than_librimix_are_an_error(corpora, tmp_path, text, message):
     (tmp_path / "metadata.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         LibriSpeechMixtures(corpora, tmp_path / "metadata.csv")
@@ -221,12 +223,12 @@ def test_metadata_that_are_not_librimix_are_named(corpora, tmp_path, text, messa
 @pytest.mark.parametrize(
     "options", [{"sample_rate": 44100}, {"mode": "mean"}, {"task": "mix_loud"}], ids=lambda options: next(iter(options))
 )
-def test_unknown_options_name_the_right_ones(corpora, options):
+def test_errors_of_unknown_options_list_the_allowed_values(corpora, options):
     with pytest.raises(ValueError, match=r"is not allowed: must be (8000 or 16000|'min' or 'max'|'mix_clean' or)"):
         LibriSpeechMixtures(corpora, corpora / "libri2mix_dev-clean.csv", **options)
 
 
-def test_bad_files_are_named_when_they_are_read(corpora, tmp_path, rng):
+def test_bad_files_are_named_on_reading(corpora, tmp_path, rng):
     (tmp_path / "dev-clean").mkdir()
     mixtures = LibriSpeechMixtures(tmp_path, corpora / "libri2mix_dev-clean.csv")
     path, other = (_utterance(tmp_path, name) for name in list(SAMPLES)[:2])
@@ -250,7 +252,7 @@ def test_bad_files_are_named_when_they_are_read(corpora, tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "num_sources"), [("libri2mix_dev-clean", 2), ("libri2mix_test-clean", 2), ("libri3mix_test-clean", 3)]
 )
-def test_the_real_metadata_are_understood(tmp_path, name, num_sources):
+def test_the_real_metadata_can_be_read(tmp_path, name, num_sources):
     root = Path(os.environ.get("MOSSFORMER_JAX_DATA", REPOSITORY.parent / "shared" / "data"))
     metadata = root / "librimix_metadata" / f"{name}.head.csv"
     if not metadata.is_file():

@@ -18,7 +18,7 @@ RATE = 8000
 
 
 class Clips:
-    """Speech in memory: `(speaker, waveform)` each."""
+    """Speech in memory, a list of (speaker, waveform)."""
 
     def __init__(self, *clips: tuple[str, np.ndarray]):
         self.sample_rate = RATE
@@ -44,19 +44,19 @@ def tone(hertz: float, num_samples: int) -> np.ndarray:
 
 
 def pitch(waveform: np.ndarray) -> float:
-    """Of a tone, in Hz, from its spectrum's highest point."""
+    """Frequency of a tone in Hz, from the peak of its spectrum."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), 2**16))
     return float(np.argmax(spectrum)) * RATE / 2**16
 
 
 @pytest.fixture
 def voices(rng) -> Clips:
-    """Noise, so that no crop is silent and none peaks."""
+    """Noise, so that crops are never silent and never peak."""
     counts = {"anna": 6, "ben": 3, "cleo": 1}
     return Clips(*[(name, rng.standard_normal(1000)) for name, count in counts.items() for _ in range(count)])
 
 
-def test_levels_are_those_of_the_recipe(voices):
+def test_levels_follow_the_published_recipe(voices):
     levels = np.array(
         [level_db(DynamicMixing(voices).draw(0, 500, np.random.default_rng(seed)).sources) for seed in range(1000)]
     )
@@ -73,7 +73,7 @@ def test_the_level_is_the_mean_magnitude():
     assert level_db(np.array([[0.5, -0.5, 0.0, 0.0], [0.1, 0.1, 0.1, -0.1]])) == pytest.approx([-12.04, -20], abs=0.01)
 
 
-def test_every_source_but_the_first_is_relative_to_the_first(voices, monkeypatch):
+def test_levels_of_other_sources_are_relative_to_the_first(voices, monkeypatch):
     monkeypatch.setattr(mixing, "FIRST_LEVEL_DB", (-30.0, 0.0))
     monkeypatch.setattr(mixing, "RELATIVE_LEVEL_DB", (-3.0, 0.0))
     levels = level_db(DynamicMixing(voices, num_sources=3).draw(0, 500, np.random.default_rng(0)).sources)
@@ -88,7 +88,7 @@ def test_levels_stay_within_their_range(voices, monkeypatch):
     assert np.max(levels) <= 1e-3
 
 
-def test_what_peaks_is_scaled_down_and_all_of_it_alike(rng):
+def test_all_signals_of_a_peaking_mixture_are_scaled_by_the_same_factor(rng):
     spike = 0.01 * rng.standard_normal(1000)
     spike[500] = 1000.0
     noise = rng.standard_normal(1000)
@@ -102,16 +102,16 @@ def test_what_peaks_is_scaled_down_and_all_of_it_alike(rng):
     np.testing.assert_allclose(mixed, mixture.sources.sum(0) + mixture.noise, atol=1e-6)
 
 
-def test_speakers_differ_and_are_drawn_by_their_number_of_utterances(voices):
+def test_speakers_differ_and_are_drawn_in_proportion_to_their_utterances(voices):
     drawn = [DynamicMixing(voices).draw(0, 10, np.random.default_rng(seed)).speakers for seed in range(2000)]
     assert all(first != second for first, second in drawn)
     first = Counter(speakers[0] for speakers in drawn)
-    # Four standard errors of a share of a half over 2000 draws.
+    # Four standard errors of a proportion of 0.5 over 2000 draws.
     for name, share in {"anna": 0.6, "ben": 0.3, "cleo": 0.1}.items():
         assert first[name] / 2000 == pytest.approx(share, abs=0.045)
 
 
-def test_every_utterance_and_every_place_of_it_can_come(rng):
+def test_every_utterance_and_every_position_in_it_is_drawn(rng):
     clips = Clips(("anna", 0.1 + np.arange(20)), ("ben", 0.1 + np.arange(20)))
     starts = set()
     for seed in range(300):
@@ -128,7 +128,7 @@ def test_a_mixture_is_as_long_as_its_shortest_utterance(rng):
     assert DynamicMixing(clips, noise=noise).draw(0, 500, rng).sources.shape == (2, 100)
 
 
-def test_the_generator_alone_decides(voices):
+def test_a_mixture_depends_only_on_the_generator(voices):
     draw = DynamicMixing(voices, noise=voices, speeds=(95, 100, 105)).draw
     one, same, other = (draw(index, 500, np.random.default_rng(seed)) for index, seed in ((0, 7), (5, 7), (0, 8)))
     assert one.id == same.id
@@ -148,18 +148,18 @@ def test_silence_is_not_mixed(rng):
     clips = Clips(("anna", np.zeros(100)), ("anna", rng.standard_normal(100)), ("ben", rng.standard_normal(100)))
     for seed in range(20):
         assert "clip0" not in DynamicMixing(clips).draw(0, 100, np.random.default_rng(seed)).id
-    with pytest.raises(ValueError, match="clip0: silent"):
+    with pytest.raises(ValueError, match="clip0: drew a crop below min_level_db=-80"):
         DynamicMixing(Clips(("anna", np.zeros(100)), ("ben", np.ones(100)))).draw(0, 100, rng)
 
 
-def test_speed_changes_the_pitch_and_no_lengths():
+def test_speed_changes_the_pitch_but_not_the_length():
     clips = Clips(("anna", tone(500, 9000)), ("ben", tone(1000, 9000)))
     mixture = DynamicMixing(clips, speeds=(105,)).draw(0, 8000, np.random.default_rng(0))
     assert mixture.sources.shape == (2, 8000)
     assert sorted(map(pitch, mixture.sources)) == pytest.approx([525, 1050], abs=0.5)
 
 
-def test_perturbed_sources_are_mixed_anew_with_the_stored_noise(rng):
+def test_perturbed_sources_are_remixed_with_the_stored_noise(rng):
     sources = np.stack([tone(500, 8000), tone(1000, 8000)]).astype(np.float32)
     noise = 0.05 * rng.standard_normal(8000).astype(np.float32)
     stored = np.round((sources.sum(0) + noise) * 2**15) / 2**15
@@ -169,21 +169,21 @@ def test_perturbed_sources_are_mixed_anew_with_the_stored_noise(rng):
     assert [pitch(source) for source in perturbed.sources] == pytest.approx([475, 1050], abs=0.5)
     np.testing.assert_array_equal(perturbed.noise, noise[:length])
     np.testing.assert_array_equal(perturbed.mixed(), perturbed.sources.sum(0) + noise[:length])
-    # Sources that got longer end where the noise does.
+    # Sources that became longer are cut to the length of the noise.
     assert perturb_speed(Mixture("m", sources, RATE, noise=noise), (95, 95)).sources.shape == (2, 8000)
 
 
-def test_a_mixture_with_more_in_it_than_is_known_is_not_perturbed(rng):
+def test_a_mixture_that_is_not_the_sum_of_its_sources_is_not_perturbed(rng):
     sources = np.stack([tone(500, 800), tone(1000, 800)]).astype(np.float32)
     reverberant = sources.sum(0) + 0.1 * np.roll(sources.sum(0), 50)
     with pytest.raises(ValueError, match=r"m: the mixture is not the sum .* set speeds=\(100,\)"):
         perturb_speed(Mixture("m", sources, RATE, reverberant), (95, 105))
-    # Near silence, rounding is most of what there is.
+    # Near silence, the residual is mostly rounding.
     faint = (1e-4 * sources).astype(np.float32)
     perturb_speed(Mixture("m", faint, RATE, np.round(faint.sum(0) * 2**15) / 2**15), (95, 105))
 
 
-def test_crops_of_a_data_set_are_cuts_of_its_mixtures(voices, rng):
+def test_crops_of_a_data_set_equal_slices_of_its_mixtures(voices, rng):
     mixtures = DrawnMixtures(DynamicMixing(voices), count=3, max_samples=900)
     crop = CroppedMixtures(mixtures, speeds=(100,)).draw(2, 300, rng)
     whole = mixtures.read(2).sources
@@ -194,7 +194,7 @@ def test_crops_of_a_data_set_are_cuts_of_its_mixtures(voices, rng):
     assert CroppedMixtures(mixtures).draw(2, 300, rng).sources.shape == (2, 300)
 
 
-def test_drawn_mixtures_stay_the_same_and_are_cut(voices):
+def test_drawn_mixtures_are_repeatable_and_can_be_cropped(voices):
     mixtures = DrawnMixtures(DynamicMixing(voices), count=4, max_samples=600, seed=1)
     whole = mixtures.read(3)
     assert len({mixtures.mixture_id(index) for index in range(4)}) == 4
@@ -212,7 +212,7 @@ def test_drawn_mixtures_stay_the_same_and_are_cut(voices):
         ({"epoch_size": 0}, "epoch_size=0 is not allowed"),
     ],
 )
-def test_options_out_of_range_are_refused(voices, options, message):
+def test_options_out_of_range_are_errors(voices, options, message):
     with pytest.raises(ValueError, match=message):
         DynamicMixing(voices, **options)
 

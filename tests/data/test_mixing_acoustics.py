@@ -1,4 +1,4 @@
-"""Dynamic mixing with rooms, noise, babble, drifting levels and channels: the whole mixture."""
+"""Dynamic mixing with reverberation, noise, babble, level drift and channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RATE = 8000
 
 @pytest.fixture
 def folders(tmp_path, rng):
-    """Folders of speech (four speakers), noise and responses (two rooms)."""
+    """Folders of speech (four speakers), noise and room impulse responses (two rooms)."""
     for speaker in range(4):
         for utterance in range(2):
             _write(tmp_path / f"speech/{speaker}/{utterance}.wav", 0.1 * rng.standard_normal(RATE))
@@ -49,7 +49,7 @@ def everything(folders) -> dict[str, dict]:
     }
 
 
-def test_a_mixture_is_a_function_of_the_seed(folders):
+def test_a_mixture_depends_only_on_the_seed(folders):
     mixtures = opened(folders, **everything(folders))
     for seed in range(20):
         first, second = (mixtures.draw(0, 4000, np.random.default_rng(seed)) for _ in range(2))
@@ -59,7 +59,7 @@ def test_a_mixture_is_a_function_of_the_seed(folders):
         assert np.isfinite(first.mixed()).all()
 
 
-def test_options_that_do_not_apply_change_no_draw(folders):
+def test_options_with_share_zero_do_not_change_other_draws(folders):
     plain = opened(folders)
     never = opened(folders, **{name: {**fields, "share": 0.0} for name, fields in everything(folders).items()})
     for seed in range(10):
@@ -68,7 +68,7 @@ def test_options_that_do_not_apply_change_no_draw(folders):
         np.testing.assert_array_equal(first.sources, second.sources)
 
 
-def test_each_option_applies_to_its_share_of_the_mixtures(folders):
+def test_each_option_applies_to_its_fraction_of_the_mixtures(folders):
     rng = np.random.default_rng(0)
     for name, fields in everything(folders).items():
         mixtures = opened(folders, **{name: {**fields, "share": 0.25}})
@@ -80,7 +80,7 @@ def test_each_option_applies_to_its_share_of_the_mixtures(folders):
         assert 30 <= changed <= 71, name  # 50 expected, with a standard deviation of 6
 
 
-def test_a_room_is_heard_in_the_mixture_and_not_in_a_dry_target(folders):
+def test_the_mixture_is_reverberant_and_the_dry_target_is_not(folders):
     reverberation = {**everything(folders)["reverberation"], "share": 1.0, "target": "dry"}
     mixtures, plain = opened(folders, reverberation=reverberation), opened(folders)
     first, second = (source.draw(0, 4000, np.random.default_rng(1)) for source in (mixtures, plain))
@@ -91,7 +91,7 @@ def test_a_room_is_heard_in_the_mixture_and_not_in_a_dry_target(folders):
     assert 0.05 < np.linalg.norm(rest) / np.linalg.norm(first.mixed()) < 0.9
 
 
-def test_recordings_may_come_from_a_table(folders):
+def test_recordings_can_be_listed_in_a_table(folders):
     (folders / "noise.csv").write_text("path,speaker,split\nnoise/hiss.wav,a,train\nnoise/missing.wav,b,dev\n")
     table = {"path": str(folders / "noise.csv"), "split": "train", "share": 1.0}
     folder = {"root": str(folders / "noise"), "share": 1.0}
@@ -101,7 +101,7 @@ def test_recordings_may_come_from_a_table(folders):
     np.testing.assert_array_equal(first.mixed(), second.mixed())
 
 
-def test_nothing_peaks_above_the_limit(folders):
+def test_no_signal_peaks_above_the_limit(folders):
     mixtures = opened(folders, recorded_noise={"root": str(folders / "noise"), "share": 1.0, "snr_db": (-30.0, -30.0)})
     for seed in range(10):
         mixture = mixtures.draw(0, 4000, np.random.default_rng(seed))
@@ -114,10 +114,10 @@ def test_nothing_peaks_above_the_limit(folders):
     ("sections", "message"),
     [
         ({"babble": {"shares": 0.5}}, "babble has no option 'shares'; did you mean 'share'"),
-        ({"reverberation": {"share": 0.5}}, "reverberation needs root, a folder of recordings, or path"),
+        ({"reverberation": {"share": 0.5}}, "reverberation needs the option root, a folder of recordings, or path"),
         ({"channel": {"codecs": ("g729",)}}, "choose from telephone"),
     ],
 )
-def test_a_wrong_section_is_named(folders, sections, message):
+def test_the_error_names_the_wrong_section(folders, sections, message):
     with pytest.raises(ValueError, match=message):
         opened(folders, **sections)

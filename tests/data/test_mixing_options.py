@@ -1,4 +1,4 @@
-"""Options of dynamic mixing beside the published recipe: one source alone, part overlap, noise, levels, chances."""
+"""Options of dynamic mixing beyond the published recipe: single sources, partial overlap, noise, levels, speakers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.data.test_mixing import RATE, Clips
 
 
 def draws(count: int, num_samples: int = 500, **options) -> list[Mixture]:
-    """Mixtures of two people, by generators of different seeds."""
+    """Mixtures of two speakers, from generators with different seeds."""
     rng = np.random.default_rng(0)
     clips = Clips(*[(name, rng.standard_normal(1000)) for name in ("anna", "ben")])
     mixing_ = DynamicMixing(clips, **options)
     return [mixing_.draw(0, num_samples, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_the_published_recipe_is_what_it_was():
-    """From the samples of a fixed draw: options that are not given must not move the generator."""
+def test_the_published_recipe_has_not_changed():
+    """Compares a fixed draw: options that are not set must not draw from the generator."""
     mixture = DynamicMixing(
         Clips(("anna", np.arange(1.0, 2001)), ("ben", np.arange(2000.0, 0, -1))), noise=Clips(("n", np.ones(900)))
     ).draw(0, 700, np.random.default_rng(3))
@@ -34,7 +34,7 @@ def test_the_published_recipe_is_what_it_was():
         order += [utterance] * (utterance not in order)
     rng.choice((100,), 2)
     rng.integers(1)
-    rng.integers(201)  # where the noise begins
+    rng.integers(201)  # start of the noise crop
     starts = [int(rng.integers(1301)) for _ in order]
     first = np.clip(rng.normal(-27.43, 2.57), -45, 0)
     levels = [first, np.clip(first + rng.normal(-2.51, 2.66, 1)[0], -45, 0)]
@@ -46,21 +46,21 @@ def test_the_published_recipe_is_what_it_was():
     assert mixture.id == "_".join(f"clip{index}" for index in order)
 
 
-def test_a_share_of_the_mixtures_has_one_source_alone():
+def test_single_share_leaves_one_active_source():
     heard = [np.abs(mixture.sources).max(axis=1) > 0 for mixture in draws(600, single_share=0.3)]
-    # Four standard errors of a share of 0.3 over 600 draws.
+    # Four standard errors of a proportion of 0.3 over 600 draws.
     assert np.mean([not both.all() for both in heard]) == pytest.approx(0.3, abs=0.075)
     assert all(both.any() for both in heard)
     alone = [int(np.flatnonzero(both)[0]) for both in heard if not both.all()]
     assert 0.3 < np.mean(alone) < 0.7
 
 
-def test_a_share_of_the_mixtures_overlaps_in_part_only():
+def test_partial_share_shortens_sources():
     mixtures = draws(300, partial_share=0.5)
     spans = np.array([[np.flatnonzero(source)[[0, -1]] for source in mixture.sources] for mixture in mixtures])
     whole = (spans[..., 1] - spans[..., 0] > 495).all(axis=1)
     assert all(mixture.sources.shape == (2, 500) for mixture in mixtures)
-    # Four standard errors, and a little for parts that happen to be nearly whole.
+    # Four standard errors, plus a margin for parts that are almost as long as the mixture.
     assert np.mean(~whole) == pytest.approx(0.5, abs=0.12)
     parts = spans[~whole]
     assert np.min(parts[..., 1] - parts[..., 0]) >= 0.3 * 500 - 5
@@ -68,27 +68,27 @@ def test_a_share_of_the_mixtures_overlaps_in_part_only():
     assert np.mean(parts[..., 1] < 494) > 0.5, "parts do not end anywhere"
 
 
-def test_a_part_of_a_source_has_the_level_that_is_drawn(monkeypatch):
+def test_the_active_part_of_a_source_has_the_drawn_level(monkeypatch):
     monkeypatch.setattr(mixing, "FIRST_LEVEL_DB", (-30.0, 0.0))
     for mixture in draws(20, 4000, partial_share=1.0, relative_range_db=(-3.0, -3.0), fill=True):
         for source, expected in zip(mixture.sources, (-30.0, -33.0), strict=True):
-            # The faded ends of 80 samples each take a little away.
+            # The fades of 80 samples at both ends lower the level slightly.
             assert level_db(source[source != 0]) == pytest.approx(expected, abs=1.5)
 
 
-def test_with_fill_other_utterances_follow_and_then_silence(rng):
+def test_fill_adds_other_utterances_and_then_silence(rng):
     marks = {"anna": (1.0, 3.0), "ben": (2.0,)}
     clips = Clips(*[(name, np.full(400, mark)) for name, values in marks.items() for mark in values])
     for seed in range(20):
         mixture = DynamicMixing(clips, fill=True, relative_range_db=(0, 0)).draw(0, 1000, np.random.default_rng(seed))
         anna, ben = (mixture.sources[mixture.speakers.index(name)] for name in ("anna", "ben"))
-        # In the middle of pieces, where nothing is faded: both of hers.
+        # Compared in the middle of the pieces, away from the fades: both utterances of this speaker.
         assert [np.sum(np.isclose(anna / anna.max(), height)) for height in (1 / 3, 1)] == [240, 240]
         assert np.count_nonzero(ben) in range(396, 401)
         assert np.count_nonzero(anna) in range(792, 801)
 
 
-def test_voices_that_are_not_told_apart_are_not_joined():
+def test_utterances_of_unknown_speakers_are_not_joined():
     clips = Clips(("unknown", np.full(400, 1.0)), ("unknown", np.full(400, 2.0)), ("ben", np.full(1000, 1.0)))
     mixture = DynamicMixing(clips, fill=True).draw(0, 1000, np.random.default_rng(0))
     assert np.count_nonzero(mixture.sources[mixture.speakers.index("unknown")]) in range(396, 401)
@@ -99,7 +99,7 @@ def test_a_source_of_full_length_is_neither_faded_nor_moved():
         assert np.count_nonzero(mixture.sources[:, [0, -1]]) == 4
 
 
-def test_relative_levels_come_from_their_range():
+def test_relative_levels_are_drawn_from_their_range():
     levels = np.array([level_db(mixture.sources) for mixture in draws(500, relative_range_db=(-10, 10))])
     relative = levels[:, 1] - levels[:, 0]
     assert relative.min() == pytest.approx(-10, abs=0.3)
@@ -108,7 +108,7 @@ def test_relative_levels_come_from_their_range():
     assert relative.mean() == pytest.approx(0, abs=4 * 20 / np.sqrt(12 * 500))
 
 
-def test_noise_has_the_ratio_and_the_share_that_are_asked_for():
+def test_noise_has_the_configured_snr_and_share():
     mixtures = draws(400, noise_share=0.5, noise_snr_db=(20, 30))
     noisy = [mixture for mixture in mixtures if mixture.noise is not None]
     assert len(noisy) / 400 == pytest.approx(0.5, abs=0.1)
@@ -122,7 +122,7 @@ def test_noise_is_between_white_and_pink():
     slopes = []
     for mixture in draws(100, 1000, noise_share=1.0):
         power = np.abs(np.fft.rfft(mixture.noise)) ** 2
-        # Octaves of equal width: white noise has 8 times the power in the upper one, pink as much in both.
+        # Power ratio of two octaves: 8 for white noise, 1 for pink noise.
         slopes.append(np.log2(power[256:512].sum() / power[32:64].sum()) / 3)
     assert -0.3 < np.min(slopes) < 0.3
     assert 0.7 < np.max(slopes) < 1.3
@@ -136,24 +136,24 @@ def test_crops_without_speech_are_drawn_again():
 
     assert names() == {"clip0_clip2", "clip2_clip0", "clip1_clip2", "clip2_clip1"}
     assert names(min_level_db=-40.0) == {"clip1_clip2", "clip2_clip1"}
-    with pytest.raises(ValueError, match=r"clip\d: silent \(below -10 dB\)"):
+    with pytest.raises(ValueError, match=r"clip\d: drew a crop below min_level_db=-10 "):
         names(min_level_db=-10.0)
 
 
-def test_speakers_can_be_drawn_by_seconds_of_speech_up_to_a_limit(rng):
+def test_speakers_can_be_drawn_in_proportion_to_capped_durations(rng):
     counts = {"anna": 40, "ben": 4, "cleo": 4}
     clips = Clips(*[(name, rng.standard_normal(RATE // 4)) for name, count in counts.items() for _ in range(count)])
     mixtures = DynamicMixing(clips, max_speaker_seconds=2.0)
     drawn = [mixtures.draw(0, 10, np.random.default_rng(seed)) for seed in range(1000)]
     first = Counter(mixture.speakers[0] for mixture in drawn)
-    # 10 s that count as 2, and twice 1 s. Four standard errors of a share of a half over 1000 draws.
+    # 10 s capped at 2 s, and twice 1 s. Four standard errors of a proportion of 0.5 over 1000 draws.
     for name, share in {"anna": 0.5, "ben": 0.25, "cleo": 0.25}.items():
         assert first[name] / 1000 == pytest.approx(share, abs=0.065)
     assert all(first != second for first, second in (mixture.speakers for mixture in drawn))
     assert len({mixture.id.split("_")[0] for mixture in drawn}) == len(clips)
 
 
-def test_with_every_option_the_generator_alone_decides():
+def test_with_all_options_a_mixture_depends_only_on_the_generator():
     rng = np.random.default_rng(0)
     voices = Clips(*[(name, rng.standard_normal(1000)) for name in ("anna", "anna", "ben", "cleo")])
     mixtures = DynamicMixing(
@@ -187,6 +187,6 @@ def test_with_every_option_the_generator_alone_decides():
         ({"max_speaker_seconds": 0.0}, "max_speaker_seconds=0.0 is not allowed: must be above 0, or None"),
     ],
 )
-def test_options_out_of_range_are_refused(options, message):
+def test_options_out_of_range_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         draws(0, **options)

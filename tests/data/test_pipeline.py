@@ -1,4 +1,4 @@
-"""Batches by Grain."""
+"""Training and evaluation batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 8000
 
 
 class NumberedMixtures:
-    """Mixture i is the number i + 1 all over, so that one sees where a row is from."""
+    """Every sample of mixture i is i + 1, so that a row shows which mixture it contains."""
 
     num_sources, sample_rate = 2, RATE
 
@@ -48,7 +48,7 @@ class NumberedMixtures:
 
 @pytest.fixture(scope="module")
 def dynamic() -> DynamicMixing:
-    """It can be sent to worker processes, which classes of this file cannot."""
+    """Unlike the classes of this file, this can be sent to worker processes."""
     return DynamicMixing(DemoUtterances(num_speakers=2, utterances_per_speaker=2), speeds=(95, 100, 105), epoch_size=10)
 
 
@@ -74,7 +74,7 @@ def test_a_batch_has_mixtures_sources_and_lengths(dynamic):
     np.testing.assert_allclose(batch["mixture"], batch["sources"].sum(1), atol=1e-6)
 
 
-def test_short_mixtures_are_padded_and_keep_their_length():
+def test_short_mixtures_are_padded_and_their_lengths_are_kept():
     mixtures = CroppedMixtures(NumberedMixtures([30, 500]), speeds=(100,))
     for batch in take(train_batches(mixtures, batch_size=2, num_samples=100), 3):
         for row, index in enumerate(batch["index"]):
@@ -86,7 +86,7 @@ def test_short_mixtures_are_padded_and_keep_their_length():
             assert not batch["mixture"][row, length:].any()
 
 
-def test_an_epoch_has_every_mixture_once_and_the_next_another_order():
+def test_every_epoch_has_each_mixture_once_in_a_new_order():
     mixtures = CroppedMixtures(NumberedMixtures([50] * 12), speeds=(100,))
     batches = train_batches(mixtures, batch_size=4, num_samples=50)
     first, second = (np.concatenate([batch["index"] for batch in take(batches, 3)]) for _ in range(2))
@@ -102,7 +102,7 @@ def test_batches_depend_on_the_seed_and_differ_between_steps(dynamic):
     assert one["mixture"].tobytes() != reseeded["mixture"].tobytes()
 
 
-def test_the_same_place_in_the_order_is_another_crop_in_every_epoch(dynamic):
+def test_each_epoch_draws_different_crops(dynamic):
     batches = take(train_batches(dynamic, batch_size=1, num_samples=800), 20)
     assert len({batch["mixture"].tobytes() for batch in batches}) == 20
 
@@ -116,7 +116,7 @@ def test_processes_hold_the_rows_of_one_batch_in_order(dynamic, process_count):
         assert_equal(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
 
 
-def test_batches_after_a_restore_are_those_of_the_uninterrupted_run(dynamic):
+def test_batches_after_a_restore_equal_those_of_an_uninterrupted_run(dynamic):
     options = {"batch_size": 4, "num_samples": 800, "seed": 3}
     batches = train_batches(dynamic, **options)
     take(batches, 3)
@@ -141,7 +141,7 @@ def test_workers_restore_the_same_batches(dynamic):
     batches.close()
 
 
-def test_a_state_of_other_batches_is_refused(dynamic):
+def test_a_state_of_different_batches_is_an_error(dynamic):
     batches = train_batches(dynamic, batch_size=4, num_samples=800, seed=3)
     with pytest.raises(ValueError, match="the saved state has seed=4, but the config has 3"):
         batches.set_state({**batches.get_state(), "seed": 4})
@@ -149,7 +149,7 @@ def test_a_state_of_other_batches_is_refused(dynamic):
         batches.set_state({**batches.get_state(), "epoch_size": 11})
 
 
-def test_a_broken_mixture_is_named_and_replaced_by_always_the_same(caplog):
+def test_a_broken_mixture_is_logged_and_replaced_deterministically(caplog):
     mixtures = CroppedMixtures(NumberedMixtures([50] * 10, broken=(3,)), speeds=(100,))
     options = {"batch_size": 5, "num_samples": 50, "max_failed_share": 0.1}
     batches = train_batches(mixtures, **options)
@@ -157,7 +157,7 @@ def test_a_broken_mixture_is_named_and_replaced_by_always_the_same(caplog):
         taken = take(batches, 6)
     assert batches.failures == ["mixture3.wav: is damaged"]
     assert [record.getMessage() for record in caplog.records] == [
-        "replaced by another mixture (1 of 1 allowed): mixture3.wav: is damaged"
+        "mixture replaced (failure 1 of 1 allowed): mixture3.wav: is damaged"
     ]
     for batch, other in zip(taken, take(train_batches(mixtures, **options), 6), strict=True):
         assert 3 not in batch["index"]
@@ -165,18 +165,18 @@ def test_a_broken_mixture_is_named_and_replaced_by_always_the_same(caplog):
         np.testing.assert_array_equal(batch["sources"][:, 0, 0], batch["index"] + 1)
 
 
-def test_more_broken_mixtures_than_allowed_end_the_training():
+def test_more_broken_mixtures_than_allowed_stop_the_training():
     mixtures = CroppedMixtures(NumberedMixtures([50] * 20, broken=(3, 7, 9)), speeds=(100,))
     with pytest.raises(
-        ValueError, match=r"3 files or mixtures could not be read, 2 are allowed, the last one: mixture"
+        ValueError, match=r"3 files or mixtures could not be read, but only 2 may fail; the last one: mixture"
     ):
         take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.1), 4)
     broken = CroppedMixtures(NumberedMixtures([50] * 20, broken=range(20)), speeds=(100,))
-    with pytest.raises(ValueError, match="10 mixtures in a row could not be read, the last one: mixture"):
+    with pytest.raises(ValueError, match="10 mixtures in a row could not be read; the last one: mixture"):
         next(train_batches(broken, batch_size=5, num_samples=50, max_failed_share=1.0))
 
 
-def test_a_broken_file_counts_once_whatever_is_said_of_it():
+def test_a_broken_file_counts_once_even_with_different_messages():
     class Moody(NumberedMixtures):
         def read(self, index, start=0, num_samples=None):
             if index in self.broken:
@@ -184,16 +184,16 @@ def test_a_broken_file_counts_once_whatever_is_said_of_it():
             return super().read(index, start, num_samples)
 
     mixtures = CroppedMixtures(Moody([500] * 4, broken=(3,)), speeds=(100,))
-    # A share of so few mixtures is less than one; one is allowed all the same.
+    # The share of so few mixtures is below one, but one failure is always allowed.
     batches = train_batches(mixtures, batch_size=5, num_samples=50)
     take(batches, 10)
     assert len(batches.failures) == 1
-    with pytest.raises(ValueError, match="1 files or mixtures could not be read, 0 are allowed"):
+    with pytest.raises(ValueError, match="1 files or mixtures could not be read, but only 0 may fail"):
         take(train_batches(mixtures, batch_size=5, num_samples=50, max_failed_share=0.0), 10)
 
 
 @pytest.mark.parametrize("max_speaker_seconds", [None, 60.0])
-def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng, max_speaker_seconds):
+def test_a_missing_file_is_replaced_in_dynamic_mixing(tmp_path, rng, max_speaker_seconds):
     for name in ("anna/u", "ben/u", "ben/v", "cleo/u"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_audio(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal(1000).clip(-3, 3), RATE)
@@ -208,7 +208,7 @@ def test_a_file_that_is_gone_is_replaced_in_dynamic_mixing(tmp_path, rng, max_sp
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
-def test_an_evaluation_loses_and_repeats_no_mixture(process_count):
+def test_evaluation_batches_contain_every_mixture_once(process_count):
     lengths = [100, 3000, 110, 90, 2500, 120, 700, 105, 3000]
     mixtures = NumberedMixtures(lengths)
     options = {"batch_size": 4, "ladder": Ladder(step=128), "process_count": process_count}
@@ -235,7 +235,7 @@ def test_an_evaluation_loses_and_repeats_no_mixture(process_count):
     assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_an_evaluation_can_be_repeated_and_its_workers_change_nothing(dynamic):
+def test_evaluation_batches_are_repeatable_with_any_number_of_workers(dynamic):
     mixtures = DrawnMixtures(dynamic, count=5, max_samples=800)
     batches = evaluation_batches(mixtures, batch_size=2)
     first = list(batches)
@@ -246,7 +246,7 @@ def test_an_evaluation_can_be_repeated_and_its_workers_change_nothing(dynamic):
         assert_equal(batch, other)
 
 
-def test_a_broken_mixture_ends_an_evaluation():
+def test_a_broken_mixture_stops_an_evaluation():
     with pytest.raises(ValueError, match=r"mixture3\.wav: is damaged"):
         list(evaluation_batches(NumberedMixtures([50] * 5, broken=(3,)), batch_size=2))
 
@@ -262,6 +262,6 @@ def test_a_broken_mixture_ends_an_evaluation():
         ({"max_failed_share": 2.0}, r"max_failed_share=2\.0 is not allowed"),
     ],
 )
-def test_options_out_of_range_are_refused(dynamic, options, message):
+def test_options_out_of_range_are_errors(dynamic, options, message):
     with pytest.raises(ValueError, match=message):
         train_batches(dynamic, **{"batch_size": 2, "num_samples": 100, **options})

@@ -18,7 +18,7 @@ def rooms(*arguments: object) -> int:
     return main(["data", "rooms", *map(str, arguments)])
 
 
-def test_rooms_without_pyroomacoustics_name_the_extra(tmp_path, capsys, monkeypatch):
+def test_the_error_without_pyroomacoustics_names_the_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
     assert rooms("-o", tmp_path / "rooms") == 1
     assert "pip install 'mossformer-jax[rooms]'" in capsys.readouterr().err
@@ -42,14 +42,14 @@ def test_responses_have_a_direct_sound_and_decay(tmp_path, capsys):
         energy = np.cumsum(np.square(reflections)[::-1])[::-1]
         curve_db = 10 * np.log10(energy / energy[0])
         first, last = np.argmax(curve_db < -5), np.argmax(curve_db < -25)
-        # Twice the range either way: Sabine's formula holds for diffuse rooms, not for boxes.
+        # A tolerance of a factor of two: Sabine's formula holds for diffuse fields, not exactly for boxes.
         assert 0.5 * T60[0] < 3 * (last - first) / RATE < 2 * T60[1]
         # pyroomacoustics delays everything by half of its fractional delay filter, 40 samples.
         direct = (np.argmax(np.abs(response)) - 40) / RATE * 343
         assert 0.5 * TALKER_DISTANCE[0] < direct < TALKER_DISTANCE[1] + 3.0
 
 
-def test_the_same_seed_makes_the_same_rooms(tmp_path):
+def test_the_same_seed_gives_the_same_rooms(tmp_path):
     pytest.importorskip("pyroomacoustics", reason="the extra rooms is not installed")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert rooms("-o", tmp_path / name, "--rooms", 1, "--places", 1, "--seed", seed) == 0
@@ -58,7 +58,7 @@ def test_the_same_seed_makes_the_same_rooms(tmp_path):
     assert not np.array_equal(first[:100], other[:100])
 
 
-def test_a_folder_that_is_not_empty_is_refused(tmp_path, capsys):
+def test_a_folder_that_is_not_empty_is_an_error(tmp_path, capsys):
     pytest.importorskip("pyroomacoustics", reason="the extra rooms is not installed")
     (tmp_path / "kept").touch()
     assert rooms("-o", tmp_path) == 1

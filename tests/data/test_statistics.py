@@ -1,4 +1,4 @@
-"""Figures of a data set."""
+"""Statistics of a data set."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ RATE = 8000
 
 
 def talk(*seconds):
-    """A source that talks in the given half-seconds of three."""
+    """A source of 1.5 s that is active in the given half-seconds."""
     signal = np.zeros(3 * RATE, np.float32)
     for start in seconds:
         signal[round(start * RATE) : round((start + 0.5) * RATE)] = 0.1
     return signal
 
 
-def test_overlap_is_the_share_of_talk_with_more_than_one_talker():
+def test_overlap_is_the_fraction_of_speech_with_several_active_sources():
     assert overlap(np.stack([talk(0, 0.5, 1), talk(1, 1.5)]), RATE) == pytest.approx(1 / 4)
     assert overlap(np.stack([talk(0), talk(1)]), RATE) == 0.0
     assert overlap(np.stack([talk(0, 1), talk(0, 1)]), RATE) == 1.0
     assert overlap(np.zeros((2, RATE)), RATE) == 0.0
 
 
-def test_levels_lengths_and_speakers_are_those_of_the_mixtures():
+def test_levels_lengths_and_speakers_of_mixtures():
     sources = np.stack([talk(0, 0.5, 1), 0.1 * talk(1)])
     one = Mixture("a", sources, RATE, speakers=("x", "y"))
     two = Mixture("b", sources[:, :RATE] + 0.2, RATE, mixture=np.full(RATE, 0.5, np.float32), speakers=("x", "z"))

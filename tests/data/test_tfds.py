@@ -20,7 +20,7 @@ STEP = 2.0**-15
 
 
 class Noises:
-    """Mixtures of noise, on 16-bit steps; every one has another length."""
+    """Mixtures of noise with 16-bit values and different lengths."""
 
     sample_rate = 8000
 
@@ -48,7 +48,7 @@ class Noises:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """TFDS's folder, with Libri2Mix and Libri3Mix prepared from noise."""
+    """A TFDS folder with Libri2Mix and Libri3Mix, prepared from noise."""
     folder = tmp_path_factory.mktemp("tfds")
     noisy = {"train-360": Noises(7, with_noise=True), "dev": Noises(2, with_noise=True)}
     with pytest.MonkeyPatch.context() as patch:
@@ -58,7 +58,7 @@ def data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_is_prepared_is_read_back_exactly_and_in_order(data_dir):
+def test_prepared_mixtures_are_read_back_exactly_and_in_order(data_dir):
     written = Noises(7, with_noise=True)
     mixtures = TfdsMixtures("libri2mix/8k_min_both", "train-360", data_dir)
     assert len(mixtures) == 7
@@ -81,7 +81,7 @@ def test_three_speakers_without_noise(data_dir):
     np.testing.assert_array_equal(mixtures.read(1).sources, Noises(2, 3).read(1).sources)
 
 
-def test_tfds_reads_the_same_by_name(data_dir):
+def test_tfds_reads_the_same_mixtures(data_dir):
     records = tfds.data_source("libri2mix/8k_min_both", split="train-360", data_dir=data_dir)
     record = records[4]
     assert record["mixture"].dtype == np.int16
@@ -89,7 +89,7 @@ def test_tfds_reads_the_same_by_name(data_dir):
     assert len(tfds.data_source("libri2mix/8k_min_both", split="train-360[:5]", data_dir=data_dir)) == 5
 
 
-def test_crops_are_cuts_of_the_whole_and_readers_survive_pickling(data_dir):
+def test_crops_equal_slices_and_readers_can_be_pickled(data_dir):
     mixtures = TfdsMixtures("libri2mix/8k_min_both", "train-360", data_dir)
     whole = mixtures.read(3)
     crop = pickle.loads(pickle.dumps(mixtures)).read(3, 100, 50)
@@ -100,24 +100,26 @@ def test_crops_are_cuts_of_the_whole_and_readers_survive_pickling(data_dir):
         mixtures.read(3, 1003)
 
 
-def test_what_is_not_prepared_or_unknown_is_named(data_dir):
+def test_unprepared_or_unknown_data_sets_are_errors(data_dir):
     with pytest.raises(FileNotFoundError, match=r"8k_max_clean.*: not prepared; run python -m mossformer_jax\.data"):
         TfdsMixtures("libri2mix/8k_max_clean", "dev", data_dir)
     with pytest.raises(ValueError, match="split='train' is not allowed: must be 'dev' or 'train-360'"):
         TfdsMixtures("libri2mix/8k_min_both", "train", data_dir)
     for name in ("libri2mix/44k", "librimix/8k_min_clean"):
-        with pytest.raises(ValueError, match=f"name='{name}' is not allowed: .*; must be as libri2mix/8k_min_clean"):
+        with pytest.raises(
+            ValueError, match=f"name='{name}' is not allowed: .*; use a name such as libri2mix/8k_min_clean"
+        ):
             TfdsMixtures(name, "dev", data_dir)
 
 
-def test_a_preparation_that_fails_leaves_nothing(tmp_path):
+def test_a_failed_preparation_leaves_no_files(tmp_path):
     failing = Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"dev": Noises(4, missing=2)})
     with pytest.raises(FileNotFoundError, match=r"2\.wav: no such file"):
         failing.download_and_prepare()
     assert not list(tmp_path.rglob("*array_record*"))
 
 
-def test_nothing_needs_tensorflow(data_dir):
+def test_tensorflow_is_not_imported(data_dir):
     code = f"""
 import sys
 from mossformer_jax.data.libri2mix import TfdsMixtures
@@ -129,7 +131,7 @@ assert "tensorflow" not in sys.modules and "jax" not in sys.modules
 
 @pytest.fixture(scope="module")
 def librispeech(tmp_path_factory) -> Path:
-    """A folder with LibriSpeech's dev-clean and LibriMix's metadata for one mixture, as the manual folder has them."""
+    """A manual folder with LibriSpeech's dev-clean and LibriMix's metadata for one mixture."""
     root = tmp_path_factory.mktemp("manual")
     names = ["84-121123-0000", "174-50561-0000"]
     row = ["_".join(names)]
@@ -150,7 +152,7 @@ def _command(name: str, data_dir: Path, *options: str) -> int:
     return prepare([name, "--data-dir", str(data_dir), *map(str, options)])
 
 
-def test_the_command_prepares_from_librispeech_and_from_a_tree_alike(librispeech, tmp_path, capsys):
+def test_the_command_gives_equal_data_from_librispeech_and_from_a_tree(librispeech, tmp_path, capsys):
     speech = ["--librispeech", librispeech, "--metadata", librispeech / "metadata" / "Libri2Mix"]
     assert _command("libri2mix/8k_min_clean", tmp_path / "a", *speech) == 0
     assert "dev: 1 mixtures, 0.0 h" in capsys.readouterr().out
@@ -176,13 +178,13 @@ def _data_source(manual_dir: Path, data_dir: Path):
     return tfds.data_source("libri2mix/8k_min_clean", split="dev", data_dir=data_dir, **kwargs)
 
 
-def test_the_manual_folder_is_prepared_by_name(librispeech, tmp_path):
+def test_the_data_set_is_prepared_from_the_manual_folder(librispeech, tmp_path):
     record = _data_source(manual_dir=librispeech, data_dir=tmp_path)[0]
     assert record["id"] == b"84-121123-0000_174-50561-0000"
     assert record["sources"].shape == (2, 4001)
 
 
-def test_the_command_says_what_is_wrong(librispeech, data_dir, tmp_path, capsys):
+def test_error_messages_of_the_command(librispeech, data_dir, tmp_path, capsys):
     def error(name: str, *options) -> str:
         assert _command(name, tmp_path, *options) == 1
         return capsys.readouterr().err
@@ -195,11 +197,11 @@ def test_the_command_says_what_is_wrong(librispeech, data_dir, tmp_path, capsys)
     assert "needs noise" in error("libri2mix/8k_min_both", *speech)
     assert "split='tt' is not allowed" in error("libri2mix/8k_min_clean", *speech, "--splits", "tt")
     assert "libri2mix_test-clean.csv: no such file" in error("libri2mix/8k_min_clean", *speech, "--splits", "test")
-    assert "found none of the splits" in error("libri3mix/8k_min_clean", *speech)
-    assert "found none of the splits" in error("libri2mix/8k_min_clean", "--librimix", tmp_path)
+    assert "contains none of the splits" in error("libri3mix/8k_min_clean", *speech)
+    assert "contains none of the splits" in error("libri2mix/8k_min_clean", "--librimix", tmp_path)
 
 
-def test_what_is_prepared_is_replaced_only_when_asked(librispeech, tmp_path, capsys):
+def test_a_prepared_data_set_is_replaced_only_with_overwrite(librispeech, tmp_path, capsys):
     speech = ["--librispeech", librispeech, "--metadata", librispeech / "metadata" / "Libri2Mix"]
     Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
     assert _command("libri2mix/8k_min_clean", tmp_path, *speech) == 1
@@ -211,7 +213,7 @@ def test_what_is_prepared_is_replaced_only_when_asked(librispeech, tmp_path, cap
         TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)
 
 
-def test_replacing_that_fails_keeps_what_was_there(librispeech, tmp_path, capsys, monkeypatch):
+def test_a_failed_replacement_keeps_the_old_data_set(librispeech, tmp_path, capsys, monkeypatch):
     Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
     folders = sorted(path.name for path in (tmp_path / "libri2mix" / "8k_min_clean").iterdir())
 
@@ -226,7 +228,7 @@ def test_replacing_that_fails_keeps_what_was_there(librispeech, tmp_path, capsys
     assert len(TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)) == 2
 
 
-def test_what_a_killed_program_left_out_of_place_is_put_back(librispeech, tmp_path, capsys):
+def test_a_data_set_moved_by_a_killed_preparation_is_restored(librispeech, tmp_path, capsys):
     Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
     (folder,) = (tmp_path / "libri2mix" / "8k_min_clean").iterdir()
     folder.rename(folder.with_name(f"{folder.name}.replaced"))
@@ -236,7 +238,7 @@ def test_what_a_killed_program_left_out_of_place_is_put_back(librispeech, tmp_pa
     assert len(TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)) == 2
 
 
-def test_a_damaged_record_is_named(tmp_path):
+def test_the_error_names_a_damaged_record(tmp_path):
     Libri2Mix(config="8k_min_clean", data_dir=tmp_path, mixtures={"test": Noises(2)}).download_and_prepare()
     mixtures = TfdsMixtures("libri2mix/8k_min_clean", "test", tmp_path)
     (shard,) = tmp_path.glob("**/*.array_record*")

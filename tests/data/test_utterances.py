@@ -1,4 +1,4 @@
-"""Speech files by speaker."""
+"""Speech files with speaker labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(path, num_samples=800, rate=RATE, channels=1, seed=0):
 
 @pytest.fixture
 def tree(tmp_path):
-    """LibriSpeech in small: two speakers of one split, one of another."""
+    """A small LibriSpeech: two speakers in one split, one in another."""
     for count, name in enumerate(
         ("a/19/198/19-198-0001", "a/19/227/19-227-0000", "a/26/495/26-495-0000", "b/8/1/8-1-0")
     ):
@@ -40,7 +40,7 @@ def test_a_level_of_the_path_names_the_speaker(tree):
     assert Utterances.from_folder(tree, sample_rate=RATE).speaker_names == ("1", "198", "227", "495")
 
 
-def test_librispeech_is_found_by_split(tree):
+def test_librispeech_is_opened_by_split(tree):
     assert Utterances.from_librispeech(tree, sample_rate=RATE, splits=["a"]).speaker_names == ("19", "26")
     both = Utterances.from_librispeech(tree, sample_rate=RATE, splits=("a", "b"))
     assert (len(both), both.speaker_names) == (4, ("19", "26", "8"))
@@ -48,14 +48,14 @@ def test_librispeech_is_found_by_split(tree):
         Utterances.from_librispeech(tree, sample_rate=RATE)
 
 
-def test_nothing_is_opened_before_it_is_needed(tree, monkeypatch):
+def test_files_are_opened_only_when_needed(tree, monkeypatch):
     opened = []
     monkeypatch.setattr(soundfile, "SoundFile", lambda path: opened.append(path) or pytest.fail("opened a file"))
     Utterances.from_folder(tree, sample_rate=RATE)
     assert not opened
 
 
-def test_a_crop_is_a_cut_of_the_whole(tmp_path):
+def test_a_crop_equals_a_slice_of_the_whole_utterance(tmp_path):
     whole = write(tmp_path / "s/u.flac", 5000)
     speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
     assert speech.num_samples(0) == 5000
@@ -70,7 +70,7 @@ def test_other_rates_are_resampled_and_channels_averaged(tmp_path):
     expected = resample(whole.mean(axis=1), 44100, RATE)
     assert speech.num_samples(0) == len(expected) == RATE
     np.testing.assert_array_equal(speech.read(0), expected)
-    # Sample 2000 is sample 11025 of the file exactly; but the filter has nothing from beyond the crop's ends.
+    # Sample 2000 is exactly sample 11025 of the file, but the filter has no samples from outside the crop.
     crop = speech.read(0, 2000, 1000)
     assert crop.shape == (1000,)
     error = (crop - expected[2000:3000])[100:-100]
@@ -78,7 +78,7 @@ def test_other_rates_are_resampled_and_channels_averaged(tmp_path):
     assert speech.read(0, RATE - 10, 10).shape == (10,)
 
 
-def test_a_length_that_is_rounded_up_does_not_reach_past_the_end(tmp_path):
+def test_a_rounded_up_length_can_be_read(tmp_path):
     whole = write(tmp_path / "s/u.wav", 1001, rate=16000)
     speech = Utterances.from_folder(tmp_path, sample_rate=RATE)
     assert speech.num_samples(0) == 501
@@ -86,7 +86,7 @@ def test_a_length_that_is_rounded_up_does_not_reach_past_the_end(tmp_path):
     assert speech.read(0, 401, 100).shape == (100,)
 
 
-def test_a_manifest_that_was_written_is_read_back_without_opening_files(tree, tmp_path, monkeypatch):
+def test_a_written_manifest_is_read_without_opening_audio_files(tree, tmp_path, monkeypatch):
     speech = Utterances.from_folder(tree, sample_rate=RATE, speaker_level=-3)
     speech.write_manifest(tmp_path / "all.csv")
     again = Utterances.from_manifest(tmp_path / "all.csv", sample_rate=RATE)
@@ -96,7 +96,7 @@ def test_a_manifest_that_was_written_is_read_back_without_opening_files(tree, tm
     assert Utterances.from_manifest(tmp_path / "all.csv", sample_rate=4000).num_samples(1) == 405
 
 
-def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp_path):
+def test_manifest_rows_are_selected_by_split_and_unknown_speakers_are_merged(tmp_path):
     rows = (
         "path,speaker,speaker_known,split",
         "1.flac,anna,1,train",
@@ -111,10 +111,10 @@ def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp
     with pytest.raises(ValueError, match=r"m\.csv: has no row with split 'test'"):
         Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE, split="test")
     (tmp_path / "n.csv").write_text("file,who\n1.flac,anna\n")
-    with pytest.raises(ValueError, match=r"n\.csv: has no column path, speaker; it has file, who"):
+    with pytest.raises(ValueError, match=r"n\.csv: has no column path, speaker; its columns are file, who"):
         Utterances.from_manifest(tmp_path / "n.csv", sample_rate=RATE)
     (tmp_path / "k.csv").write_text("path,speaker,num_samples\n1.flac,anna,long\n")
-    with pytest.raises(ValueError, match=r"k\.csv, line 2: num_samples is 'long'; must be a whole number from 0 on"):
+    with pytest.raises(ValueError, match=r"k\.csv, line 2: num_samples='long' must be a whole number, 0 or more"):
         Utterances.from_manifest(tmp_path / "k.csv", sample_rate=RATE)
 
 
@@ -122,14 +122,14 @@ def test_rows_of_a_manifest_are_chosen_by_split_and_unknown_speakers_are_one(tmp
     ("text", "message"),
     [
         ("path,speaker\n1.wav,ann\nbob\n", ", line 3: has 1 cells for 2 columns: 'bob'"),
-        ("path,speaker\n\n1.wav,\n", ", line 3: has path '1.wav' and speaker ''; both must be filled"),
-        ("path,speaker\n,ann\n", ", line 2: has path '' and speaker 'ann'; both must be filled"),
-        ("path,speaker,num_samples,sample_rate\n1.wav,ann,9,0\n", ", line 2: sample_rate is '0'; must be a whole"),
-        ("path,speaker,n_samples\n1.wav,ann,-9\n", ", line 2: n_samples is '-9'; must be a whole number from 0 on"),
+        ("path,speaker\n\n1.wav,\n", ", line 3: has path '1.wav' and speaker ''; fill in both"),
+        ("path,speaker\n,ann\n", ", line 2: has path '' and speaker 'ann'; fill in both"),
+        ("path,speaker,num_samples,sample_rate\n1.wav,ann,9,0\n", ", line 2: sample_rate='0' must be a whole"),
+        ("path,speaker,n_samples\n1.wav,ann,-9\n", ", line 2: n_samples='-9' must be a whole number, 0 or more"),
         ("path,speaker\n1.wav,jos\xe9\n", ": is not text in UTF-8 (invalid continuation byte at byte 22); convert it"),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_said_in_one_line(tmp_path, text, message):
+def test_manifest_errors_are_one_line(tmp_path, text, message):
     path = tmp_path / "m.csv"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as caught:
@@ -137,12 +137,12 @@ def test_what_is_wrong_with_a_manifest_is_said_in_one_line(tmp_path, text, messa
     assert str(caught.value).startswith(f"{path}{message}")
 
 
-def test_a_manifest_of_a_table_program_is_read(tmp_path):
+def test_a_manifest_saved_by_a_spreadsheet_is_read(tmp_path):
     (tmp_path / "m.csv").write_text("path,speaker\r\n1.wav,jos\xe9\r\n", encoding="utf-8-sig", newline="")
     assert Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE).speaker_names == ("jos\xe9",)
 
 
-def test_a_manifest_that_cannot_be_written_leaves_the_older_one(tree, tmp_path):
+def test_a_failed_write_keeps_the_old_manifest(tree, tmp_path):
     (tmp_path / "b/8/1/8-1-1.flac").write_text("no audio")
     (tmp_path / "m.csv").write_text("older")
     with pytest.raises(ValueError, match=r"8-1-1\.flac: cannot be read as audio"):
@@ -151,7 +151,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_older_one(tree, tmp_path):
     assert not list(tmp_path.glob(".m.csv*"))
 
 
-def test_one_suffix_is_enough_and_capitals_do_not_matter(tmp_path):
+def test_a_single_suffix_in_any_case_is_accepted(tmp_path):
     for name in ("s/a.wav", "s/b.FLAC", "s/c.mp3", "s/d.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -160,17 +160,17 @@ def test_one_suffix_is_enough_and_capitals_do_not_matter(tmp_path):
         assert [speech.name(index) for index in range(len(speech))] == ["b", "d"]
 
 
-def test_a_folder_without_speech_is_named(tmp_path):
+def test_the_error_names_a_folder_without_speech(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         Utterances.from_folder(tmp_path / "nowhere", sample_rate=RATE)
     with pytest.raises(ValueError, match=r"contains no file ending in \.flac or \.wav"):
         Utterances.from_folder(tmp_path, sample_rate=RATE)
     write(tmp_path / "u.wav")
-    with pytest.raises(ValueError, match=r"u\.wav: its path below .* has 1 part\(s\), none at speaker_level=-2"):
+    with pytest.raises(ValueError, match=r"u\.wav: speaker_level=-2 is not allowed: its path below .* has 1 part\(s\)"):
         Utterances.from_folder(tmp_path, sample_rate=RATE)
 
 
-def test_what_is_wrong_with_a_file_names_it(tmp_path):
+def test_errors_name_the_file(tmp_path):
     whole = tmp_path / "s" / "whole.flac"
     write(whole, 80000)
     (tmp_path / "s" / "cut.flac").write_bytes(whole.read_bytes()[:40000])
@@ -183,27 +183,25 @@ def test_what_is_wrong_with_a_file_names_it(tmp_path):
         speech.read(index["cut"], 70000, 10000)
     with pytest.raises(ValueError, match=r"text\.flac: cannot be read as audio"):
         speech.num_samples(index["text"])
-    with pytest.raises(ValueError, match=r"nan\.wav: holds NaN or infinity"):
+    with pytest.raises(ValueError, match=r"nan\.wav: contains NaN or infinity"):
         speech.read(index["nan"])
-    with pytest.raises(ValueError, match=r"none\.wav: holds no audio"):
+    with pytest.raises(ValueError, match=r"none\.wav: contains no audio"):
         speech.num_samples(index["none"])
     whole.unlink()
     with pytest.raises(FileNotFoundError, match=r"whole\.flac: no such file"):
         speech.read(index["whole"])
 
 
-def test_a_manifest_that_promises_too_much_is_named(tmp_path):
+def test_a_manifest_length_beyond_the_file_is_an_error(tmp_path):
     write(tmp_path / "1.wav", 800)
     (tmp_path / "m.csv").write_text("path,speaker,num_samples\n1.wav,anna,900\n")
     speech = Utterances.from_manifest(tmp_path / "m.csv", sample_rate=RATE)
     for crop in ((700, 200), (600, 250), (850, 10)):
-        with pytest.raises(
-            ValueError, match=r"1\.wav: has 800 samples at 8000 Hz, fewer than it should; copy it again"
-        ):
+        with pytest.raises(ValueError, match=r"1\.wav: has 800 samples at 8000 Hz, fewer than expected; copy it again"):
             speech.read(0, *crop)
 
 
-def test_one_damaged_file_always_gives_one_message(tmp_path):
+def test_every_crop_of_a_damaged_file_gives_the_same_message(tmp_path):
     path = tmp_path / "s" / "u.flac"
     write(path, 80000)
     content = path.read_bytes()
@@ -228,7 +226,7 @@ def test_a_corpus_is_opened_by_name(tree):
         open_utterances("folder", root=tree)
 
 
-def test_real_speech_is_read(libri2mix_samples):
+def test_real_speech_can_be_read(libri2mix_samples):
     manifest = libri2mix_samples.parent / "speech8k" / "manifest.csv"
     if not manifest.is_file():
         pytest.skip(f"no {manifest}")

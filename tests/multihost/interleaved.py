@@ -1,4 +1,4 @@
-"""One of two processes whose devices take turns in the mesh, as on a TPU pod: interleaved.py ADDRESS INDEX."""
+"""One of two processes whose devices alternate in the mesh, as on a TPU pod. Usage: interleaved.py ADDRESS INDEX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes, as on two hosts, train one model; either of them may be killed."""
+"""Training with two processes, as on two hosts, including after one of them is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 14
 LENGTH = f"--config.train.steps={STEPS}"
-# A process that has lost the other one waits for no heartbeat: its next message fails.
+# If one process is gone, the next message of the other one fails, without waiting for a heartbeat.
 SECONDS_TO_NOTICE = 60
 
 
@@ -29,7 +29,7 @@ def free_address() -> str:
 
 
 def train(workdir: Path, interrupts: tuple[str, str] = ("", "")) -> list[subprocess.CompletedProcess[str]]:
-    """Runs train.py in two processes to their ends; `interrupts` are theirs, as `runs.start` has them."""
+    """Runs train.py in two processes until both exit; `interrupts` has one entry per process, as in `runs.start`."""
     address = f"--coordinator-address={free_address()}"
     processes = [
         runs.start(workdir, address, "--num-processes=2", f"--process-id={index}", LENGTH, interrupt=interrupt)
@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory, undisturbed) -> Path:
-    """A run of which each process is killed once, and one asked to stop."""
+    """A run in which each process is killed once and one is asked to stop."""
     workdir = tmp_path_factory.mktemp("interrupted")
 
     survivor, killed = train(workdir, ("", "SIGKILL step 5"))
@@ -64,14 +64,14 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
     assert line.startswith("mossformer-jax: error: ")
     assert "Traceback" not in killed.stderr
 
-    # They agree on stopping at every tenth step, and before each validation.
+    # The processes agree on stopping at every tenth step and before each validation.
     first, second = train(workdir, ("", "SIGTERM step 7"))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert f"after step 8 of {STEPS}, all saved" in first.stdout.splitlines()[-1]
 
     killed, survivor = train(workdir, ("SIGKILL step 13", ""))
     assert killed.returncode == -9, killed.stderr
-    # With process 0 goes what coordinates them; JAX may end the others before they can say so in one line.
+    # Process 0 runs the coordinator. When it is gone, JAX may stop the other process before it can log an error line.
     assert survivor.returncode != 0
 
     for ended in train(workdir):
@@ -79,7 +79,7 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
     return workdir
 
 
-def test_killed_processes_started_again_end_as_undisturbed_ones(undisturbed, interrupted):
+def test_restarted_processes_give_the_same_weights_as_an_uninterrupted_run(undisturbed, interrupted):
     assert runs.written_models(interrupted) == runs.written_models(undisturbed)
     assert runs.records(interrupted) == runs.records(undisturbed)
     expected, arrays = (runs.checkpoint(workdir, STEPS) for workdir in (undisturbed, interrupted))
@@ -88,22 +88,22 @@ def test_killed_processes_started_again_end_as_undisturbed_ones(undisturbed, int
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
-def test_two_processes_begin_as_a_single_one_does(undisturbed, tmp_path):
+def test_first_steps_with_two_processes_equal_those_with_one(undisturbed, tmp_path):
     alone = runs.train(tmp_path, LENGTH)
     assert alone.returncode == 0, alone.stderr
     single, double = (
         [record for record in runs.records(workdir) if record["kind"] == "train"] for workdir in (tmp_path, undisturbed)
     )
     assert [record["step"] for record in single] == [record["step"] for record in double]
-    # The same mixtures, dropout and learning rates. Sums in another order are float32 roundings of 1e-7, which a
-    # learning rate as wild as this one multiplies from step to step: only the first steps can be compared.
+    # Mixtures, dropout and learning rates are the same. The sums have a different order, so they differ by float32
+    # rounding (1e-7), which this high learning rate amplifies from step to step. Only the first steps are comparable.
     assert double[0]["loss"] == pytest.approx(single[0]["loss"], rel=1e-5)
     assert double[0]["gradient_norm"] == pytest.approx(single[0]["gradient_norm"], rel=1e-4)
     assert double[1]["loss"] == pytest.approx(single[1]["loss"], rel=1e-2)
     assert [record["learning_rate"] for record in double[:2]] == [record["learning_rate"] for record in single[:2]]
 
 
-def test_a_process_gets_its_own_rows_back_where_its_devices_are_no_neighbours():
+def test_processes_with_alternating_devices_get_their_own_rows_back():
     address = free_address()
     environment = {
         "PYTHONPATH": str(REPOSITORY),

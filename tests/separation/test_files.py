@@ -85,7 +85,7 @@ def test_an_error_names_the_mixture_once(tmp_path, tiny_separator):
     data = bytearray((tmp_path / "broken.wav").read_bytes())
     data[-4:] = np.float32(np.nan).tobytes()
     (tmp_path / "broken.wav").write_bytes(data)
-    with pytest.raises(ValueError, match=r"broken\.wav: holds NaN") as raised:
+    with pytest.raises(ValueError, match=r"broken\.wav: contains NaN") as raised:
         separate_file(tiny_separator, tmp_path / "broken.wav")
     assert str(raised.value).count("broken.wav") == 1
 

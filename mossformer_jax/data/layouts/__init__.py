@@ -26,19 +26,19 @@ LAYOUTS = {
 
 
 def open_mixtures(layout: str, **options: Any) -> MixtureSource:
-    """Opens a data set of mixtures, and checks that it is there.
+    """Opens a data set of mixtures and checks that its folders exist.
 
     Args:
-        layout: how it lies on the disk: one of `LAYOUTS`.
-        **options: of that layout: see the function or class that `LAYOUTS` names.
+        layout: the layout of the files on disk, one of `LAYOUTS`.
+        **options: options of the layout; see the function or class that `LAYOUTS` names.
 
     Returns:
-        Random access to its mixtures.
+        Random access to the mixtures.
 
     Raises:
-        ValueError: the layout or an option is unknown (the nearest known one is named), an option is lacking or has a
-            value that is not allowed, or the data set is empty or does not fit together.
-        FileNotFoundError: a folder or list is missing; the message names it and says how to get it.
+        ValueError: the layout or an option is unknown (the closest known one is suggested), an option is missing or has
+            a value that is not allowed, or the data set is empty or inconsistent.
+        FileNotFoundError: a folder or list is missing; the message names it and explains how to get it.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")

@@ -1,4 +1,4 @@
-"""Mixtures whose every signal is an audio file of its own."""
+"""Mixtures stored with one audio file per signal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FRAMES_NOT_KNOWN = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class MixtureFiles:
-    """Where the signals of one mixture lie.
+    """The files of one mixture.
 
     Attributes:
         id: name of the mixture, unique in its data set.
         sources: paths of the sources.
-        mixture: path of the mixture; None where it is the sum of the sources and the noise.
-        noise: path of the noise, where there is one.
-        speakers: who talks in each source, where that is known; else empty.
+        mixture: path of the mixture; None if it is the sum of the sources and the noise.
+        noise: path of the noise; None if there is no noise file.
+        speakers: speaker of each source; empty if unknown.
     """
 
     id: str
@@ -36,27 +36,27 @@ class MixtureFiles:
     speakers: tuple[str, ...] = ()
 
     def paths(self) -> list[str]:
-        """The mixture, where there is one, then the sources, then the noise, where there is one."""
+        """All existing paths: the mixture, the sources, the noise."""
         return [path for path in (self.mixture, *self.sources, self.noise) if path is not None]
 
 
 class FileMixtures:
-    """Random access to mixtures in mono audio files of equal length; a `MixtureSource`.
+    """Random access to mixtures in mono audio files of equal length (a `MixtureSource`).
 
     Attributes:
         files: the paths of every mixture.
-        num_sources: sources of every mixture.
-        sample_rate: of every file, in Hz.
+        num_sources: number of sources per mixture.
+        sample_rate: sample rate of every file in Hz.
     """
 
     def __init__(self, files: Sequence[MixtureFiles], num_sources: int, sample_rate: int):
-        """Takes the paths as they are; what is wrong with a file shows when it is read."""
+        """Stores the paths. Files are checked only when they are read."""
         self.files = files
         self.num_sources = num_sources
         self.sample_rate = sample_rate
 
     def __len__(self) -> int:
-        """How many mixtures there are."""
+        """Number of mixtures."""
         return len(self.files)
 
     def mixture_id(self, index: int) -> str:
@@ -73,16 +73,16 @@ class FileMixtures:
             return file.frames
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Reads a mixture, or `num_samples` of it from `start`, decoding nothing else.
+        """Reads a mixture, or `num_samples` of it from `start`. Only this part is decoded.
 
         Args:
-            index: which mixture.
-            start: the first sample to read; before the mixture's end.
-            num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
+            index: index of the mixture.
+            start: the first sample to read; must be before the mixture's end.
+            num_samples: number of samples to read, 1 or more; fewer are returned at the mixture's end. None reads all.
 
         Raises:
-            FileNotFoundError, ValueError: a file is missing or corrupt, has another sample rate, several channels, or
-                another length than the mixture's first file; the message names it.
+            FileNotFoundError, ValueError: a file is missing or corrupt, or has a different sample rate, more than one
+                channel, or a different length than the mixture's first file; the message names it.
         """
         files = self.files[index]
         first, *_ = paths = files.paths()
@@ -118,11 +118,11 @@ def _opened(path: str, sample_rate: int) -> Iterator[soundfile.SoundFile]:
             AudioReader(path)
         if file.samplerate != sample_rate:
             raise ValueError(
-                f"{path}: is at {file.samplerate} Hz, not at sample_rate={sample_rate}; "
-                "set sample_rate to the data's, or resample the files"
+                f"{path}: has a sample rate of {file.samplerate} Hz, but sample_rate={sample_rate}; "
+                "correct sample_rate, or resample the files"
             )
         if file.channels != 1:
-            raise ValueError(f"{path}: has {file.channels} channels; must have one: write it again in mono")
+            raise ValueError(f"{path}: has {file.channels} channels; must have one; convert it to mono")
         yield file
 
 
@@ -133,7 +133,7 @@ def _read(file: soundfile.SoundFile, path: str, start: int, num_samples: int | N
         waveform = file.read(expected, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise ValueError(damage(path)) from error
-    # Of NaN, too, the first in the file is named, whichever samples were asked for.
+    # For NaN, too, the message names the first one in the whole file.
     if len(waveform) < expected or not np.isfinite(waveform).all():
         raise ValueError(damage(path))
     return waveform

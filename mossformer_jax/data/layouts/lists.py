@@ -1,4 +1,4 @@
-"""Mixtures that a text file lists: ClearerVoice's .scp, and a CSV of one's own."""
+"""Mixtures listed in a text file: ClearerVoice's .scp lists, and CSV files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def scp_list(
     sample_rate: int = 8000,
     root: str | os.PathLike[str] | None = None,
 ) -> FileMixtures:
-    """Opens a ClearerVoice list: a line a mixture, `mixture.wav source1.wav source2.wav [duration]`.
+    """Opens a ClearerVoice list with one line per mixture: `mixture.wav source1.wav source2.wav [duration]`.
 
-    The fields are separated by spaces, so that a path with a space in it cannot be listed (the layout csv takes it). A
-    duration is allowed and not used.
+    The fields are separated by spaces, so paths must not contain spaces (use the layout csv for these). The duration is
+    ignored.
 
     Args:
         path: the list.
-        num_sources: sources of a mixture, 1 or more.
-        sample_rate: of every file, in Hz.
-        root: what relative paths count from; by default the list's folder.
+        num_sources: number of sources per mixture, 1 or more.
+        sample_rate: sample rate of every file in Hz.
+        root: the folder that relative paths refer to; by default the folder of the list.
 
     Returns:
-        The mixtures in the list's order, each under its file's name without suffix, or, where such names repeat, under
-        its path as it is listed.
+        The mixtures in the order of the list. The id of a mixture is its file name without suffix, or its path as
+        listed if that name is not unique.
 
     Raises:
         FileNotFoundError: the list, or a file of its first line, is missing.
-        ValueError: num_sources is less than 1, a line does not have that form, two lines have the same mixture, or
-            there is no line.
+        ValueError: num_sources is below 1, a line does not have the right format, two lines have the same mixture, or
+            the list is empty.
     """
     if num_sources < 1:
         raise ValueError(f"num_sources={num_sources!r} is not allowed: must be 1 or more")
@@ -51,8 +51,8 @@ def scp_list(
             fields.pop()
         if len(fields) != num_sources + 1:
             raise ValueError(
-                f"{path}, line {number}: has {len(fields)} paths between spaces; must be a mixture and "
-                f"num_sources={num_sources} sources, then at most a duration; for paths with spaces use layout='csv'"
+                f"{path}, line {number}: has {len(fields)} fields separated by spaces; must be a mixture, "
+                f"num_sources={num_sources} sources and optionally a duration; for paths with spaces use layout='csv'"
             )
         lines.append(number)
         found.append(MixtureFiles(id="", mixture=fields[0], sources=tuple(fields[1:])))
@@ -62,25 +62,25 @@ def scp_list(
 def csv_table(
     path: str | os.PathLike[str], sample_rate: int = 8000, root: str | os.PathLike[str] | None = None
 ) -> FileMixtures:
-    """Opens a CSV of one's own: a row a mixture, its columns named in the first line, in any order.
+    """Opens a CSV file with one row per mixture. The first line names the columns, in any order.
 
-    Columns: source_1, source_2, ... (paths); and, where wanted, mixture (a path; without it or where its cell is empty,
-    the mixture is the sum of the sources and the noise), noise (a path, may be empty), id (unique) and speaker_1,
+    Required columns: source_1, source_2, ... (paths). Optional columns: mixture (a path; if it is missing or empty, the
+    mixture is the sum of the sources and the noise), noise (a path, may be empty), id (unique), and speaker_1,
     speaker_2, ....
 
     Args:
         path: the CSV file, in UTF-8, separated by commas.
-        sample_rate: of every file, in Hz.
-        root: what relative paths count from; by default the CSV's folder.
+        sample_rate: sample rate of every file in Hz.
+        root: the folder that relative paths refer to; by default the folder of the CSV file.
 
     Returns:
-        The mixtures in the CSV's order. Where there is no id, it is the name of the mixture's file without suffix, or
-        of the sources' joined with _; or, where such names repeat, the same with the folders before it.
+        The mixtures in the order of the CSV file. The default id is the file name of the mixture without suffix, or
+        those of the sources joined with _; if such names are not unique, they include the folders.
 
     Raises:
-        FileNotFoundError: the CSV, or a file of its first row, is missing.
-        ValueError: a column is unknown, missing or there twice, a cell of a source is empty, a quote is not closed, ids
-            repeat, or there is no row.
+        FileNotFoundError: the CSV file, or a file of its first row, is missing.
+        ValueError: a column is unknown, missing or repeated, a source is empty, a quote is not closed, ids are not
+            unique, or there are no rows.
     """
     columns, rows = read_csv(path, _SET_PATH)
     sources, speakers = _check_columns(path, columns)
@@ -88,7 +88,7 @@ def csv_table(
     for line, row in rows:
         empty = [source for source in sources if not row[source]]
         if empty:
-            raise ValueError(f"{path}, line {line}: has an empty {empty[0]}; every source's cell must be filled")
+            raise ValueError(f"{path}, line {line}: {empty[0]} is empty; every source needs a path")
         who = tuple(row[speaker] for speaker in speakers)
         found.append(
             MixtureFiles(
@@ -126,15 +126,15 @@ def _checked(
 ) -> list[MixtureFiles]:
     """Gives every mixture an id and full paths."""
     if not found:
-        raise ValueError(f"{path}: lists no mixture; write one per line")
+        raise ValueError(f"{path}: lists no mixtures; write one per line")
     folder = os.fspath(root) if root is not None else os.path.dirname(path)
     ids = _ids(found)
     first_line: dict[str, int] = {}
     for line, name in zip(lines, ids, strict=True):
         if name in first_line:
             raise ValueError(
-                f"{path}, line {line}: is the mixture {name!r} of line {first_line[name]} again; every mixture must be "
-                "listed once, under an id of its own"
+                f"{path}, line {line}: repeats the mixture {name!r} of line {first_line[name]}; every mixture must be "
+                "listed once and have a unique id"
             )
         first_line[name] = line
     full = [
@@ -150,8 +150,8 @@ def _checked(
     for audio in full[0].paths():
         if not os.path.isfile(audio):
             raise FileNotFoundError(
-                f"{audio}: no such file, though {path}, line {lines[0]}, names it; relative paths count from "
-                f"{folder or 'the current folder'}: set root to another folder"
+                f"{audio}: no such file, but {path}, line {lines[0]}, refers to it; relative paths start at "
+                f"{folder or 'the current folder'}; set root to change this"
             )
     return full
 
@@ -159,7 +159,7 @@ def _checked(
 def _ids(found: list[MixtureFiles]) -> list[str]:
     names = [_joined(files, os.path.basename) for files in found]
     counts = Counter(names)
-    # Names of speaker7/mix.wav and speaker8/mix.wav repeat: their folders tell them apart.
+    # The names of speaker7/mix.wav and speaker8/mix.wav are equal, so their folders are added.
     return [
         files.id or (name if counts[name] == 1 else _joined(files, lambda path: re.sub(r"[/\\]", "_", path)))
         for files, name in zip(found, names, strict=True)

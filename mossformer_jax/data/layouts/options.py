@@ -9,22 +9,26 @@ from typing import Any
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one."""
+    """The known name closest to this one."""
     return difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)[0]
 
 
 def check_choice(option: str, value: object, allowed: Sequence[object]) -> None:
-    """Checks that an option has one of its values.
+    """Checks that an option has an allowed value.
 
     Raises:
-        ValueError: it has another; all that are allowed are named.
+        ValueError: it has not; the message lists the allowed values.
     """
     if value not in allowed:
         raise ValueError(f"{option}={value!r} is not allowed: must be {' or '.join(map(repr, allowed))}")
 
 
 def call_with_options(build: Callable[..., Any], what: str, options: dict[str, Any]) -> Any:
-    """Calls `build` with options of a config; one that it does not know or lacks is a ValueError that says so."""
+    """Calls `build` with options of a config.
+
+    Raises:
+        ValueError: an option is unknown, missing or of the wrong type.
+    """
     parameters = inspect.signature(build).parameters
     for option in options:
         if option not in parameters:
@@ -37,6 +41,6 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
             raise ValueError(f"{what} needs the option {name!r}; add it to the config")
     try:
         return build(**options)
-    except TypeError as error:  # a value of another type than the option takes
+    except TypeError as error:  # a value of the wrong type
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise ValueError(f"{what} cannot take {given} ({error}); fix the types in the config") from error
+        raise ValueError(f"{what} does not accept {given} ({error}); fix the types in the config") from error

@@ -1,4 +1,4 @@
-"""Folder trees that hold one folder a signal, with the same file names in each: LibriMix, WSJ0-mix, WHAM!, WHAMR!."""
+"""Data sets with one folder per signal and the same file names in each: LibriMix, WSJ0-mix, WHAM!, WHAMR!."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import overload
 from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
 from mossformer_jax.data.layouts.options import check_choice
 
-# The speaker is the first group, once an utterance: 4077-13754-0001 and 050a0501_1.7783.
+# One match per utterance, such as 4077-13754-0001 or 050a0501_1.7783; the first group is the speaker.
 _LIBRISPEECH_UTTERANCE = re.compile(r"(\d+)-\d+-\d+")
 _WSJ0_UTTERANCE = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_-?[0-9.]+", re.IGNORECASE)
 
@@ -39,18 +39,18 @@ def librimix(
     """Opens a split of LibriMix: `wav{8k,16k}/{min,max}/{split}/{task,s1,s2[,s3],noise}/ID.wav`.
 
     Args:
-        root: the folder `Libri{2,3}Mix`, or the one that it is in.
+        root: the folder `Libri{2,3}Mix`, or its parent.
         split: train-360, train-100, dev or test.
-        num_sources: speakers of a mixture, 2 or 3.
-        sample_rate: 8000 or 16000, in Hz.
-        mode: min (mixtures as short as their shortest source) or max.
-        task: mix_clean (the speakers), mix_both (with noise) or mix_single (the first speaker with noise).
+        num_sources: number of speakers per mixture, 2 or 3.
+        sample_rate: 8000 or 16000 Hz.
+        mode: min (cut to the shortest source) or max (padded to the longest source).
+        task: mix_clean (only the speakers), mix_both (with noise) or mix_single (the first speaker with noise).
 
     Returns:
-        The mixtures in the order of their names, with noise where the task has it.
+        The mixtures, sorted by name, with noise if the task includes it.
 
     Raises:
-        ValueError: an option's value is not allowed, the split is empty, or its folders differ in their file names.
+        ValueError: a value is not allowed, the split is empty, or its folders do not have the same file names.
         FileNotFoundError: a folder is missing.
     """
     check_choice("num_sources", num_sources, (2, 3))
@@ -75,14 +75,14 @@ def wsj0mix(
     """Opens a split of WSJ0-2mix or WSJ0-3mix: `wav{8k,16k}/{min,max}/{split}/{mix,s1,s2[,s3]}/ID.wav`.
 
     Args:
-        root: the folder `{2,3}speakers`, or the one that it is in.
+        root: the folder `{2,3}speakers`, or its parent.
         split: tr, cv or tt.
-        num_sources: speakers of a mixture, 2 or 3.
-        sample_rate: 8000 or 16000, in Hz.
-        mode: min (mixtures as short as their shortest source) or max.
+        num_sources: number of speakers per mixture, 2 or 3.
+        sample_rate: 8000 or 16000 Hz.
+        mode: min (cut to the shortest source) or max (padded to the longest source).
 
     Returns:
-        The mixtures in the order of their names.
+        The mixtures, sorted by name.
 
     Raises:
         ValueError, FileNotFoundError: as `librimix`.
@@ -107,14 +107,14 @@ def wham(
     """Opens a split of WHAM!: `wav{8k,16k}/{min,max}/{split}/{task,s1,s2,noise}/ID.wav`.
 
     Args:
-        root: the folder that holds `wav8k` or `wav16k`.
+        root: the folder that contains `wav8k` or `wav16k`.
         split: tr, cv or tt.
-        sample_rate: 8000 or 16000, in Hz.
-        mode: min (mixtures as short as their shortest source) or max.
-        task: mix_both (two speakers with noise), mix_clean (without) or mix_single (the first speaker with noise).
+        sample_rate: 8000 or 16000 Hz.
+        mode: min (cut to the shortest source) or max (padded to the longest source).
+        task: mix_both (two speakers with noise), mix_clean (no noise) or mix_single (the first speaker with noise).
 
     Returns:
-        The mixtures in the order of their names, with noise where the task has it.
+        The mixtures, sorted by name, with noise if the task includes it.
 
     Raises:
         ValueError, FileNotFoundError: as `librimix`.
@@ -142,19 +142,19 @@ def whamr(
 ) -> FileMixtures:
     """Opens a split of WHAMR!: `wav{8k,16k}/{min,max}/{split}/{task,s1_TARGETS,s2_TARGETS,noise}/ID.wav`.
 
-    Where the mixture is reverberant and the targets are anechoic (separation with dereverberation, as is the default),
-    the sources and the noise do not add up to the mixture.
+    By default the mixtures are reverberant and the targets anechoic (joint separation and dereverberation). The sources
+    and the noise then do not add up to the mixture.
 
     Args:
-        root: the folder that holds `wav8k` or `wav16k`.
+        root: the folder that contains `wav8k` or `wav16k`.
         split: tr, cv or tt.
-        sample_rate: 8000 or 16000, in Hz.
-        mode: min (mixtures as short as their shortest source) or max.
-        task: mix_both, mix_clean or mix_single, as of `wham`, followed by _reverb or _anechoic.
-        targets: anechoic or reverb: which sources to give. An anechoic mixture has anechoic ones only.
+        sample_rate: 8000 or 16000 Hz.
+        mode: min (cut to the shortest source) or max (padded to the longest source).
+        task: mix_both, mix_clean or mix_single, as in `wham`, followed by _reverb or _anechoic.
+        targets: the sources to return, anechoic or reverb. Anechoic mixtures only have anechoic sources.
 
     Returns:
-        The mixtures in the order of their names, with noise where the task has it.
+        The mixtures, sorted by name, with noise if the task includes it.
 
     Raises:
         ValueError, FileNotFoundError: as `librimix`.
@@ -176,7 +176,7 @@ def whamr(
 
 @dataclass(frozen=True)
 class _Tree(Sequence[MixtureFiles]):
-    """The files of a split: names are kept once, and paths are made when they are asked for."""
+    """The files of a split. Only the file names are stored; paths are built on access."""
 
     folder: str
     mixture: str
@@ -224,11 +224,12 @@ def _open_tree(
         _check_folder(root, folder / signal, advice)
     if not_there and (folder / not_there).is_dir():
         raise ValueError(
-            f"{folder / not_there}: there are more than num_sources={len(sources)} sources; set num_sources to them"
+            f"{folder / not_there}: exists, so there are more than num_sources={len(sources)} sources; increase "
+            "num_sources"
         )
     names = _names(folder / mixture)
     if not names:
-        raise ValueError(f"{folder / mixture}: holds no .wav or .flac file; {advice}")
+        raise ValueError(f"{folder / mixture}: contains no .wav or .flac file; {advice}")
     for signal in signals[1:]:
         _check_same_names(folder, mixture, names, signal)
     return FileMixtures(_Tree(str(folder), mixture, tuple(sources), noise, names, utterance), len(sources), sample_rate)
@@ -238,10 +239,10 @@ def _check_folder(root: Path, folder: Path, advice: str) -> None:
     if folder.is_dir():
         return
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; set root to where the data set is, or {advice}")
+        raise FileNotFoundError(f"{root}: no such folder; set root to the folder of the data set, or {advice}")
     above = next(parent for parent in folder.parents if parent.is_dir())
     found = sorted(path.name for path in above.iterdir() if path.is_dir())[:12]
-    raise FileNotFoundError(f"{folder}: no such folder; {above} has {', '.join(found) or 'no folders'}; {advice}")
+    raise FileNotFoundError(f"{folder}: no such folder; {above} contains {', '.join(found) or 'no folders'}; {advice}")
 
 
 def _check_same_names(folder: Path, mixture: str, names: list[str], signal: str) -> None:
@@ -250,8 +251,8 @@ def _check_same_names(folder: Path, mixture: str, names: list[str], signal: str)
         name = min(differing)
         lacking, having = (signal, mixture) if name in names else (mixture, signal)
         raise ValueError(
-            f"{folder / lacking}: lacks {name}, which is in {folder / having}; {len(differing)} name(s) differ: "
-            "generate or copy the split again, or remove what is left over"
+            f"{folder / lacking}: has no {name}, but {folder / having} has; {len(differing)} file name(s) differ; "
+            "generate or copy the split again, or remove the extra files"
         )
 
 

@@ -1,4 +1,4 @@
-"""The TFDS builders: mixtures of any origin become array_record files."""
+"""TFDS builders that write LibriMix as array_record files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mossformer_jax.data.layouts.trees import librimix as open_librimix
 from mossformer_jax.data.librispeech_mix import MODES, SAMPLE_RATES, TASKS, LibriSpeechMixtures
 from mossformer_jax.data.records import MixtureSource
 
-# LibriMix's names of its splits, and LibriSpeech's, which the metadata files and the folders of speech have.
+# LibriMix's split names, and the LibriSpeech subsets that name the metadata files and speech folders.
 SUBSETS = {"train-360": "train-clean-360", "train-100": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
 
-# TFDS holds a shard in memory until it is written: about 150 MB at 8 kHz.
+# TFDS keeps a shard in memory until it is written: about 150 MB at 8 kHz.
 _MIXTURES_PER_SHARD = 256
 _DESCRIPTION = """\
-LibriMix: English read speech of LibriSpeech, two or three speakers at a time, clean or with the noise of WHAM!.
+LibriMix: mixtures of two or three speakers of LibriSpeech (English read speech), clean or with noise from WHAM!.
 
-A mixture is 16-bit audio: `mixture` (t,), the true `sources` (c, t) and, where there is noise, `noise` (t,). In a
-noisy mixture, mixture = sum of the sources + noise, but for rounding.
+All signals are 16-bit audio: `mixture` (t,), the true `sources` (c, t) and, in noisy mixtures, `noise` (t,). Up to
+rounding, the mixture is the sum of the sources and the noise.
 """
 _CITATION = """\
 @article{cosentino2020librimix,
@@ -37,18 +37,18 @@ _CITATION = """\
   year={2020}
 }"""
 _INSTRUCTIONS = """\
-Put into the manual folder either the generated tree of LibriMix (the folder Libri2Mix or Libri3Mix), or LibriSpeech
-(OpenSLR, resource 12; the folder LibriSpeech), LibriMix's folder `metadata` (with Libri2Mix and Libri3Mix in it) and,
-for the tasks with noise, the folder wham_noise of WHAM!. `python -m mossformer_jax.data.prepare` takes other places.
+Put one of these into the manual folder: the generated LibriMix tree (the folder Libri2Mix or Libri3Mix); or LibriSpeech
+(OpenSLR 12, the folder LibriSpeech), LibriMix's folder `metadata` (with Libri2Mix and Libri3Mix in it) and, for tasks
+with noise, the folder wham_noise of WHAM!. `python -m mossformer_jax.data.prepare` accepts other folders.
 """
 
 
 @dataclasses.dataclass(eq=False)
 class LibriMixConfig(tfds.core.BuilderConfig):
-    """One form of LibriMix.
+    """One variant of LibriMix.
 
     Attributes:
-        sample_rate: 8000 or 16000, in Hz.
+        sample_rate: 8000 or 16000 Hz.
         mode: "min" (cut to the shortest source) or "max" (padded to the longest).
         task: "mix_clean", "mix_both" (with noise) or "mix_single" (one speaker with noise).
     """
@@ -82,23 +82,23 @@ def open_splits(
     noise: str | os.PathLike[str] | None = None,
     splits: Sequence[str] | None = None,
 ) -> dict[str, MixtureSource]:
-    """Opens the splits of LibriMix, from its generated tree or from LibriSpeech and the metadata.
+    """Opens the splits of LibriMix, from the generated tree or from LibriSpeech and the metadata.
 
     Args:
-        config: rate, mode and task.
+        config: sample rate, mode and task.
         num_speakers: 2 or 3.
-        librimix: the folder `Libri{2,3}Mix`, or the one that it is in; or else the next two.
-        librispeech: the folder with train-clean-360, dev-clean, ..., or the one that holds `LibriSpeech`.
-        metadata: the folder with `libri2mix_dev-clean.csv` and the like.
-        noise: the folder `wham_noise`, or the one that it is in; for tasks with noise from LibriSpeech.
-        splits: of train-360, train-100, dev and test; None: those that are there.
+        librimix: the folder `Libri{2,3}Mix`, or its parent. Otherwise give `librispeech` and `metadata`.
+        librispeech: the folder with train-clean-360, dev-clean, ..., or the parent of `LibriSpeech`.
+        metadata: the folder with `libri2mix_dev-clean.csv` and the other tables.
+        noise: the folder `wham_noise`, or its parent; needed to mix tasks with noise from LibriSpeech.
+        splits: any of train-360, train-100, dev and test; None: those that exist.
 
     Returns:
         The mixtures of each split.
 
     Raises:
         ValueError: neither or both origins are given, or a split is unknown.
-        FileNotFoundError: a file or folder is missing, or no split is there.
+        FileNotFoundError: a file or folder is missing, or no split exists.
     """
     for split in splits or ():
         check_choice("split", split, tuple(SUBSETS))
@@ -116,30 +116,30 @@ def open_splits(
         for split in splits or there:
             opened[split] = functools.partial(LibriSpeechMixtures, speech, tables[split], noise, **options)
     else:
-        raise ValueError("give either librimix (its generated tree), or librispeech and metadata (to mix from them)")
+        raise ValueError("give either librimix (a generated tree), or librispeech and metadata (to mix from them)")
     if not opened:
         raise FileNotFoundError(
-            f"{place}: found none of the splits {', '.join(SUBSETS)} (of LibriSpeech, the subsets "
+            f"{place}: contains none of the splits {', '.join(SUBSETS)} (for LibriSpeech, the subsets "
             f"{', '.join(SUBSETS.values())}); check the folders"
         )
     return {split: open_split() for split, open_split in opened.items()}
 
 
 def _inside(root: str | os.PathLike[str], name: str) -> Path:
-    """The folder of that name in the root, where there is one, else the root."""
+    """The folder `root/name` if it exists, otherwise the root."""
     inside = Path(root) / name
     return inside if inside.is_dir() else Path(root)
 
 
 class _LibriMix(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What the two data sets share. Shards are written one by one, because TFDS needs TensorFlow to shuffle."""
+    """Common base of the two data sets. Shards are written one by one, because TFDS needs TensorFlow to shuffle."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = _CONFIGS
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
     NUM_SPEAKERS: ClassVar[int]
-    # Nothing is downloaded; to look for checksums, TFDS would import a package that it does not depend on.
+    # Nothing is downloaded. Looking for checksums would make TFDS import a package that it does not depend on.
     _checksums_path: ClassVar = None
 
     def __init__(
@@ -149,12 +149,12 @@ class _LibriMix(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: i
         file_format: str = "array_record",
         **kwargs: Any,
     ):
-        """Takes TFDS's own arguments and those below.
+        """Creates the builder.
 
         Args:
-            mixtures: what to prepare each split from, as `open_splits` gives it; None: from TFDS's manual folder.
-            file_format: array_record can be read without TensorFlow.
-            **kwargs: `config`, `data_dir` and `version`, as every TFDS builder has.
+            mixtures: the mixtures of each split, as returned by `open_splits`; None: from TFDS's manual folder.
+            file_format: file format of TFDS; array_record can be read without TensorFlow.
+            **kwargs: arguments of every TFDS builder, such as `config`, `data_dir` and `version`.
         """
         self._mixtures = mixtures
         super().__init__(file_format=file_format, **kwargs)
@@ -179,7 +179,7 @@ class _LibriMix(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: i
                 }
             ),
             supervised_keys=("mixture", "sources"),
-            # Names and lengths by split, so that they are known without reading records.
+            # Names and lengths by split, so that they are available without reading records.
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
         )

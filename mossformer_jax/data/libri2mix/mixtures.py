@@ -1,4 +1,4 @@
-"""Mixtures that TFDS has prepared."""
+"""Mixtures prepared as a TFDS data set."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from mossformer_jax.data.records import Mixture, check_crop
 
 
 class TfdsMixtures:
-    """A split of a data set that TFDS has prepared as array_record (a `MixtureSource`); needs no TensorFlow.
+    """A split of a data set that TFDS has prepared as array_record (a `MixtureSource`). TensorFlow is not needed.
 
     Attributes:
-        num_sources: sources of every mixture.
+        num_sources: number of sources per mixture.
         sample_rate: in Hz.
     """
 
     def __init__(self, name: str, split: str, data_dir: str | os.PathLike[str] | None = None):
-        """Opens a split; names and lengths are read, the audio is not.
+        """Opens a split and reads the names and lengths of its mixtures, but no audio.
 
         Args:
-            name: the data set and its config, as "libri2mix/8k_min_clean".
-            split: train-360, train-100, dev or test, if it was prepared.
-            data_dir: the folder of TFDS's data sets; None: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
+            name: the data set and its config, such as "libri2mix/8k_min_clean".
+            split: train-360, train-100, dev or test, if prepared.
+            data_dir: the folder of TFDS's data sets; None: TFDS's default (TFDS_DATA_DIR or ~/tensorflow_datasets).
 
         Raises:
-            FileNotFoundError: the data set is not prepared there.
+            FileNotFoundError: the data set has not been prepared in this folder.
             ValueError: there is no such data set, config or split.
         """
         try:
             builder = tfds.builder(name, data_dir=data_dir)
         except (ValueError, tfds.core.registered.DatasetNotFoundError) as error:
             reason = " ".join(str(error).split("\n")[0].split())
-            raise ValueError(f"name={name!r} is not allowed: {reason}; must be as libri2mix/8k_min_clean") from None
+            raise ValueError(
+                f"name={name!r} is not allowed: {reason}; use a name such as libri2mix/8k_min_clean"
+            ) from None
         if not builder.data_path.exists():
             raise FileNotFoundError(
                 f"{builder.data_path}: not prepared; run python -m mossformer_jax.data.prepare {name}, or set data_dir"
@@ -48,7 +50,7 @@ class TfdsMixtures:
         self.num_sources: int = builder.info.features["sources"].shape[0]
 
     def __len__(self) -> int:
-        """How many mixtures there are."""
+        """Number of mixtures."""
         return len(self._records)
 
     def mixture_id(self, index: int) -> str:
@@ -60,15 +62,15 @@ class TfdsMixtures:
         return self._index["num_samples"][index]
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Reads a mixture, or `num_samples` of it from `start`. The whole record is read in any case.
+        """Reads a mixture, or `num_samples` of it from `start`. The whole record is always read from disk.
 
         Args:
-            index: which mixture.
-            start: the first sample to read; before the mixture's end.
-            num_samples: how many to read, 1 or more; where the mixture ends earlier, what there is. None: all.
+            index: index of the mixture.
+            start: the first sample to read; must be before the mixture's end.
+            num_samples: number of samples to read, 1 or more; fewer are returned at the mixture's end. None reads all.
 
         Raises:
-            ValueError: the mixture has no such samples, or its file is damaged.
+            ValueError: the range is outside the mixture, or the file is damaged.
         """
         check_crop(self.mixture_id(index), self.num_samples(index), start, num_samples)
         try:

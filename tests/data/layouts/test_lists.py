@@ -17,7 +17,7 @@ NAMES = ("first", "second")
 
 @pytest.fixture
 def written(tmp_path, write_audio_files):
-    """Two mixtures in tmp_path/audio; what is in each file, by (signal, name)."""
+    """Two mixtures in tmp_path/audio; the samples of each file by (signal, name)."""
     return write_audio_files(tmp_path / "audio", ["mix", "s1", "s2", "noise"], NAMES)
 
 
@@ -48,7 +48,7 @@ def test_scp_lists_with_and_without_durations(write_list, written, text):
         np.testing.assert_array_equal(read.sources, [written["s1", name], written["s2", name]])
 
 
-def test_relative_paths_count_from_root_and_absolute_ones_stand(tmp_path, write_list, written):
+def test_relative_paths_start_at_root_and_absolute_paths_are_kept(tmp_path, write_list, written):
     (tmp_path / "lists").mkdir()
     path = write_list("lists/tr.scp", SCP.replace("audio/s1", f"{tmp_path}/audio/s1"))
     mixtures = open_mixtures("scp", path=path, root=tmp_path)
@@ -56,11 +56,11 @@ def test_relative_paths_count_from_root_and_absolute_ones_stand(tmp_path, write_
     with pytest.raises(FileNotFoundError) as caught:
         open_mixtures("scp", path=path)
     missing = tmp_path / "lists" / "audio" / "mix" / "first.wav"
-    assert str(caught.value).startswith(f"{missing}: no such file, though {path}, line 1, names it; relative paths")
-    assert str(caught.value).endswith(f"{tmp_path / 'lists'}: set root to another folder")
+    assert str(caught.value).startswith(f"{missing}: no such file, but {path}, line 1, refers to it; relative")
+    assert str(caught.value).endswith(f"{tmp_path / 'lists'}; set root to change this")
 
 
-def test_mixtures_of_one_file_name_are_told_apart_by_their_folders(tmp_path, write_audio_files, write_list):
+def test_mixtures_with_equal_file_names_get_ids_with_folders(tmp_path, write_audio_files, write_list):
     write_audio_files(tmp_path, ["call1", "call2"], ["mix", "a", "b"])
     text = "".join(f"{call}/mix.wav {call}/a.wav {call}/b.wav\n" for call in ("call1", "call2"))
     mixtures = open_mixtures("scp", path=write_list("tr.scp", text))
@@ -76,15 +76,19 @@ def test_mixtures_of_one_file_name_are_told_apart_by_their_folders(tmp_path, wri
         ("audio/mix/first.wav audio/s1/first.wav audio/s2/first.wav audio/s1/first.wav", 2, 4),
     ],
 )
-def test_a_wrong_scp_line_is_named(write_list, line, num_sources, num_paths):
+def test_the_error_names_a_wrong_scp_line(write_list, line, num_sources, num_paths):
     path = write_list("tr.scp", f"\n{line}\n")
-    with pytest.raises(ValueError, match="then at most a duration; for paths with spaces use layout='csv'") as caught:
+    with pytest.raises(
+        ValueError, match="sources and optionally a duration; for paths with spaces use layout='csv'"
+    ) as caught:
         open_mixtures("scp", path=path, num_sources=num_sources)
-    expected = f"{path}, line 2: has {num_paths} paths between spaces; must be a mixture and num_sources={num_sources}"
+    expected = (
+        f"{path}, line 2: has {num_paths} fields separated by spaces; must be a mixture, num_sources={num_sources}"
+    )
     assert str(caught.value).startswith(expected)
 
 
-def test_csv_with_every_column(write_list, written):
+def test_csv_with_all_columns(write_list, written):
     mixtures = open_mixtures("csv", path=write_list("tr.csv", CSV))
     assert (len(mixtures), mixtures.num_sources, mixtures.sample_rate) == (2, 2, 8000)
     for index, name in enumerate(NAMES):
@@ -95,7 +99,7 @@ def test_csv_with_every_column(write_list, written):
         np.testing.assert_array_equal(read.noise, written["noise", name])
 
 
-def test_csv_with_sources_alone_is_mixed(write_list, written):
+def test_csv_with_only_sources_is_mixed(write_list, written):
     text = "source_2,source_1\naudio/s2/first.wav,audio/s1/second.wav\n"
     mixtures = open_mixtures("csv", path=write_list("tr.csv", text))
     read = mixtures.read(0)
@@ -104,7 +108,7 @@ def test_csv_with_sources_alone_is_mixed(write_list, written):
     np.testing.assert_array_equal(read.mixed(), written["s1", "second"] + written["s2", "first"])
 
 
-def test_csv_cells_that_may_be_empty(write_list, written):
+def test_csv_with_empty_optional_cells(write_list, written):
     text = CSV.replace("audio/noise/first.wav,ann", ",").replace("audio/mix/first.wav", "").replace("first-id", "")
     mixtures = open_mixtures("csv", path=write_list("tr.csv", text))
     read = mixtures.read(0)
@@ -112,14 +116,14 @@ def test_csv_cells_that_may_be_empty(write_list, written):
     assert mixtures.read(1).speakers == ("ann", "bob")
 
 
-def test_csv_of_table_programs_with_spaces_and_commas_in_paths(tmp_path, write_audio_files, write_list):
+def test_csv_of_spreadsheets_with_spaces_and_commas_in_paths(tmp_path, write_audio_files, write_list):
     write_audio_files(tmp_path, ["a, b"], ["x y", "z"])
     text = '\ufeffsource_1,source_2\r\n"a, b/x y.wav", "a, b/z.wav"\r\n'
     mixtures = open_mixtures("csv", path=write_list("tr.csv", text, encoding="utf-8", newline=""))
     assert mixtures.read(0).id == "x y_z"
 
 
-def test_one_source_and_three(write_list):
+def test_lists_with_one_and_three_sources(write_list):
     one = open_mixtures("csv", path=write_list("one.csv", "mixture,source_1\naudio/mix/first.wav,audio/s1/first.wav\n"))
     assert one.read(0).sources.shape == (1, 300)
     text = "source_1,source_2,source_3\naudio/s1/first.wav,audio/s2/first.wav,audio/mix/first.wav\n"
@@ -135,24 +139,24 @@ def test_one_source_and_three(write_list):
         ("mixure,source_1\n", "has an unknown column 'mixure'; did you mean 'mixture'?"),
         ("source_1,source_3\n", "has an unknown column 'source_3'; did you mean 'source_2'?"),
         ("source_1,source_2,speaker_3\n", "has an unknown column 'speaker_3'"),
-        ("source_1,source_2\n", "lists no mixture; write one per line"),
+        ("source_1,source_2\n", "lists no mixtures; write one per line"),
         ("source_1,source_2\na\n", "line 2: has 1 cells for 2 columns: 'a'; put cells"),
-        ("source_1,source_2\na,b\na,\n", "line 3: has an empty source_2; every source's cell must be filled"),
+        ("source_1,source_2\na,b\na,\n", "line 3: source_2 is empty; every source needs a path"),
         ("source_1,source_2\na,b,c\n", "line 2: has 3 cells for 2 columns: 'a', 'b', 'c'"),
         ("source_1,source_1\na,b\n", "has the column source_1 more than once"),
         ("mixture,mixture,source_1\na,b,c\n", "has the column mixture more than once"),
         ('source_1\na\n"b\nc\n', "line 3: cannot be read as CSV .unexpected end of data.; check its double quotes"),
-        ("id,source_1\nx,a\ny,b\nx,c\n", "line 4: is the mixture 'x' of line 2 again"),
-        ("source_1\na.wav\na.wav\n", "line 3: is the mixture 'a' of line 2 again"),
+        ("id,source_1\nx,a\ny,b\nx,c\n", "line 4: repeats the mixture 'x' of line 2;"),
+        ("source_1\na.wav\na.wav\n", "line 3: repeats the mixture 'a' of line 2;"),
     ],
 )
-def test_what_is_wrong_with_a_csv_is_said(write_list, text, message):
+def test_csv_errors(write_list, text, message):
     path = write_list("tr.csv", text)
     with pytest.raises(ValueError, match=f"^{path}.*{message.replace('?', '[?]')}"):
         open_mixtures("csv", path=path)
 
 
-def test_a_file_that_could_not_be_opened_once_is_an_error_that_training_replaces(tmp_path, write_list, monkeypatch):
+def test_a_file_that_fails_to_open_once_is_replaced_in_training(tmp_path, write_list, monkeypatch):
     write_audio(tmp_path / "a.wav", np.ones(50) / 2, 100)
     write_audio(tmp_path / "b.wav", np.ones(50) / 4, 100)
     path = write_list("tr.csv", f"source_1,source_2\n{tmp_path}/a.wav,{tmp_path}/b.wav\n")
@@ -171,7 +175,7 @@ def test_a_file_that_could_not_be_opened_once_is_an_error_that_training_replaces
 
 
 @pytest.mark.parametrize("layout", ["scp", "csv"])
-def test_a_list_that_is_missing_or_no_text(tmp_path, layout):
+def test_a_missing_or_binary_list_is_an_error(tmp_path, layout):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}: no such file; set path to the list of mixtures"):
         open_mixtures(layout, path=tmp_path)
     (tmp_path / "tr").write_bytes(b"source_1\n\xff\xfe")
@@ -179,17 +183,17 @@ def test_a_list_that_is_missing_or_no_text(tmp_path, layout):
         open_mixtures(layout, path=tmp_path / "tr")
 
 
-def test_an_empty_scp(write_list):
+def test_an_empty_scp_list_is_an_error(write_list):
     with pytest.raises(ValueError, match="lists no mixture"):
         open_mixtures("scp", path=write_list("tr.scp", "\n\n"))
 
 
-def test_an_scp_without_sources_is_refused(write_list):
+def test_an_scp_list_without_sources_is_an_error(write_list):
     with pytest.raises(ValueError, match="num_sources=0 is not allowed: must be 1 or more"):
         open_mixtures("scp", path=write_list("tr.scp", "audio/mix/first.wav\n"), num_sources=0)
 
 
-def test_one_damaged_file_always_gives_one_message(tmp_path, write_audio_files):
+def test_every_crop_of_a_damaged_file_gives_the_same_message(tmp_path, write_audio_files):
     write_audio_files(tmp_path, ["s1"], ["a"], num_samples=20_000, suffix=".flac")
     path = tmp_path / "s1" / "a.flac"
     path.write_bytes(path.read_bytes()[:15_000])
@@ -203,9 +207,9 @@ def test_one_damaged_file_always_gives_one_message(tmp_path, write_audio_files):
     assert len(messages) == 1
 
 
-def test_the_sample_rate_of_a_list_is_checked_when_a_file_is_read(write_list):
+def test_the_sample_rate_is_checked_when_a_file_is_read(write_list):
     mixtures = open_mixtures("csv", path=write_list("tr.csv", CSV), sample_rate=16000)
-    with pytest.raises(ValueError, match=r"mix/first\.wav: is at 8000 Hz, not at sample_rate=16000"):
+    with pytest.raises(ValueError, match=r"mix/first\.wav: has a sample rate of 8000 Hz, but sample_rate=16000"):
         mixtures.num_samples(0)
 
 

@@ -1,4 +1,4 @@
-"""LibriMix, WSJ0-mix, WHAM! and WHAMR!: what is read, and what is said when it is not there."""
+"""LibriMix, WSJ0-mix, WHAM! and WHAMR!: reading, and errors for missing files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHAMR_SIGNALS = [
 
 
 def _check(mixtures, written, ids, *, mixture, sources, noise, speakers):
-    """Every mixture is what lies in the folders of these names."""
+    """Checks that every mixture equals the files in the folders of these names."""
     assert (len(mixtures), mixtures.num_sources, mixtures.sample_rate) == (len(ids), len(sources), 8000)
     for index, name in enumerate(ids):
         read = mixtures.read(index)
@@ -36,7 +36,7 @@ def _check(mixtures, written, ids, *, mixture, sources, noise, speakers):
 
 @pytest.fixture
 def librimix(tmp_path, write_audio_files):
-    """A Libri2Mix of one split of two mixtures: its root, its split's folder, and what is in it."""
+    """A Libri2Mix with one split of two mixtures; returns its root, the folder of the split, and the samples."""
     folder = tmp_path / "Libri2Mix" / "wav8k" / "min" / "train-360"
     signals = ["mix_clean", "mix_both", "mix_single", "s1", "s2", "noise"]
     return tmp_path / "Libri2Mix", folder, write_audio_files(folder, signals, LIBRISPEECH_IDS)
@@ -44,7 +44,7 @@ def librimix(tmp_path, write_audio_files):
 
 @pytest.mark.parametrize("task", ["mix_clean", "mix_both", "mix_single"])
 @pytest.mark.parametrize("from_parent", [False, True])
-def test_librimix_gives_each_task(librimix, task, from_parent):
+def test_librimix_tasks(librimix, task, from_parent):
     root, _, written = librimix
     mixtures = open_mixtures("librimix", root=str(root.parent if from_parent else root), split="train-360", task=task)
     sources = ["s1"] if task == "mix_single" else ["s1", "s2"]
@@ -66,7 +66,7 @@ def test_librimix_of_three_speakers(tmp_path, write_audio_files):
     )  # fmt: skip
 
 
-def test_the_sample_rate_chooses_the_folder(tmp_path, write_audio_files):
+def test_the_sample_rate_selects_the_folder(tmp_path, write_audio_files):
     folder = tmp_path / "wav16k" / "min" / "dev"
     write_audio_files(folder, ["mix_clean", "s1", "s2"], LIBRISPEECH_IDS, sample_rate=16000, suffix=".flac")
     mixtures = open_mixtures("librimix", root=tmp_path, split="dev", sample_rate=16000)
@@ -90,7 +90,7 @@ def test_wsj0mix(tmp_path, write_audio_files, num_sources, from_parent):
 
 
 @pytest.mark.parametrize("task", ["mix_both", "mix_clean", "mix_single"])
-def test_wham_gives_each_task(tmp_path, write_audio_files, task):
+def test_wham_tasks(tmp_path, write_audio_files, task):
     signals = ["mix_both", "mix_clean", "mix_single", "s1", "s2", "noise"]
     written = write_audio_files(tmp_path / "wav8k" / "min" / "cv", signals, WSJ0_IDS)
     sources = ["s1"] if task == "mix_single" else ["s1", "s2"]
@@ -115,7 +115,7 @@ def whamr(tmp_path, write_audio_files):
         ({"task": "mix_single_reverb"}, "mix_single_reverb", ["s1_anechoic"], True),
     ],
 )
-def test_whamr_gives_each_task(whamr, options, mixture, sources, noise):
+def test_whamr_tasks(whamr, options, mixture, sources, noise):
     root, written = whamr
     _check(
         open_mixtures("whamr", root=root, split="tt", **options), written, WSJ0_IDS,
@@ -124,14 +124,14 @@ def test_whamr_gives_each_task(whamr, options, mixture, sources, noise):
     )  # fmt: skip
 
 
-def test_names_that_tell_no_speakers_give_none(tmp_path, write_audio_files):
+def test_speakers_are_empty_if_the_file_names_do_not_contain_them(tmp_path, write_audio_files):
     names = ["first_and_second", "050a0501_1.7783_somebody"]
     write_audio_files(tmp_path / "wav8k" / "min" / "tr", ["mix", "s1", "s2"], names)
     mixtures = open_mixtures("wsj0mix", root=tmp_path, split="tr")
     assert [mixtures.read(index).speakers for index in range(2)] == [(), ()]
 
 
-def test_files_that_are_no_audio_are_left_out(librimix):
+def test_other_files_are_ignored(librimix):
     root, folder, _ = librimix
     (folder / "mix_clean" / "._4077.wav").write_bytes(b"left by a copying program")
     (folder / "s1" / "list.txt").write_text("a note")
@@ -147,57 +147,60 @@ def test_files_that_are_no_audio_are_left_out(librimix):
         ("whamr", "wham_noise download with whamr_scripts' create_wham_from_scratch.py"),
     ],
 )
-def test_a_data_set_that_is_not_there(tmp_path, layout, advice):
+def test_a_missing_data_set_is_an_error(tmp_path, layout, advice):
     with pytest.raises(FileNotFoundError) as caught:
         open_mixtures(layout, root=tmp_path / "nowhere", split="tr")
-    assert str(caught.value).startswith(f"{tmp_path / 'nowhere'}: no such folder; set root to where")
+    assert str(caught.value).startswith(f"{tmp_path / 'nowhere'}: no such folder; set root to the folder")
     assert str(caught.value).endswith(advice)
 
 
-def test_a_missing_split_names_what_there_is(librimix):
+def test_the_error_for_a_missing_split_lists_existing_folders(librimix):
     root, folder, _ = librimix
     with pytest.raises(FileNotFoundError) as caught:
         open_mixtures("librimix", root=root, split="train-100")
-    assert f"min/train-100/mix_clean: no such folder; {folder.parent} has train-360; generate it" in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="Libri2Mix has wav8k; generate it"):
+    assert f"min/train-100/mix_clean: no such folder; {folder.parent} contains train-360; generate it" in str(
+        caught.value
+    )
+    with pytest.raises(FileNotFoundError, match="Libri2Mix contains wav8k; generate it"):
         open_mixtures("librimix", root=root, split="train-360", sample_rate=16000)
 
 
 @pytest.mark.parametrize(("task", "signal"), [("mix_both", "mix_both"), ("mix_clean", "s2"), ("mix_both", "noise")])
-def test_a_missing_folder_is_named(librimix, task, signal):
+def test_the_error_names_a_missing_folder(librimix, task, signal):
     root, folder, _ = librimix
     shutil.rmtree(folder / signal)
-    with pytest.raises(FileNotFoundError, match=f"train-360/{signal}: no such folder; .*train-360 has mix_"):
+    with pytest.raises(FileNotFoundError, match=f"train-360/{signal}: no such folder; .*train-360 contains mix_"):
         open_mixtures("librimix", root=root, split="train-360", task=task)
 
 
-def test_clean_mixtures_need_no_noise(librimix):
+def test_clean_mixtures_need_no_noise_folder(librimix):
     root, folder, _ = librimix
     shutil.rmtree(folder / "noise")
     assert open_mixtures("librimix", root=root, split="train-360").read(0).noise is None
 
 
-def test_an_empty_split(librimix):
+def test_an_empty_split_is_an_error(librimix):
     root, folder, _ = librimix
     for path in folder.glob("mix_clean/*"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"train-360/mix_clean: holds no \.wav or \.flac file; generate it"):
+    with pytest.raises(ValueError, match=r"train-360/mix_clean: contains no \.wav or \.flac file; generate it"):
         open_mixtures("librimix", root=root, split="train-360")
 
 
 @pytest.mark.parametrize(("lacking", "having"), [("s2", "mix_clean"), ("mix_clean", "s1")])
-def test_folders_that_disagree_name_the_first_file(librimix, lacking, having):
+def test_folders_with_different_file_names_are_an_error(librimix, lacking, having):
     root, folder, _ = librimix
     (folder / lacking / f"{LIBRISPEECH_IDS[1]}.wav").unlink()
-    with pytest.raises(ValueError, match="differ: generate or copy the split again") as caught:
+    with pytest.raises(ValueError, match="differ; generate or copy the split again") as caught:
         open_mixtures("librimix", root=root, split="train-360")
-    assert f"{folder / lacking}: lacks {LIBRISPEECH_IDS[1]}.wav, which is in {folder / having}; 1 " in str(caught.value)
+    expected = f"{folder / lacking}: has no {LIBRISPEECH_IDS[1]}.wav, but {folder / having} has; 1 file name(s) differ"
+    assert expected in str(caught.value)
 
 
-def test_three_speakers_are_not_taken_for_two(tmp_path, write_audio_files):
+def test_opening_three_speakers_as_two_is_an_error(tmp_path, write_audio_files):
     signals = ["mix_clean", "mix_single", "s1", "s2", "s3", "noise"]
     write_audio_files(tmp_path / "wav8k" / "min" / "dev", signals, LIBRISPEECH_IDS)
-    with pytest.raises(ValueError, match="dev/s3: there are more than num_sources=2 sources"):
+    with pytest.raises(ValueError, match="dev/s3: exists, so there are more than num_sources=2 sources"):
         open_mixtures("librimix", root=tmp_path, split="dev")
     assert open_mixtures("librimix", root=tmp_path, split="dev", task="mix_single").num_sources == 1
 
@@ -216,17 +219,17 @@ def test_three_speakers_are_not_taken_for_two(tmp_path, write_audio_files):
         ("whamr", {"task": "mix_both_anechoic", "targets": "reverb"}, "targets='reverb' is not allowed"),
     ],
 )
-def test_values_that_are_not_allowed(tmp_path, layout, options, message):
+def test_values_that_are_not_allowed_are_errors(tmp_path, layout, options, message):
     with pytest.raises(ValueError, match=message):
         open_mixtures(layout, root=tmp_path, split="tr", **options)
 
 
-def test_opening_a_split_reads_no_file(tmp_path):
+def test_opening_a_split_reads_no_audio(tmp_path):
     ids = [f"{number}-1-1_{number}-2-2" for number in range(1000)]
     for signal in ("mix_clean", "s1", "s2"):
         folder = tmp_path / "wav8k" / "min" / "train-360" / signal
         folder.mkdir(parents=True)
         for name in ids:
-            (folder / f"{name}.wav").touch()  # Empty: whoever opened one would fail.
+            (folder / f"{name}.wav").touch()  # empty, so opening one would fail
     mixtures = open_mixtures("librimix", root=tmp_path, split="train-360")
     assert [mixtures.mixture_id(index) for index in range(len(mixtures))] == sorted(ids)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mossformer_jax.audio.resampling import fit_length, resample
 from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
 
-# Fade at cuts inside a mixture, to avoid clicks; in seconds.
+# Length in seconds of the fades at cuts inside a mixture, which prevent clicks.
 _FADE = 0.01
 
 
@@ -31,10 +31,10 @@ def draw_crop(
 def draw_joined(
     speech: Speech, index: int, num_samples: int, rng: np.random.Generator, speed: int = 100
 ) -> Float[np.ndarray, " t"]:
-    """A crop of an utterance; if it is too short, followed by other utterances of the same speaker in random order.
+    """A crop of an utterance. If it is too short, other utterances of the speaker follow in random order.
 
-    The result is shorter than `num_samples` if the speaker has too little speech, or if the speaker is unknown, in
-    which case no other utterance can be assigned to the same voice.
+    The result is shorter than `num_samples` if the speaker has too little speech, or if the speaker is unknown, because
+    utterances of unknown speakers cannot be assumed to have the same voice.
     """
     speaker = speech.speakers[index]
     others = np.flatnonzero(speech.speakers == speaker)
@@ -68,7 +68,7 @@ def draw_noise(
     """Noise with a spectrum between white and pink, at an SNR in dB drawn from a range; zero for a silent mixture."""
     num_samples = len(mixture)
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
-    # Power falls with frequency to a power between 0, white, and 1, pink.
+    # The power spectrum is proportional to f**-a, with a between 0 (white) and 1 (pink).
     spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-rng.uniform(0.0, 1.0) / 2)
     noise = np.fft.irfft(spectrum, num_samples)
     power = np.mean(np.square(mixture, dtype=np.float64)) * 10 ** (-rng.uniform(*snr_db) / 10)

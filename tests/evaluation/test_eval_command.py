@@ -189,13 +189,13 @@ def test_data_that_the_model_is_not_made_for_are_refused(tmp_path, capsys):
         "    return ConfigDict({'data': {'test': test}})\n"
     )
     assert main(["--config", str(tmp_path / "fast.py")]) == 1
-    assert "data.test has sample_rate=16000, the model default 8000" in capsys.readouterr().err
+    assert "data.test has sample_rate=16000, but the model default has 8000" in capsys.readouterr().err
 
 
 def test_the_config_of_a_run_is_not_overridden(tmp_path, tiny_config, capsys):
     save_model(tmp_path / "best", tiny_config, nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     (tmp_path / "config.json").write_text(json.dumps({"model": {}, "data": {"test": {}}, "train": {}}))
     assert main(["--run", str(tmp_path), "--config.data.test.seed=1"]) == 1
-    assert "name it with --config" in capsys.readouterr().err
+    assert "cannot be overridden; add --config NAME_OR_FILE" in capsys.readouterr().err
     assert main(["--run", str(tmp_path)]) == 1
     assert "config.json: has no data.test with a layout" in capsys.readouterr().err

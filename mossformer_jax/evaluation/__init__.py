@@ -1,1 +1,1 @@
-"""Evaluation: what a model is worth, in the figures that papers report."""
+"""Evaluation of models and of separated files with the metrics that papers report."""

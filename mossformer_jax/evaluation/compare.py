@@ -1,4 +1,4 @@
-"""Two evaluations of the same utterances, compared utterance by utterance."""
+"""Paired comparison of two evaluations of the same utterances."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mossformer_jax.scoring import COLUMNS
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of the utterances for which both evaluations have it.
+    """One metric for the utterances where it is defined in both evaluations.
 
     Attributes:
-        metric: its name.
-        ids: the utterances, sorted.
-        first: its values in the one evaluation.
-        second: its values in the other.
-        interval_95: of the mean difference, by bootstrap over the utterances.
+        metric: name of the metric.
+        ids: ids of the utterances, sorted.
+        first: values in the first evaluation.
+        second: values in the second evaluation.
+        interval_95: 95 % interval of the mean difference, by bootstrap over the utterances.
     """
 
     metric: str
@@ -34,19 +34,19 @@ class Comparison:
 
     @property
     def differences(self) -> Float[np.ndarray, " n"]:
-        """How much higher each utterance is in the second evaluation."""
+        """Second minus first, for each utterance."""
         return self.second - self.first
 
     def most_changed(self, count: int) -> list[int]:
-        """Places of the utterances that differ most, in either direction, the largest difference first."""
+        """Indices of the utterances with the largest absolute differences, largest first."""
         return np.argsort(-np.abs(self.differences), kind="stable")[:count].tolist()
 
 
 def compare(first: Sequence[Row], second: Sequence[Row], metric: str) -> Comparison | None:
-    """Compares a metric that both evaluations have; None where no utterance has it in both.
+    """Compares a metric of two evaluations; None if it is defined in both for no utterance.
 
-    An utterance is compared with itself, so that how hard it is cancels: the interval of the mean difference is much
-    narrower than the difference of two means would suggest.
+    The comparison is paired: each utterance is compared with itself, so that differences in difficulty cancel. The
+    interval of the mean difference is therefore much narrower than the intervals of the two means suggest.
     """
     first_by_id, second_by_id = defined(first, metric), defined(second, metric)
     ids = tuple(sorted(first_by_id.keys() & second_by_id.keys()))
@@ -57,12 +57,12 @@ def compare(first: Sequence[Row], second: Sequence[Row], metric: str) -> Compari
 
 
 def plot_comparison(path: str | os.PathLike[str], comparison: Comparison, names: tuple[str, str]) -> None:
-    """Draws the one evaluation over the other, a point an utterance.
+    """Plots the second evaluation against the first, one point per utterance.
 
     Args:
-        path: the PNG file; it appears when it is complete.
-        comparison: what is drawn.
-        names: of the two evaluations.
+        path: the PNG file; it is written atomically.
+        comparison: the values to plot.
+        names: names of the two evaluations, for the axes.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -83,6 +83,6 @@ def plot_comparison(path: str | os.PathLike[str], comparison: Comparison, names:
         title=f"Mean difference {comparison.differences.mean():+.2f} (95 %: {low:+.2f} to {high:+.2f})",
     )
     for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_parse_math(False)  # a folder's name may have a dollar
+        axis.label.set_parse_math(False)  # the name of a folder may contain a dollar sign
     axes.grid(alpha=0.3)
     save_figure(figure, path)

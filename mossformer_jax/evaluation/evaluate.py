@@ -1,4 +1,4 @@
-"""Scores every utterance of a data set once: on the device for a batch, on the host for a row an utterance."""
+"""Scores every utterance of a data set once: in batches on the device, then one row per utterance on the host."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jaxtyping import Array, Bool, Float, Int
 from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr
 
 if TYPE_CHECKING:
-    # It needs Grain, which who scores files does not.
+    # The pipeline needs Grain, which is not required to score files.
     from mossformer_jax.data.pipeline import Batch
 
 
 class Scores(NamedTuple):
-    """Figures of a batch, one a reference.
+    """Scores of a batch, one per reference.
 
     Attributes:
-        si_sdr_bc: SI-SDR in dB; without meaning where the reference is silent.
-        si_sdri_bc: SI-SDR in dB above that of the mixture taken as the estimate; likewise.
-        permutation_bc: the estimate that belongs to each reference, by the best mean SI-SDR.
-        silent_bc: whether the reference is silent, or constant, so that SI-SDR is not defined against it.
+        si_sdr_bc: SI-SDR in dB; meaningless where the reference is silent.
+        si_sdri_bc: SI-SDR improvement over the mixture in dB; meaningless where the reference is silent.
+        permutation_bc: the estimate assigned to each reference, by the best mean SI-SDR.
+        silent_bc: whether the reference is silent or constant, so that SI-SDR is undefined.
     """
 
     si_sdr_bc: Float[Array, "b c"]
@@ -35,22 +35,21 @@ class Scores(NamedTuple):
 
 
 ScoreBatch: TypeAlias = "Callable[[Batch], tuple[Scores, Int[Array, ' b']]]"
-"""A program that separates and scores a batch: its `Scores`, and its `index` by the same way, so that with several
-processes both are those of all rows, in one order, whichever rows this process gave. Every process can read the
-results."""
+"""Separates and scores a batch. Returns the `Scores` and the `index` of all rows. With several processes, each passes
+its part of the rows, and every process gets the results of all rows in the same order."""
 
 
 @dataclass(frozen=True)
 class UtteranceScores:
-    """Figures of an utterance, in dB; NaN where a reference is silent, so that they are not defined.
+    """Scores of an utterance in dB; NaN for silent references, where they are undefined.
 
     Attributes:
-        index: which mixture of the data set it is.
-        si_sdr_db: mean over the sources; NaN as soon as one of them is.
-        si_sdri_db: mean improvement over the mixture; likewise.
-        source_si_sdr_db: of each reference.
-        source_si_sdri_db: of each reference.
-        permutation: the estimate that belongs to each reference.
+        index: index of the mixture in the data set.
+        si_sdr_db: mean SI-SDR over the sources; NaN if any reference is silent.
+        si_sdri_db: mean SI-SDR improvement over the mixture; NaN if any reference is silent.
+        source_si_sdr_db: SI-SDR of each source, in the order of the references.
+        source_si_sdri_db: SI-SDR improvement of each source, in the order of the references.
+        permutation: the estimate assigned to each reference.
         silent: whether each reference is silent.
     """
 
@@ -69,20 +68,21 @@ def score_separation(
     mixture_bt: Float[Array, "b t"],
     lengths_b: Int[Array, " b"],
 ) -> Scores:
-    """SI-SDR and its improvement under the best permutation; to be compiled as a part of a program.
+    """SI-SDR and its improvement under the best permutation; can be called inside a compiled program.
 
     Args:
         estimates_bct: separated sources.
-        sources_bct: the true ones.
-        mixture_bt: what they were separated from.
-        lengths_b: true length of each mixture in samples; what lies beyond does not count.
+        sources_bct: true sources.
+        mixture_bt: the mixtures that were separated.
+        lengths_b: length of each mixture in samples; padding after it is ignored.
     """
     scores_bij = pairwise_si_sdr(estimates_bct, sources_bct, lengths_b)
     _, permutation_bc = pit_si_sdr(estimates_bct, sources_bct, lengths_b)
     si_sdr_bc = jnp.take_along_axis(scores_bij, permutation_bc[:, None], axis=1)[:, 0]
     baseline_bc = pairwise_si_sdr(mixture_bt[:, None], sources_bct, lengths_b)[:, 0]
     counted_b1t = (jnp.arange(sources_bct.shape[-1]) < lengths_b[:, None])[:, None]
-    # By equality: what rounding leaves of a constant signal's mean is above any floor.
+    # By equality. A threshold on the power would fail: when the mean of a constant signal is removed, the rounding
+    # error can exceed the threshold.
     silent_bc = jnp.all(~counted_b1t | (sources_bct == sources_bct[..., :1]), axis=-1)
     return Scores(si_sdr_bc, si_sdr_bc - baseline_bc, permutation_bc, silent_bc)
 
@@ -96,11 +96,11 @@ def evaluate(
 
     Args:
         score_batch: separates and scores a batch; see `ScoreBatch`.
-        batches: those of `evaluation_batches`; with several processes, this process's part of them.
-        on_batch: told the rows of each batch as they come.
+        batches: batches of `evaluation_batches`; with several processes, this process's part of them.
+        on_batch: called with the rows of each batch.
 
     Returns:
-        One row an utterance, in the order of the data set, the same in every process.
+        One row per utterance, in the order of the data set, the same in every process.
     """
     rows: list[UtteranceScores] = []
     for batch in batches:
@@ -112,7 +112,7 @@ def evaluate(
 
 
 def utterance_scores(scores: Scores, index_b: Int[Array, " b"]) -> list[UtteranceScores]:
-    """One row an utterance of a batch, leaving out the rows that only fill it up (index below 0)."""
+    """One row per utterance of a batch, without the padding rows (index below 0)."""
     silent_bc, permutation_bc = np.asarray(scores.silent_bc), np.asarray(scores.permutation_bc)
     si_sdr_bc, si_sdri_bc = (
         np.where(silent_bc, math.nan, np.asarray(figures, np.float64))
@@ -136,7 +136,7 @@ def utterance_scores(scores: Scores, index_b: Int[Array, " b"]) -> list[Utteranc
 def mean_si_sdri_db(rows: Sequence[UtteranceScores]) -> float:
     """Mean SI-SDR improvement in dB over the utterances without a silent reference.
 
-    NaN where there are none, and where the network's output for any of them is not finite.
+    NaN if there are no such utterances, or if the network's output for any of them is not finite.
     """
     improvements = [row.si_sdri_db for row in rows if not any(row.silent)]
     return float(np.mean(improvements)) if improvements else math.nan

@@ -1,4 +1,4 @@
-"""A few utterances of an evaluation to look at and to listen to."""
+"""Example utterances of an evaluation, as spectrograms and audio files."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def write_examples(
     title: str | None,
     num_audio: int = 0,
 ) -> None:
-    """Writes `report.html` with the best, the median and the worst utterance, and the sources of the first ones.
+    """Writes `report.html` with the best, median and worst utterance, and audio files of the first utterances.
 
     Args:
         scorer: the model.
-        test_set: what was evaluated.
-        evaluation: what `evaluate_model` gave in this process; all processes must come here.
-        folder: where to write.
-        title: of the report; without one there is none.
-        num_audio: how many utterances to write to `folder/audio`.
+        test_set: the evaluated data set.
+        evaluation: the result of `evaluate_model` in this process. All processes must call this function.
+        folder: output folder.
+        title: title of the report; None writes no report.
+        num_audio: number of utterances to write to `folder/audio`.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed, and the report has a title.
+        ModuleNotFoundError: matplotlib is not installed and a report was requested.
     """
-    # Rows and mixtures are in one order. As a list of fixed length, other processes can be told.
+    # Rows and mixtures are in the same order. The array has a fixed length so that it can be broadcast.
     shown = typical(evaluation.rows) if evaluation and title is not None else {}
     num_audio = min(num_audio, len(test_set.mixtures))
     wanted = np.full(num_audio + 3, -1)
@@ -62,10 +62,10 @@ def write_examples(
 def separate_some(
     scorer: Scorer, test_set: TestSet, indices: Sequence[int]
 ) -> Iterator[tuple[int, tuple[Mixture, Float[np.ndarray, "c t"]]]]:
-    """Separates a few utterances again, to look at or to listen to; every process must ask for the same, and for all.
+    """Separates some utterances again. Every process must pass the same indices and consume all results.
 
     Yields:
-        The index, and with it the mixture and the estimates in the order of its sources, each at the level of its
+        The index of the utterance, its mixture, and the estimates in the order of its sources, each at the level of its
         source.
     """
     for batch in batches_of(test_set, indices):
@@ -74,14 +74,14 @@ def separate_some(
             if position >= 0:
                 mixture = test_set.mixtures.read(indices[position])
                 estimates_ct = fetch(scored, row, mixture.sources.shape[1])
-                # The network's own level says nothing: SI-SDR, by which it was trained, does not look at it.
+                # The level of the network's output is arbitrary, because it was trained with scale-invariant SI-SDR.
                 powers_c, wanted_c = (np.square(signals).mean(axis=1) for signals in (estimates_ct, mixture.sources))
                 gains_c = np.sqrt(wanted_c / np.where(powers_c > 0, powers_c, 1.0))
                 yield indices[position], (mixture, (estimates_ct * gains_c[:, None]).astype(np.float32))
 
 
 def save_audio(folder: Path, mixture: Mixture, estimates_ct: Float[np.ndarray, "c t"]) -> None:
-    """Writes ID_mixture.wav, and ID_reference1.wav and ID_estimate1.wav of every source, in 32-bit floats."""
+    """Writes ID_mixture.wav and, for every source k, ID_reference{k}.wav and ID_estimate{k}.wav, as 32-bit floats."""
     folder.mkdir(parents=True, exist_ok=True)
     signals = {"mixture": mixture.mixed()}
     for number, (reference, estimate) in enumerate(zip(mixture.sources, estimates_ct, strict=True), 1):

@@ -1,4 +1,4 @@
-"""`report.html`: an evaluation at one glance, with its pictures inside."""
+"""`report.html`: an overview of an evaluation in one file, with embedded figures."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def write_report(
     summary: Mapping[str, Any],
     examples: Mapping[str, tuple[Mixture, Float[np.ndarray, "c t"]]] | None = None,
 ) -> None:
-    """Writes the report; the file appears whole or not at all.
+    """Writes the report, atomically.
 
     Args:
-        path: the file.
-        title: what was evaluated on what.
-        rows: one an utterance; see `report`.
-        summary: of the rows.
-        examples: by what they are an example of, mixtures and their estimates in the order of the sources.
+        path: the HTML file.
+        title: names the model and the data set.
+        rows: one per utterance; see `report`.
+        summary: the summary of the rows.
+        examples: by heading, such as "Best": a mixture and its estimates in the order of the sources.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -64,12 +64,12 @@ def write_report(
 
 
 def typical(rows: Sequence[Row]) -> dict[str, int]:
-    """Where the best, the median and the worst utterance by SI-SDRi are among the rows; none if it is never defined."""
+    """The row indices of the best, median and worst utterance by SI-SDRi; empty if SI-SDRi is defined for no row."""
     improvements = defined(rows, "si_sdri")
-    places = [place for place, row in enumerate(rows) if row["id"] in improvements]
-    if not places:
+    indices = [index for index, row in enumerate(rows) if row["id"] in improvements]
+    if not indices:
         return {}
-    ranked = sorted(places, key=lambda place: improvements[str(rows[place]["id"])])
+    ranked = sorted(indices, key=lambda index: improvements[str(rows[index]["id"])])
     return {"Best": ranked[-1], "Median": ranked[len(ranked) // 2], "Worst": ranked[0]}
 
 
@@ -87,10 +87,10 @@ def _figures_table(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
             cells += [""] * 5
         lines.append("<tr><td>" + "<td>".join([*cells, str(section["count"])]))
     silent = summary["silent_references"]["count"]
-    said = f"{summary['count']} utterances, {summary['seconds'] / 3600:.2f} h"
+    counts = f"{summary['count']} utterances, {summary['seconds'] / 3600:.2f} h"
     if silent:
-        said += f"; {silent} with a silent reference, which no figure counts"
-    return "\n".join([*lines, f"</table><p>{said}.</p>"])
+        counts += f"; {silent} with a silent reference, excluded from all metrics"
+    return "\n".join([*lines, f"</table><p>{counts}.</p>"])
 
 
 def _worst_table(improvements: Mapping[str, float], summary: Mapping[str, Any]) -> str:
@@ -99,7 +99,7 @@ def _worst_table(improvements: Mapping[str, float], summary: Mapping[str, Any]) 
 
 
 def _improvements_figure(rows: Sequence[Row]) -> Figure:
-    """SI-SDRi: how it is distributed, and how it depends on the mixture's SI-SDR and on the length."""
+    """A histogram of SI-SDRi, and SI-SDRi against the SI-SDR of the mixture and against the length."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row["si_sdri"] is not None]

@@ -1,4 +1,4 @@
-"""The rows of an evaluation that is going on, in a file that a kill at any moment leaves usable."""
+"""The rows of an unfinished evaluation, in a file that stays usable if the process is killed at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mossformer_jax.evaluation.report import ROWS_FILE, Row, format_rows, read_m
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none."""
+    """Reads a JSON object; an empty dict if the file does not exist or holds no object."""
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -22,22 +22,22 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def as_read_back(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as JSON gives it back: tuples are lists there."""
+    """An identity as read back from JSON, where tuples are lists."""
     return json.loads(json.dumps(identity))
 
 
 class PartialMetrics:
-    """Rows that are appended as they come, to `metrics.csv.partial`; `metrics.csv.partial.json` says of what.
+    """Appends rows to `metrics.csv.partial`, next to their identity in `metrics.csv.partial.json`.
 
     Args:
-        folder: where the evaluation is written.
-        identity: what the rows depend on, ready for JSON.
+        folder: output folder of the evaluation.
+        identity: everything that the rows depend on, serializable as JSON.
 
     Attributes:
-        rows: those that an evaluation that was broken off has left, one that was cut off excepted.
+        rows: complete rows of an interrupted evaluation with the same identity.
 
     Raises:
-        ValueError: there are rows of another identity; what differs is named.
+        ValueError: the folder has rows with another identity; the message names the differences.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
@@ -51,21 +51,21 @@ class PartialMetrics:
             return
         if self._path.exists():
             raise ValueError(
-                f"{self._path}: is of an evaluation that was broken off, with other {', '.join(sorted(changed))}; "
-                "name another folder with --output, or remove this file"
+                f"{self._path}: comes from an interrupted evaluation with different {', '.join(sorted(changed))}; "
+                "choose another folder with --output, or delete this file"
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._identity_path, json.dumps(wanted, indent=2).encode())
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Writes further rows to the disk; all have the same columns."""
+        """Appends rows, all with the same columns, and flushes them to the disk."""
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(format_rows(rows, list(rows[0]), header=file.tell() == 0))
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Removes the file, once its rows are elsewhere."""
+        """Removes the files when the results have been written elsewhere."""
         self._path.unlink(missing_ok=True)
         self._identity_path.unlink(missing_ok=True)
 
@@ -73,7 +73,7 @@ class PartialMetrics:
         if not self._path.exists():
             return
         with self._path.open("r+b") as file:
-            # A last line without its end was cut off.
+            # A last line without a line feed is incomplete.
             whole = file.read().rpartition(b"\n")[0]
             file.truncate(len(whole) + 1 if whole else 0)
         if whole:

@@ -1,4 +1,4 @@
-"""The bar that shows how far an evaluation has come, and what it has found so far."""
+"""The progress bar of an evaluation, with the mean SI-SDRi so far."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mossformer_jax.evaluation.report import Row
 
 
 class EvaluationBar:
-    """A bar over utterances on stderr, with their mean SI-SDRi; to be used as a context.
+    """A progress bar on stderr that counts utterances and shows their mean SI-SDRi; a context manager.
 
     Args:
-        num_utterances: how many there are.
-        shown: whether to show it; notes are printed in any case.
+        num_utterances: total number of utterances.
+        shown: whether to show the bar; notes are always printed.
     """
 
     def __init__(self, num_utterances: int, shown: bool):
@@ -48,7 +48,7 @@ class EvaluationBar:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def advance(self, rows: Sequence[Row]) -> None:
-        """Counts rows that have come."""
+        """Advances the bar by these rows and updates the mean."""
         improvements = [value for row in rows if isinstance(value := row["si_sdri"], float)]
         self._sum, self._count = self._sum + sum(improvements), self._count + len(improvements)
         so_far = f"SI-SDRi {self._sum / self._count:.2f} dB" if self._count else "SI-SDRi"

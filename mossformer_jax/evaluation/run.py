@@ -1,4 +1,4 @@
-"""Evaluates a model on a whole data set, over all devices and hosts, and goes on where it was broken off."""
+"""Evaluates a model on a whole data set, over all devices and hosts; resumes an interrupted evaluation."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from mossformer_jax.evaluation.report import (
 from mossformer_jax.evaluation.scorer import Scorer, fetch
 from mossformer_jax.scoring import host_figures
 
-# Rows a device: more gain nothing on a CPU.
+# Rows of a batch per device. Larger batches are no faster on a CPU.
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """What a model is evaluated on, and by which figures.
+    """The data set and the metrics of an evaluation.
 
     Attributes:
         mixtures: the data set.
         metrics: names of `scoring.METRICS`.
-        genders: F or M by speaker, in small letters, as far as known.
-        batch_size: rows of a batch, over all devices; None takes 1 a device on a CPU, 8 elsewhere.
-        num_workers: processes that read the mixtures; with 0, threads do.
+        genders: F or M by speaker id in lower case, for the speakers whose gender is known.
+        batch_size: rows of a batch, over all devices; None means 1 per device on CPUs, 8 per device otherwise.
+        num_workers: number of processes that read the mixtures; 0 means that threads read them.
     """
 
-    __test__ = False  # pytest would take it for a test, by its name
+    __test__ = False  # the name starts with Test, but this is not a test for pytest
 
     mixtures: MixtureSource
     metrics: Sequence[str] = ("si_sdr",)
@@ -55,19 +55,19 @@ class TestSet:
     @property
     def rows(self) -> int:
         """Rows of a batch, over all devices."""
-        each = CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
-        return self.batch_size or each * jax.device_count()
+        rows_per_device = CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
+        return self.batch_size or rows_per_device * jax.device_count()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of an evaluation.
+    """The results of an evaluation.
 
     Attributes:
-        rows: one an utterance, in the order of the data set; see `report`.
-        summary: as it is in summary.json.
-        num_resumed: how many rows were there from an evaluation that had been broken off.
-        partial: the file of the rows, to be removed when everything else is written, too.
+        rows: one per utterance, in the order of the data set; see `report`.
+        summary: the contents of summary.json.
+        num_resumed: number of rows taken from an interrupted evaluation.
+        partial: the file of the rows; remove it when all other files are written.
     """
 
     rows: list[Row]
@@ -88,24 +88,25 @@ def evaluate_model(
 ) -> Evaluation | None:
     """Scores every utterance once, and writes `metrics.csv` and `summary.json`.
 
-    Rows are kept in `metrics.csv.partial` as they come. Where an evaluation of the same identity was broken off, only
-    the utterances that it lacks are scored. The file stays until `Evaluation.partial` is removed.
+    Rows are appended to `metrics.csv.partial` after each batch. If an evaluation with the same identity was
+    interrupted, only the utterances without a row are scored. The file is kept until the caller removes
+    `Evaluation.partial`.
 
     Args:
         scorer: the model.
-        test_set: what it is evaluated on.
-        folder: where to write; made where it is missing. Only process 0 writes.
-        identity: what the figures depend on, ready for JSON (weights, model, data, ...).
-        facts: what the summary tells besides.
-        note: told, in one line, what has happened to the rows of an evaluation that was broken off.
-        on_rows: told the rows of each batch as they come.
+        test_set: the data set and the metrics.
+        folder: output folder, created if missing. Only process 0 writes.
+        identity: everything that the scores depend on (weights, model, data, ...), serializable as JSON.
+        facts: further entries of the summary.
+        note: called with one line of text if an interrupted evaluation is resumed.
+        on_rows: called with the rows of each batch, and once with the rows of an interrupted evaluation.
 
     Returns:
-        The figures; None in all processes but the first.
+        The results in process 0; None in other processes.
 
     Raises:
-        ValueError: the network's output is not finite, a metric is not defined at this rate, or the folder has rows of
-            another identity or the finished figures of other data or metrics.
+        ValueError: the network's output is not finite, a metric is not defined at this sample rate, or the folder has
+            rows with another identity or results of other data or metrics.
         FileNotFoundError, ValueError: a mixture is missing or corrupt; the message names it.
     """
     mixtures = test_set.mixtures
@@ -118,7 +119,7 @@ def evaluate_model(
         found = {row["id"]: row for row in partial.rows}
         ids = [mixtures.mixture_id(index) for index in range(len(mixtures))]
         rows = {index: found[id] for index, id in enumerate(ids) if id in found}
-        note(f"{len(rows)} of {len(mixtures)} utterances had been scored before; going on with the others")
+        note(f"Resuming: {len(rows)} of {len(mixtures)} utterances are already scored")
     num_resumed, seconds = len(rows), 0.0
     done = np.isin(np.arange(len(mixtures)), list(rows))
     if jax.process_count() > 1:
@@ -135,7 +136,7 @@ def evaluate_model(
     if partial is None:
         return None
     in_order = [rows[index] for index in sorted(rows)]
-    # Of what was separated now: an evaluation that was broken off has not left its times.
+    # Only of the utterances scored now, because an interrupted evaluation does not record its times.
     factor = scorer.run_seconds / seconds if seconds else None
     summary = summarize(
         in_order,
@@ -150,22 +151,22 @@ def evaluate_model(
 
 
 def _check_not_another(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Refuses to write over finished figures that the new ones do not replace; those of other weights they do.
+    """Refuses to overwrite the results of other data or metrics. Results of other weights may be overwritten.
 
     Raises:
-        ValueError: the figures in the folder are of other data or other metrics.
+        ValueError: the folder has results of other data or metrics.
     """
     found, wanted = read_object(folder / SUMMARY_FILE), as_read_back(identity)
     changed = [name for name in ("data", "metrics") if name in wanted and wanted[name] != found.get(name)]
     if found and changed:
         raise ValueError(
-            f"{folder / SUMMARY_FILE}: is of an evaluation with other {', '.join(changed)}; name another folder with "
-            "--output, or remove this one"
+            f"{folder / SUMMARY_FILE}: comes from an evaluation with different {', '.join(changed)}; choose another "
+            "folder with --output, or delete this file"
         )
 
 
 def _score(scorer: Scorer, test_set: TestSet, indices: Sequence[int]) -> Iterator[dict[int, Row]]:
-    """Scores these mixtures, a batch at a time; the rows by index, in process 0."""
+    """Scores these mixtures batch by batch; yields the rows by index in process 0, empty dicts in other processes."""
     mixtures, genders = test_set.mixtures, test_set.genders or {}
     for batch in batches_of(test_set, indices):
         scored = scorer(batch)
@@ -175,7 +176,7 @@ def _score(scorer: Scorer, test_set: TestSet, indices: Sequence[int]) -> Iterato
             index = indices[scores.index]
             if math.isnan(scores.si_sdr_db) and not any(scores.silent):
                 raise ValueError(
-                    f"{mixtures.mixture_id(index)}: the network's output holds NaN or infinity; use other weights"
+                    f"{mixtures.mixture_id(index)}: the network's output contains NaN or infinity; use other weights"
                 )
             if jax.process_index() > 0:
                 continue
@@ -202,11 +203,11 @@ def _score(scorer: Scorer, test_set: TestSet, indices: Sequence[int]) -> Iterato
 
 
 def batches_of(test_set: TestSet, indices: Sequence[int]) -> Iterable[Batch]:
-    """Some utterances of a test set in batches, of which each process has its part; `index` counts among them."""
+    """This process's part of the batches of some utterances; a batch's `index` is the position in `indices`."""
     if not indices:
         return ()
     return evaluation_batches(
-        _Some(test_set.mixtures, tuple(indices)),
+        _Subset(test_set.mixtures, tuple(indices)),
         batch_size=test_set.rows,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -214,8 +215,8 @@ def batches_of(test_set: TestSet, indices: Sequence[int]) -> Iterable[Batch]:
     )
 
 
-class _Some:
-    """Some of the mixtures of a data set; a `MixtureSource`."""
+class _Subset:
+    """A subset of the mixtures of a data set; a `MixtureSource`."""
 
     def __init__(self, mixtures: MixtureSource, indices: Sequence[int]):
         self._mixtures, self._indices = mixtures, indices

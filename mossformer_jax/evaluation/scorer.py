@@ -1,4 +1,4 @@
-"""The program of an evaluation: level, separation and scores of a batch, compiled once a length, over a mesh."""
+"""The compiled program of an evaluation, one per length: sets the level of a batch, separates it and scores it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class ScoredBatch(NamedTuple):
-    """What became of a batch, of all rows in every process.
+    """The results of a batch. Every process has all rows.
 
     Attributes:
-        scores: its figures.
-        index_b: which mixture of the data set each row is, -1 for none.
-        estimates_bct: the separated sources at the mixture's level, in the order that the network gives them.
+        scores: scores of the batch.
+        index_b: index of each row's mixture in the data set; -1 for padding rows.
+        estimates_bct: the separated sources at the mixture's level, in the order of the network's outputs.
     """
 
     scores: Scores
@@ -39,16 +39,16 @@ class Scorer:
     """Separates and scores batches of whole utterances.
 
     Args:
-        config: the model.
-        parameters: its weights, by dotted name.
-        mesh: what it runs on; rows are dealt out over all devices.
+        config: the model's config.
+        parameters: the model's weights, by dotted name.
+        mesh: device mesh; the rows of a batch are sharded over all devices.
 
     Attributes:
-        config: the model.
-        mesh: what it runs on.
-        num_programs: how many shapes it has been compiled for.
-        compile_seconds: what that took.
-        run_seconds: what separating and scoring took.
+        config: the model's config.
+        mesh: device mesh.
+        num_programs: number of batch shapes compiled so far.
+        compile_seconds: total time spent on compilation.
+        run_seconds: total time spent on separation and scoring.
     """
 
     def __init__(self, config: ModelConfig, parameters: Parameters, mesh: Mesh):
@@ -68,11 +68,11 @@ class Scorer:
 
     @property
     def num_programs(self) -> int:
-        """How many shapes it has been compiled for."""
+        """Number of batch shapes compiled so far."""
         return len(self._programs)
 
     def __call__(self, batch: Batch) -> ScoredBatch:
-        """Scores a batch; with several processes, each gives its part of the rows."""
+        """Separates and scores a batch; with several processes, each passes its part of the rows."""
         start = time.perf_counter()
         names = ("mixture", "sources", "lengths", "index")
         placed = place_rows({name: batch[name] for name in names}, self.mesh)
@@ -88,7 +88,7 @@ class Scorer:
 
 
 def fetch(scored: ScoredBatch, row: int, num_samples: int) -> Float[np.ndarray, "c t"]:
-    """The estimates of a row, in the order of its references and without padding."""
-    # Indexed here and not on the mesh, where that would be a program of all processes.
+    """The estimates of a row on the host, in the order of its references and without padding."""
+    # Indexed on the host: on the mesh, indexing is a program that all processes must run.
     estimates_ct = np.asarray(scored.estimates_bct)[row, :, :num_samples]
     return estimates_ct[np.asarray(scored.scores.permutation_bc)[row]]

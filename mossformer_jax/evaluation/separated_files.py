@@ -1,4 +1,4 @@
-"""Scores files that any tool has separated: SI-SDR in batches on the device, the other figures in processes."""
+"""Scores separated files of any tool: SI-SDR in batches on the device, the other metrics in host processes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.report import Row, utterance_row
 from mossformer_jax.scoring import host_figures, parse_metrics
 
-# Samples of the mixtures of a batch: enough to keep the device busy, few enough for any memory.
+# Mixture samples per batch: enough to keep the device busy, few enough to fit any memory.
 _BATCH_SAMPLES = 2**20
-# A process takes seconds to start, in which this one scores about as many.
+# A process takes seconds to start; in that time the main process scores about as many utterances.
 _MIN_UTTERANCES_PER_PROCESS = 16
 _READING_THREADS = 4
 _NUM_NAMED = 5
+_SAME_FORM = "Cut or pad the files to one length, and resample them to one rate"
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What the files of an utterance hold, all of one length and rate, down-mixed."""
+    """The signals of an utterance, mono, with equal lengths and sample rates."""
 
     mixture_t: Float[np.ndarray, " t"]
     references_ct: Float[np.ndarray, "c t"]
@@ -41,14 +42,14 @@ class Signals:
 
 @dataclass(frozen=True)
 class FileScores:
-    """Figures of an utterance.
+    """Scores of an utterance.
 
     Attributes:
-        files: what was scored.
-        seconds: its length.
-        permutation: the estimate that belongs to each reference, from 0.
+        files: the scored files.
+        seconds: duration of the utterance.
+        permutation: the estimate assigned to each reference, from 0.
         silent: whether each reference is silent.
-        figures: by metric, of every source in the order of the references; NaN where it is not defined.
+        figures: the values of each metric, one per source in the order of the references; NaN where undefined.
     """
 
     files: SeparatedFiles
@@ -66,15 +67,16 @@ def read_signals(files: SeparatedFiles) -> Signals:
     """Reads the files of an utterance.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing or no audio, or differs in length or rate; it is named.
+        FileNotFoundError, ValueError: a file is missing, is not audio, or differs in length or sample rate; the message
+            names it.
     """
     audio = [read_audio(path) for path in files.paths()]
     length, sample_rate = audio[0][0].shape[1], audio[0][1]
     for path, (waveform, rate) in zip(files.paths(), audio, strict=True):
         if (waveform.shape[1], rate) != (length, sample_rate):
-            # An MP3 file can have fewer than its header declares.
-            misfit = _misfit(path, (waveform.shape[1], rate), files.mixture, (length, sample_rate))
-            raise ValueError(f"{misfit}. Cut and resample them alike")
+            # An MP3 file can have fewer samples than its header declares.
+            mismatch = _mismatch(path, (waveform.shape[1], rate), files.mixture, (length, sample_rate))
+            raise ValueError(f"{mismatch}. {_SAME_FORM}")
     mixture, *sources = (to_mono(waveform) for waveform, _ in audio)
     count = len(files.references)
     return Signals(mixture, np.stack(sources[:count]), np.stack(sources[count:]), sample_rate)
@@ -90,17 +92,18 @@ def score_files(
     """Scores utterances under the permutation with the best SI-SDR.
 
     Args:
-        utterances: at least one, all of one sample rate and number of sources.
-        metrics: names as `parse_metrics` gives them.
-        jobs: how many processes may compute the metrics other than SI-SDR.
-        on_scored: told how many utterances more are done; each counts once for SI-SDR and once for other metrics.
+        utterances: at least one; all with the same sample rate and number of sources.
+        metrics: names as returned by `parse_metrics`.
+        jobs: maximum number of processes for the metrics other than SI-SDR.
+        on_scored: called with the number of newly scored utterances. Each utterance counts once for SI-SDR, and once
+            more if there are other metrics.
 
     Returns:
-        The figures of each utterance, in their order.
+        The scores of each utterance, in the order of `utterances`.
 
     Raises:
-        FileNotFoundError, ValueError: a file cannot be read or does not fit the others, which is named, or a metric is
-            not defined at this rate. All headers are read before anything is scored.
+        FileNotFoundError, ValueError: a file cannot be read or does not match the others (the message names it), or a
+            metric is not defined at this sample rate. All headers are checked before anything is scored.
     """
     with ThreadPoolExecutor(_READING_THREADS) as pool:
         sample_rate, lengths = _headers(utterances, pool)
@@ -127,40 +130,41 @@ def score_files(
 
 
 def _headers(utterances: Sequence[SeparatedFiles], pool: Executor) -> tuple[int, list[int]]:
-    """The sample rate of all, and the length of each in samples."""
+    """The common sample rate in Hz, and the length of each utterance in samples."""
     found = list(pool.map(lambda files: [_header(path) for path in files.paths()], utterances))
     first, (_, sample_rate) = utterances[0].mixture, found[0][0]
     for files, (mixture, *_) in zip(utterances, found, strict=True):
         if mixture[1] != sample_rate:
             raise ValueError(
-                f"{files.mixture}: is at {mixture[1]} Hz, but {first} at {sample_rate} Hz; score them apart"
+                f"{files.mixture}: sample rate is {mixture[1]} Hz, but that of {first} is {sample_rate} Hz; "
+                "score them separately"
             )
-    misfits = [
-        _misfit(path, header, files.mixture, headers[0])
+    mismatches = [
+        _mismatch(path, header, files.mixture, headers[0])
         for files, headers in zip(utterances, found, strict=True)
         for path, header in zip(files.paths(), headers, strict=True)
         if header != headers[0]
     ]
-    if misfits:
-        more = f" and {len(misfits) - _NUM_NAMED} more" if len(misfits) > _NUM_NAMED else ""
-        raise ValueError(f"{'; '.join(misfits[:_NUM_NAMED])}{more}. Cut and resample them alike")
+    if mismatches:
+        more = f" and {len(mismatches) - _NUM_NAMED} more" if len(mismatches) > _NUM_NAMED else ""
+        raise ValueError(f"{'; '.join(mismatches[:_NUM_NAMED])}{more}. {_SAME_FORM}")
     return sample_rate, [headers[0][0] for headers in found]
 
 
 def _header(path: str) -> tuple[int, int]:
-    """Length in samples and sample rate."""
+    """Length in samples and sample rate in Hz."""
     with AudioReader(path) as reader:
         return reader.num_samples, reader.sample_rate
 
 
-def _misfit(path: str, header: tuple[int, int], mixture: str, wanted: tuple[int, int]) -> str:
+def _mismatch(path: str, header: tuple[int, int], mixture: str, wanted: tuple[int, int]) -> str:
     return f"{path}: has {header[0]} samples at {header[1]} Hz, but {mixture} has {wanted[0]} at {wanted[1]} Hz"
 
 
 def _batches(
     utterances: Sequence[SeparatedFiles], lengths: Sequence[int], ladder: Ladder, pool: Executor
 ) -> Iterator[dict[str, np.ndarray]]:
-    """All utterances in batches of like length, each read while the one before is scored."""
+    """Batches of utterances of similar length. Each batch is read while the previous one is scored."""
     buckets: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
         buckets.setdefault(ladder.rung(length), []).append(index)
@@ -204,13 +208,13 @@ def _score_batch(batch: dict[str, np.ndarray]) -> tuple[Scores, Int[Array, " b"]
 
 
 def _on_host(results: Sequence[FileScores], metrics: Sequence[str], jobs: int) -> Iterator[FileScores]:
-    """The results with the other metrics, in their order."""
+    """Adds the other metrics to the results, in the same order."""
     complete = partial(_complete, metrics=metrics)
     if jobs < 2:
         yield from map(complete, results)
         return
-    # Not by fork, which JAX's threads would not survive. Who interrupts a program interrupts its processes, too; they
-    # are to end with it and without a word.
+    # Not by fork, which is unsafe with JAX's threads. Ctrl-C interrupts the child processes as well; they ignore it, so
+    # that they do not print tracebacks, and end with the main process.
     interrupts_ignored = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), interrupts_ignored)
     try:

@@ -1,4 +1,4 @@
-"""Who is a woman and who a man, as the corpora's own tables of speakers say."""
+"""Genders of the speakers, from the speaker tables of the corpora."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ _LIBRISPEECH_TABLE = "SPEAKERS.TXT"
 
 
 def read_genders(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Reads F or M by speaker, in small letters, from LibriSpeech's SPEAKERS.TXT or WSJ0's spkrinfo.txt.
+    """Reads the gender, F or M, of each speaker from LibriSpeech's SPEAKERS.TXT or WSJ0's spkrinfo.txt.
+
+    Returns:
+        F or M by speaker id in lower case.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it names no speaker.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has no line with a speaker.
     """
-    text = read_text(path, "name LibriSpeech's SPEAKERS.TXT or WSJ0's spkrinfo.txt")
+    text = read_text(path, "pass LibriSpeech's SPEAKERS.TXT or WSJ0's spkrinfo.txt")
     genders = {speaker.lower(): gender for speaker, gender in _LINE.findall(text)}
     if not genders:
-        raise ValueError(f"{path}: names no speaker; each line must begin with a name and F or M, as in SPEAKERS.TXT")
+        raise ValueError(
+            f"{path}: no speakers found; lines must start with a speaker id and F or M, as in SPEAKERS.TXT"
+        )
     return genders
 
 
 def find_genders(options: Mapping[str, Any]) -> dict[str, str]:
-    """What is known of a data set's speakers from LibriSpeech's table, where the options name a folder that has it.
+    """Looks for LibriSpeech's speaker table in the folders that a data set's options name.
 
     Args:
-        options: of `open_mixtures`.
+        options: options of `open_mixtures`.
+
+    Returns:
+        F or M by speaker id in lower case; empty if there is no table.
     """
     for root in (options.get("librispeech"), options.get("root")):
         for folder in (Path(root), Path(root, "LibriSpeech")) if root else ():

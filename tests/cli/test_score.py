@@ -115,11 +115,11 @@ def test_folders_are_scored_into_metrics_and_summary(folders, capsys):
 
 def test_missing_files_are_an_error_and_extra_files_a_warning(folders, error_of, capsys):
     (folders / "e/u1_s2.wav").rename(folders / "e/u7_s2.wav")
-    assert "e/{id}_s2.wav: u1 is missing" in error_of(*FOLDERS)
+    assert "e/{id}_s2.wav: missing u1. " in error_of(*FOLDERS)
     (folders / "mix/u1.wav").unlink()
     assert main(FOLDERS) == 0
     printed = capsys.readouterr()
-    assert "warning: e/{id}_s2.wav: u7 is left out: there is no such mixture in mix" in printed.err
+    assert "warning: e/{id}_s2.wav: skipped u7: no such mixture in mix" in printed.err
     assert printed.out.splitlines()[1].endswith(" 2")
 
 

@@ -1,4 +1,4 @@
-"""A data set and a model that cost nothing."""
+"""A small data set and a cheap substitute for a model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Noises:
 
 
 class SwappingScorer:
-    """Stands in for a network that gives the sources in the other order, the later ones noisier."""
+    """Replaces a network: returns the sources in reverse order with noise, more noise in the later output."""
 
     compile_seconds, run_seconds = 1.0, 2.0
 

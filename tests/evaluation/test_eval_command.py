@@ -32,7 +32,7 @@ DEMO = str(REPOSITORY / "configs" / "demo.py")
 
 @pytest.fixture
 def listed_mixtures(tmp_path, rng):
-    """A config whose test data are four mixtures of about a tenth of a second, of very different levels."""
+    """A config whose test data are four mixtures of about 0.1 s with very different levels."""
     for folder in ("mix", "s1", "s2"):
         (tmp_path / folder).mkdir()
     lines = []
@@ -53,15 +53,15 @@ def listed_mixtures(tmp_path, rng):
 
 
 @pytest.mark.slow
-def test_a_model_scores_as_the_files_that_it_separates(listed_mixtures, tiny_config, capsys, monkeypatch):
+def test_evaluate_gives_the_same_scores_as_separate_and_score(listed_mixtures, tiny_config, capsys, monkeypatch):
     folder = listed_mixtures
     config = dataclasses.replace(tiny_config, input_level_db=-25.0)
     save_model(folder / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(1))))
     monkeypatch.chdir(folder)
     assert main(["--config", "listed.py", "--model", "model", "--save-audio", "1", "--metrics", "si_sdr,sdr"]) == 0
-    told = capsys.readouterr().out
-    assert "SI-SDRi (dB)" in told
-    assert "SDRi (dB)" in told
+    printed = capsys.readouterr().out
+    assert "SI-SDRi (dB)" in printed
+    assert "SDRi (dB)" in printed
     evaluated = read_metrics("evaluation/model/listed_test/metrics.csv")
 
     mixtures = [f"mix/m{number}.wav" for number in range(4)]
@@ -75,7 +75,7 @@ def test_a_model_scores_as_the_files_that_it_separates(listed_mixtures, tiny_con
             assert row[metric] == pytest.approx(scored[row["id"]][metric], abs=1e-3)
     assert len(list((folder / "evaluation/model/listed_test/audio").iterdir())) == 5
 
-    # In the form that the files have, the audio can be scored by other tools, too.
+    # `mossformer-jax score` can read the saved audio files.
     prefix = "evaluation/model/listed_test/audio/{id}_"
     places = ["--mixtures", f"{prefix}mixture.wav", "--references", f"{prefix}reference{{k}}.wav"]
     assert command(["score", *places, "--estimates", f"{prefix}estimate{{k}}.wav", "--output", "audio_scores"]) == 0
@@ -133,7 +133,7 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
         (["--speakers", "missing.txt"], "missing.txt: no such file"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "--no-compile-cache"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -153,18 +153,18 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, message, capsys, tmp_pa
         ("--run=runs/a --output=here", "here"),
     ],
 )
-def test_models_configs_and_splits_are_written_to_folders_of_their_own(arguments, folder):
+def test_every_model_config_and_split_has_its_own_output_folder(arguments, folder):
     assert str(output_folder(make_parser().parse_args(["evaluate", *arguments.split()]))) == folder
 
 
 @pytest.mark.parametrize("option", ["--batch-size=0", "--save-audio=-1"])
-def test_numbers_out_of_range_are_wrong_usage(option):
+def test_numbers_out_of_range_are_usage_errors(option):
     with pytest.raises(SystemExit) as stopped:
         main([option])
     assert stopped.value.code == 2
 
 
-def test_a_package_that_is_missing_is_named_with_the_extras(monkeypatch, capsys):
+def test_a_missing_package_is_named_with_the_extras_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mossformer_jax.data.pipeline", None)
     monkeypatch.delitem(sys.modules, "mossformer_jax.evaluation.run", raising=False)
     monkeypatch.delitem(sys.modules, "mossformer_jax.evaluation.examples", raising=False)
@@ -174,14 +174,14 @@ def test_a_package_that_is_missing_is_named_with_the_extras(monkeypatch, capsys)
     assert line.endswith("run: pip install 'mossformer-jax[train,eval]'")
 
 
-def test_one_of_several_processes_that_fails_does_not_wait_for_the_others(monkeypatch):
+def test_a_failing_process_does_not_wait_for_the_others(monkeypatch):
     left = []
     monkeypatch.setattr("mossformer_jax.sharding.leave_others", left.append)
     assert main(["--run", "nowhere", "--no-compile-cache"]) == 1
     assert left == [1]
 
 
-def test_data_that_the_model_is_not_made_for_are_refused(tmp_path, capsys):
+def test_data_that_do_not_match_the_model_are_rejected(tmp_path, capsys):
     (tmp_path / "fast.py").write_text(
         "from ml_collections import ConfigDict\n"
         "def get_config():\n"
@@ -192,7 +192,7 @@ def test_data_that_the_model_is_not_made_for_are_refused(tmp_path, capsys):
     assert "data.test has sample_rate=16000, but the model default has 8000" in capsys.readouterr().err
 
 
-def test_the_config_of_a_run_is_not_overridden(tmp_path, tiny_config, capsys):
+def test_the_config_of_a_run_cannot_be_overridden(tmp_path, tiny_config, capsys):
     save_model(tmp_path / "best", tiny_config, nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     (tmp_path / "config.json").write_text(json.dumps({"model": {}, "data": {"test": {}}, "train": {}}))
     assert main(["--run", str(tmp_path), "--config.data.test.seed=1"]) == 1

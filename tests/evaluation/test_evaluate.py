@@ -1,4 +1,4 @@
-"""Scores of batches: true lengths, permutations, silent references, every utterance once."""
+"""Scores of batches: padding, permutations and silent references; every utterance is scored once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTHS = (500, 90, 1000, 333, 999, 210, 501)
 
 
 class ShortMixtures:
-    """A `MixtureSource` of noise, each mixture of another length."""
+    """A `MixtureSource` of noise; every mixture has a different length."""
 
     num_sources, sample_rate = 2, 100
 
@@ -36,7 +36,7 @@ class ShortMixtures:
 
 
 def swapped_and_noisy(sources_bct):
-    """A stand-in for the network's work, better at the second source; garbage on what may be padding."""
+    """Replaces a network: swapped sources with more noise in the second output, also in the padding."""
     return sources_bct[:, ::-1] + np.array([0.1, 0.5])[:, None] * np.cos(np.arange(sources_bct.shape[-1]))
 
 
@@ -46,18 +46,18 @@ def score_batch(batch):
     return score_separation(estimates_bct, batch["sources"], batch["mixture"], batch["lengths"]), batch["index"]
 
 
-def test_every_utterance_is_scored_once_and_as_if_it_were_alone():
-    told = []
-    rows = evaluate(score_batch, evaluation_batches(ShortMixtures(), batch_size=2), on_batch=told.extend)
+def test_every_utterance_is_scored_once_and_independently_of_its_batch():
+    reported = []
+    rows = evaluate(score_batch, evaluation_batches(ShortMixtures(), batch_size=2), on_batch=reported.extend)
     assert [row.index for row in rows] == list(range(len(LENGTHS)))
-    assert sorted(told, key=lambda row: row.index) == rows
+    assert sorted(reported, key=lambda row: row.index) == rows
     for row in rows:
         mixture = ShortMixtures().read(row.index)
         estimates = swapped_and_noisy(mixture.sources[None])[0][::-1]
         expected = np.asarray(si_sdr(estimates, mixture.sources))
         improvements = expected - np.asarray(si_sdr(mixture.mixed(), mixture.sources))
         assert row.permutation == (1, 0)
-        # Rounding of float32 sums.
+        # The tolerance covers rounding of float32 sums.
         np.testing.assert_allclose(row.source_si_sdr_db, expected, atol=1e-3)
         np.testing.assert_allclose(row.source_si_sdri_db, improvements, atol=1e-3)
         assert row.si_sdr_db == pytest.approx(expected.mean(), abs=1e-3)
@@ -66,10 +66,10 @@ def test_every_utterance_is_scored_once_and_as_if_it_were_alone():
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3])
-def test_a_silent_or_constant_reference_is_not_averaged(rng, level):
+def test_mixtures_with_a_silent_or_constant_reference_are_excluded_from_the_mean(rng, level):
     sources = rng.normal(size=(3, 2, 400)).astype(np.float32)
     sources[1, 0, :300] = level
-    sources[1, 0, 300:] = 7.0  # beyond the mixture's end
+    sources[1, 0, 300:] = 7.0  # padding
     lengths = np.array([400, 300, 350], np.int32)
     mixture = sources.sum(axis=1)
     estimates = sources[:, ::-1] + 0.1 * rng.normal(size=sources.shape).astype(np.float32)
@@ -80,14 +80,14 @@ def test_a_silent_or_constant_reference_is_not_averaged(rng, level):
     assert math.isnan(rows[1].si_sdri_db)
     assert math.isnan(rows[1].source_si_sdr_db[0])
     assert rows[1].silent == (True, False)
-    # The other source of that mixture keeps its figure and its estimate.
+    # The other source of that mixture keeps its score and its estimate.
     assert rows[1].permutation == (1, 0)
     assert rows[1].source_si_sdr_db[1] > 15
     assert mean_si_sdri_db(rows) == rows[0].si_sdri_db
     assert math.isnan(mean_si_sdri_db(rows[1:]))
 
 
-def test_a_network_that_gives_nan_has_no_mean(rng):
+def test_the_mean_is_nan_if_a_networks_output_is_nan(rng):
     sources = rng.normal(size=(2, 2, 100)).astype(np.float32)
     estimates = sources.copy()
     estimates[1] = np.nan
@@ -96,8 +96,8 @@ def test_a_network_that_gives_nan_has_no_mean(rng):
     assert mean_si_sdri_db(rows[:1]) > 50
 
 
-def test_no_figure_is_nan_on_the_device():
+def test_scores_on_the_device_are_finite_for_silent_references():
     silence = np.zeros((1, 2, 50), np.float32)
     scores = score_separation(silence, silence, silence[:, 0], np.array([50]))
-    # Or a program that stops at the first NaN (jax_debug_nans) would stop at rows that only fill up a batch.
+    # Otherwise jax_debug_nans would stop the program at the padding rows of a batch.
     assert all(np.isfinite(figures).all() for figures in scores)

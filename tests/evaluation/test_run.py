@@ -1,4 +1,4 @@
-"""Evaluations of a whole data set, broken off and gone on with."""
+"""Evaluation of a whole data set, and resuming an interrupted evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_set(noises):
     return TestSet(noises, metrics=("si_sdr", "sdr"), genders=genders, batch_size=2)
 
 
-def test_an_evaluation_writes_a_row_an_utterance_in_the_order_of_the_data(test_set, swapping_scorer, tmp_path):
+def test_an_evaluation_writes_one_row_per_utterance_in_the_order_of_the_data(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path / "out", identity=IDENTITY)
     evaluation.partial.remove()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "summary.json"]
@@ -32,12 +32,12 @@ def test_an_evaluation_writes_a_row_an_utterance_in_the_order_of_the_data(test_s
     assert rows == evaluation.rows
     assert [row["id"] for row in rows] == [f"mixture{index}" for index in range(7)]
     assert [row["seconds"] for row in rows] == [5.0, 0.9, 10.0, 3.33, 9.99, 2.1, 5.01]
-    # The last mixture's first speaker is in no table.
+    # The gender of the last mixture's first speaker is unknown.
     assert [row["genders"] for row in rows] == ["FM"] * 6 + [""]
     for row in rows:
-        assert row["sdr_1"] > row["si_sdr_1"]  # 512 taps explain more than a factor does
+        assert row["sdr_1"] > row["si_sdr_1"]  # a filter of 512 taps explains more than a gain
         assert row["si_sdr"] == pytest.approx((row["si_sdr_1"] + row["si_sdr_2"]) / 2, abs=1e-3)
-        assert row["si_sdr_1"] + 5 < row["si_sdr_2"]  # which is the estimate with less noise
+        assert row["si_sdr_1"] + 5 < row["si_sdr_2"]  # the estimate of source 2 has less noise
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary == evaluation.summary
     assert summary["real_time_factor"] == pytest.approx(2.0 / sum(row["seconds"] for row in rows))
@@ -45,7 +45,7 @@ def test_an_evaluation_writes_a_row_an_utterance_in_the_order_of_the_data(test_s
     assert summary["sdri"]["mean"] == pytest.approx(np.mean([row["sdri"] for row in rows]))
 
 
-def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_path):
+def test_a_killed_evaluation_is_resumed(test_set, swapping_scorer, tmp_path):
     def kill_in_third_batch(rows):
         if len(swapping_scorer.seen) > 4:
             raise KeyboardInterrupt
@@ -56,25 +56,25 @@ def test_an_evaluation_that_was_killed_goes_on(test_set, swapping_scorer, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         evaluate_model(swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, on_rows=kill_in_third_batch)
     partial = tmp_path / "b" / "metrics.csv.partial"
-    num_kept = len(partial.read_text().splitlines()) - 2  # without header, and without a row that is cut off
+    num_kept = len(partial.read_text().splitlines()) - 2  # without the header and the truncated last row
     partial.write_bytes(partial.read_bytes()[:-7])
 
     swapping_scorer.seen.clear()
-    notes, told = [], []
+    notes, reported = [], []
     evaluation = evaluate_model(
-        swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, note=notes.append, on_rows=told.extend
+        swapping_scorer, test_set, tmp_path / "b", identity=IDENTITY, note=notes.append, on_rows=reported.extend
     )
     evaluation.partial.remove()
     assert 0 < num_kept < 7
     assert evaluation.num_resumed == num_kept
-    assert notes == [f"{num_kept} of 7 utterances had been scored before; going on with the others"]
+    assert notes == [f"Resuming: {num_kept} of 7 utterances are already scored"]
     assert len(swapping_scorer.seen) == 7 - num_kept
-    assert sorted(row["id"] for row in told) == [row["id"] for row in undisturbed.rows]
+    assert sorted(row["id"] for row in reported) == [row["id"] for row in undisturbed.rows]
     assert (tmp_path / "b" / "metrics.csv").read_bytes() == (tmp_path / "a" / "metrics.csv").read_bytes()
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["metrics.csv", "summary.json"]
 
 
-def test_one_that_was_killed_while_it_drew_only_finishes(test_set, swapping_scorer, tmp_path):
+def test_an_evaluation_killed_after_scoring_is_finished_without_scoring_again(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
     swapping_scorer.seen.clear()
     again = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
@@ -83,23 +83,23 @@ def test_one_that_was_killed_while_it_drew_only_finishes(test_set, swapping_scor
     assert again.summary["real_time_factor"] is None
 
 
-def test_rows_of_other_weights_are_neither_gone_on_with_nor_lost(test_set, swapping_scorer, tmp_path):
+def test_partial_rows_of_other_weights_are_neither_resumed_nor_overwritten(test_set, swapping_scorer, tmp_path):
     evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
     partial = tmp_path / "metrics.csv.partial"
     written = partial.read_bytes()
-    with pytest.raises(ValueError, match=r"partial: is of an .* with other weights; name another folder with --output"):
+    with pytest.raises(ValueError, match=r"partial: .* with different weights; choose another folder with --output"):
         evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY | {"weights": "def"})
     assert partial.read_bytes() == written
 
 
 @pytest.mark.parametrize("name", ["metrics", "data"])
-def test_finished_figures_of_something_else_are_not_written_over(test_set, swapping_scorer, tmp_path, name):
+def test_results_of_other_data_or_metrics_are_not_overwritten(test_set, swapping_scorer, tmp_path, name):
     identity = {"weights": "abc", "metrics": ["sdr"], "data": {"path": "a"}}
     evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity).partial.remove()
     written = (tmp_path / "metrics.csv").read_bytes()
     swapping_scorer.seen.clear()
     with pytest.raises(
-        ValueError, match=rf"summary\.json: is of .* with other {name}; name another folder with --output"
+        ValueError, match=rf"summary\.json: .* with different {name}; choose another folder with --output"
     ):
         evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity | {name: ["other"]})
     assert (swapping_scorer.seen, (tmp_path / "metrics.csv").read_bytes()) == ([], written)
@@ -107,7 +107,7 @@ def test_finished_figures_of_something_else_are_not_written_over(test_set, swapp
     evaluate_model(swapping_scorer, test_set, tmp_path, identity=identity | {"weights": "newer"})
 
 
-def test_a_constant_reference_has_no_figure_of_any_metric(test_set, swapping_scorer, tmp_path, monkeypatch):
+def test_no_metric_is_defined_for_a_constant_reference(test_set, swapping_scorer, tmp_path, monkeypatch):
     read = test_set.mixtures.read
 
     def with_a_constant(index):
@@ -138,17 +138,17 @@ def test_partial_rows_survive_a_kill_at_any_byte(test_set, swapping_scorer, tmp_
             assert path.read_bytes() == written
 
 
-def test_a_network_that_gives_nan_is_no_result(test_set, swapping_scorer, tmp_path):
+def test_an_evaluation_fails_if_the_networks_output_is_nan(test_set, swapping_scorer, tmp_path):
     def broken(batch):
         scored = swapping_scorer(batch)
         return ScoredBatch(Scores(np.nan * scored.scores[0], *scored.scores[1:]), *scored[1:])
 
-    with pytest.raises(ValueError, match="mixture1: the network's output holds NaN"):
+    with pytest.raises(ValueError, match="mixture1: the network's output contains NaN"):
         evaluate_model(broken, test_set, tmp_path, identity=IDENTITY)
     assert not (tmp_path / "metrics.csv").exists()
 
 
-def test_the_report_shows_pictures_and_the_audio_is_what_was_scored(test_set, swapping_scorer, tmp_path):
+def test_the_report_has_figures_and_the_audio_files_match_the_scored_signals(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
     write_examples(swapping_scorer, test_set, evaluation, tmp_path, "a <model>", num_audio=2)
     page = (tmp_path / "report.html").read_text()

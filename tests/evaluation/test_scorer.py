@@ -1,4 +1,4 @@
-"""The compiled program of an evaluation: few shapes, and the figures of every utterance alone."""
+"""The compiled program of an evaluation has few shapes, and batching does not change the scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.evaluation.conftest import Noises
 
 
 @pytest.mark.slow
-def test_300_lengths_take_as_many_programs_as_rungs_and_score_as_if_alone(tiny_config, tmp_path):
+def test_300_lengths_need_one_program_per_rung_and_score_the_same_as_without_batching(tiny_config, tmp_path):
     rate = 1000
     config = dataclasses.replace(tiny_config, sample_rate=rate, input_level_db=-25.0)
     parameters = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
@@ -29,13 +29,13 @@ def test_300_lengths_take_as_many_programs_as_rungs_and_score_as_if_alone(tiny_c
     assert len(set(lengths)) == 300
     mixtures = Noises(lengths, rate)
     scorer = Scorer(config, parameters, make_mesh())
-    # A number that the rows of no length fill.
+    # A batch size that leaves padding rows for every length.
     test_set = TestSet(mixtures, batch_size=16)
     evaluation = evaluate_model(scorer, test_set, tmp_path, identity={})
     assert len(evaluation.rows) == 300
     assert scorer.num_programs <= len(Ladder(rate).rungs(max(lengths))) == 3
 
-    for length in (209, 1802, 2711):  # one of each rung, by the same programs with nothing beside it
+    for length in (209, 1802, 2711):  # one of each rung, by the same programs, with padding rows only
         index = lengths.index(length)
         (batch,) = batches_of(test_set, [index])
         (alone,) = utterance_scores(*scorer(batch)[:2])

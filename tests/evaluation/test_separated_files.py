@@ -1,4 +1,4 @@
-"""Scores of files are the definitions' figures, in any batch and any process."""
+"""Scores of files match the definitions of the metrics, for any batch size and number of processes."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RATE = 8000
 
 
 def defined(estimate, reference):
-    """SI-SDR as the paper defines it, float64."""
+    """SI-SDR in float64, as the paper defines it."""
     estimate, reference = (np.asarray(x, np.float64) - np.mean(x, dtype=np.float64) for x in (estimate, reference))
     target = estimate @ reference / (reference @ reference) * reference
     return 10 * np.log10((target @ target) / ((estimate - target) @ (estimate - target)))
@@ -39,8 +39,8 @@ def utterances(folder):
     return pair_files(str(folder / "mix"), [str(folder / "s{k}" / "{id}.wav")], [str(folder / "e{k}" / "{id}.wav")])[0]
 
 
-def test_figures_are_the_definitions_whatever_the_batch(utterances, monkeypatch):
-    monkeypatch.setattr(separated_files, "_BATCH_SAMPLES", 17_000)  # two rows of a second, one of two seconds
+def test_scores_match_their_definitions_for_any_batch_size(utterances, monkeypatch):
+    monkeypatch.setattr(separated_files, "_BATCH_SAMPLES", 17_000)  # two rows of one second, or one row of two seconds
     for files, scores in zip(utterances, score_files(utterances), strict=True):
         signals = read_signals(files)
         assert scores.permutation == (1, 2, 0)
@@ -54,26 +54,26 @@ def test_figures_are_the_definitions_whatever_the_batch(utterances, monkeypatch)
 
 
 def test_other_metrics_use_the_permutation_and_are_in_the_row(utterances):
-    told = []
-    scores = score_files(utterances[:2], ("si_sdr", "sdr"), on_scored=told.append)
+    counts = []
+    scores = score_files(utterances[:2], ("si_sdr", "sdr"), on_scored=counts.append)
     signals = read_signals(utterances[1])
     expected = sdr(signals.estimates_ct[[0]], signals.references_ct[2])[0]
     row = scores[1].row()
     assert row["id"] == "u1"
     assert row["sdr_3"] == pytest.approx(expected, abs=1e-4)  # rows are rounded to four decimals
     assert row["sdr"] == pytest.approx(np.mean(scores[1].figures["sdr"]), abs=1e-4)
-    assert sum(told) == 4
+    assert sum(counts) == 4
 
 
 @pytest.mark.slow
-def test_processes_change_nothing(utterances, monkeypatch):
+def test_the_number_of_processes_does_not_change_the_scores(utterances, monkeypatch):
     monkeypatch.setattr(separated_files, "_MIN_UTTERANCES_PER_PROCESS", 3)
     alone = score_files(utterances, ("si_sdr", "sdr"))
     assert score_files(utterances, ("si_sdr", "sdr"), jobs=2) == alone
 
 
-def test_a_silent_reference_has_no_figure_and_the_other_sources_keep_theirs(folder, utterances):
-    for level in (0.0, 0.3):  # a constant is silent to SI-SDR, which ignores the mean
+def test_a_silent_reference_gives_nan_for_that_source_only(folder, utterances):
+    for level in (0.0, 0.3):  # SI-SDR removes the mean, so a constant reference counts as silent
         write_audio(folder / "s2" / "u0.wav", np.full(4000, level), RATE, "FLOAT")
         (scores,) = score_files(utterances[:1], ("si_sdr", "sdr"))
         assert scores.silent == (False, True, False)
@@ -83,17 +83,17 @@ def test_a_silent_reference_has_no_figure_and_the_other_sources_keep_theirs(fold
         assert scores.row()["silent"] == "2"
 
 
-def test_files_that_do_not_fit_are_named(folder, utterances):
+def test_files_of_different_lengths_or_rates_are_named(folder, utterances):
     write_audio(folder / "e2" / "u1.wav", np.full(8999, 0.1), RATE)
     write_audio(folder / "s1" / "u4.wav", np.full(8001, 0.1), 16_000)
     message = (
         r"e2/u1.wav: has 8999 samples at 8000 Hz, but .*mix/u1.wav has 9000 at 8000 Hz; "
-        r".*s1/u4.wav: has 8001 samples at 16000 Hz, .*\. Cut and resample them alike"
+        r".*s1/u4.wav: has 8001 samples at 16000 Hz, .*\. Cut or pad the files to one length"
     )
-    told = []
+    counts = []
     with pytest.raises(ValueError, match=message):
-        score_files(utterances, on_scored=told.append)
-    assert told == []
+        score_files(utterances, on_scored=counts.append)
+    assert counts == []
     write_audio(folder / "mix" / "u3.wav", np.full(8000, 0.1), 16_000)
-    with pytest.raises(ValueError, match=r"u3.wav: is at 16000 Hz, but .*u0.wav at 8000 Hz; score them apart"):
+    with pytest.raises(ValueError, match=r"u3.wav: sample rate is 16000 Hz, but that of .*u0.wav is 8000 Hz; score"):
         score_files(utterances)

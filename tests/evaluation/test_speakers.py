@@ -1,4 +1,4 @@
-"""Tables of speakers."""
+"""Speaker tables of LibriSpeech and WSJ0."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_the_tables_of_librispeech_and_wsj0_are_read(tmp_path):
     assert read_genders(tmp_path / "SPEAKERS.TXT") == {"14": "F", "908": "M"}
     assert read_genders(tmp_path / "spkrinfo.txt") == {"001": "F", "22ga": "M"}
     (tmp_path / "none.txt").write_text("speaker,gender\n")
-    with pytest.raises(ValueError, match=r"none\.txt: names no speaker"):
+    with pytest.raises(ValueError, match=r"none\.txt: no speakers found"):
         read_genders(tmp_path / "none.txt")
 
 
-def test_librispeechs_table_is_found_where_the_data_lie(tmp_path, monkeypatch):
+def test_librispeechs_speaker_table_is_found_in_the_data_folders(tmp_path, monkeypatch):
     (tmp_path / "LibriSpeech").mkdir()
     (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").write_text(LIBRISPEECH)
     for options in ({"librispeech": str(tmp_path)}, {"root": str(tmp_path / "LibriSpeech"), "librispeech": None}):

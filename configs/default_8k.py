@@ -1,17 +1,24 @@
 r"""The default model: two talkers, 8 kHz, a MossFormer2 of 1.6M parameters for training and running on two CPU cores.
 
-    python tools/make_heldout.py --data /data/speech8k --output /data/heldout
+    python tools/prepare_default_data.py --data DATA --output /data
+    mossformer-jax data rooms -o /data/rooms --rooms 400
+    mossformer-jax data rooms -o /data/rooms_heldout --rooms 60 --places 2 --seed 1
+    python tools/make_heldout.py --data DATA/speech8k --output /data/heldout --condition all \
+        --noise /data/noise.csv --rooms /data/rooms_heldout
     mossformer-jax train --config default_8k:first --workdir runs/first --config.data.root=/data
     mossformer-jax train --config default_8k --workdir runs/default_8k --config.data.root=/data \
         --config.train.initial_weights=runs/first/last
 
-/data/speech8k holds a manifest.csv with the columns path, speaker, speaker_known, split (train or dev) and n_samples,
-and the mono 8 kHz files that it lists. The first command writes the mixtures of configs/default_8k_heldout.csv, whose
-speakers are in no training file: 200 for testing and 60 others for validation.
+DATA holds speech8k, speech8k_more and noise8k: mono files at 8 kHz, listed in a manifest.csv each (path, speaker,
+speaker_known, split, n_samples). MODEL_CARD.md names the corpora, their licences and where they come from. The first
+command writes the tables of speech and noise with what is held out; the next two simulate rooms; the fourth writes the
+mixtures of configs/default_8k_heldout.csv, whose speakers, noises and rooms are in no training mixture: for each
+condition, 200 for testing and 60 for validation.
 
-The second command starts with the hardest case, two equally loud talkers who speak all the time. With easier mixtures
-included from the start, the network first learns only to follow who is speaking and who is louder. The third continues
-with mixtures as varied as recordings: one talker alone, partial overlap, different levels, a little noise.
+The variant `first` starts with the hardest case, two equally loud talkers who speak all the time, in silence. With
+easier mixtures included from the start, the network first learns only to follow who is speaking and who is louder. The
+last command continues with mixtures as varied as recordings: one talker alone, partial overlap, different levels,
+rooms, recorded noise, other voices, drifting levels, telephones and codecs.
 
 To continue from the shipped weights: --config.train.initial_weights=default and another --workdir.
 
@@ -52,7 +59,7 @@ def get_config(first: bool = False) -> ConfigDict:
     config.data.train = ConfigDict(
         {
             "corpus": "manifest",
-            "path": root + "/speech8k/manifest.csv",
+            "path": root + "/speech.csv",
             "split": "train",
             "sample_rate": sample_rate,
             "num_sources": config.model.get_oneway_ref("num_sources"),
@@ -73,12 +80,23 @@ def get_config(first: bool = False) -> ConfigDict:
                 "single_share": 0.1,
                 "partial_share": 0.2,
                 "relative_range_db": (-10.0, 10.0),
-                "noise_share": 0.3,
+                "noise_share": 0.15,
                 "noise_snr_db": (20.0, 50.0),
+                "level_drift": {"share": 0.1, "range_db": 6.0, "seconds": 1.0},
+                # The direct sound is the target, as in WHAMR!.
+                "reverberation": {"root": root + "/rooms", "share": 0.35, "target": "dry"},
+                "recorded_noise": {
+                    "path": root + "/noise.csv",
+                    "split": "train",
+                    "share": 0.4,
+                    "snr_db": (-5.0, 15.0),
+                },
+                "babble": {"share": 0.05, "num_speakers": (4, 8), "snr_db": (5.0, 20.0)},
+                "channel": {"share": 0.1, "codecs": ("telephone", "mu-law", "gsm", "mp3", "opus")},
             }
         )
-    for part, folder in (("validation", "heldout/validation"), ("test", "heldout")):
-        path = root + f"/{folder}/mixtures.csv"
+    for part, table in (("validation", "validation.csv"), ("test", "clean/mixtures.csv")):
+        path = root + f"/heldout/{table}"
         config.data[part] = ConfigDict({"layout": "csv", "path": path, "sample_rate": sample_rate})
 
     config.train = section(

@@ -154,11 +154,15 @@ def _make_data_sets(root: Path) -> None:
     for speaker in ("01a", "01b", "01c"):
         _make_audio(root / f"wsj0/si_tr_s/{speaker}/{speaker}c0101.wav", 16000, ord(speaker[-1]))
         _make_audio(root / f"speech8k/{speaker}.flac", 8000, ord(speaker[-1]))
-    rows = [f"{speaker}.flac,{speaker},1,train,2000" for speaker in ("01a", "01b", "01c")]
-    (root / "speech8k/manifest.csv").write_text("\n".join(["path,speaker,speaker_known,split,n_samples", *rows]))
-    for folder in (root / "heldout", root / "heldout/validation"):
-        _make_tree(folder, ["mix", "s1", "s2"], "1.wav")
-        (folder / "mixtures.csv").write_text("mixture,source_1,source_2\nmix/1.wav,s1/1.wav,s2/1.wav\n")
+    rows = [f"speech8k/{speaker}.flac,{speaker},1,train,2000" for speaker in ("01a", "01b", "01c")]
+    (root / "speech.csv").write_text("\n".join(["path,speaker,speaker_known,split,num_samples", *rows]))
+    _make_audio(root / "noise8k/hiss.flac", 8000, seed=1)
+    (root / "noise.csv").write_text("path,speaker,split,num_samples\nnoise8k/hiss.flac,hiss,train,2000\n")
+    _make_audio(root / "rooms/room/0.wav", 8000, seed=2)
+    _make_tree(root / "heldout/clean", ["mix", "s1", "s2"], "1.wav")
+    for table, prefix in (("clean/mixtures.csv", ""), ("validation.csv", "clean/")):
+        row = ",".join(f"{prefix}{signal}/1.wav" for signal in ("mix", "s1", "s2"))
+        (root / "heldout" / table).write_text(f"mixture,source_1,source_2\n{row}\n")
 
 
 def _make_tree(folder: Path, signals: list[str], name: str) -> None:

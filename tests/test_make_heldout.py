@@ -148,9 +148,23 @@ def test_a_room_is_in_the_mixture_and_its_sources_are_the_direct_sound(make):
             assert max(delayed) / np.linalg.norm(source) > 0.03  # chance: 0.006
 
 
+def test_all_conditions_are_written_with_one_table_to_choose_by(make_heldout, make, speech, folder):
+    make("clean")
+    output = folder / "all"
+    arguments = ["--data", str(speech), "--list", str(folder / "list.csv"), "--output", str(output), "--count", "2"]
+    surroundings = ["--noise", str(speech / "noise.csv"), "--rooms", str(speech / "rooms")]
+    make_heldout.main([*arguments, "--condition", "all", *surroundings])
+    assert {path.name for path in output.iterdir()} == {*make_heldout.CONDITIONS, "validation.csv"}
+    chosen_by = open_mixtures("csv", path=output / "validation.csv")
+    ids = [chosen_by.mixture_id(index) for index in range(len(chosen_by))]
+    assert [name.split("_")[0] for name in ids] == ["clean", "clean", "noise", "noise", "room", "room"]
+    room = open_mixtures("csv", path=output / "room" / "validation" / "mixtures.csv").read(1)
+    np.testing.assert_array_equal(chosen_by.read(5).mixed(), room.mixed())
+
+
 def test_a_condition_without_its_recordings_is_wrong_usage(make_heldout, speech, folder, capsys):
     arguments = ["--data", str(speech), "--output", str(folder / "x"), "--condition"]
-    for condition, option in (("noise", "--noise"), ("room", "--noise")):
+    for condition, option in (("noise", "--noise"), ("room", "--noise"), ("all", "--noise")):
         with pytest.raises(SystemExit) as stopped:
             make_heldout.main([*arguments, condition])
         assert stopped.value.code == 2

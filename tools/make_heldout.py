@@ -1,7 +1,7 @@
 """Mixtures of speakers that the default model was never trained on: draws the fixed lists, or writes them as audio.
 
     python tools/make_heldout.py --data SPEECH --output HELDOUT
-    python tools/make_heldout.py --data SPEECH --output HELDOUT/noise --condition noise --noise TABLES/noise.csv
+    python tools/make_heldout.py --data SPEECH --output HELDOUT --condition all --noise TABLES/noise.csv --rooms ROOMS
     python tools/make_heldout.py --data SPEECH --draw
 
 SPEECH holds manifest.csv (path, speaker, speaker_known, split, n_samples) and the mono 8 kHz files that it names; the
@@ -19,6 +19,8 @@ Conditions:
     noise    recorded noise, as in WHAM!: the louder source is -6 to 3 dB above it
     room     the same noise, and talkers in a room, as in WHAMR!; the sources are the direct sound
     silence  no sound at all
+    all      all of these, each in HELDOUT/CONDITION; and HELDOUT/validation.csv, the mixtures to validate with of
+             clean, noise and room together: the mean over them is the figure that the default model is chosen by
 
 The noise is that of the split "dev" of a table that tools/prepare_default_data.py wrote. Rooms are simulated:
 `mossformer-jax data rooms --seed 1 --rooms 60 --places 2 -o ROOMS`.
@@ -44,6 +46,7 @@ COLUMNS = ["mixture_ID", "num_samples"]
 COLUMNS += [f"source_{s}_{field}" for s in (1, 2) for field in ("speaker", "path", "start", "gain")]
 CONDITIONS = ("clean", "single", "partial", "levels", "hiss", "noise", "room", "silence")
 SAMPLE_RATE = 8000
+CHOSEN_BY = ("clean", "noise", "room")
 NUM_TEST, NUM_VALIDATION = 200, 60
 SECONDS = (3.0, 8.0)
 # Of each source, in dB RMS, drawn evenly: Libri2Mix draws its loudness from a range as wide.
@@ -115,9 +118,9 @@ class Surroundings:
 
     def check(self, condition: str) -> None:
         """Raises a ValueError that names the option that a condition lacks."""
-        if condition in ("noise", "room") and self.noise is None:
+        if condition in ("noise", "room", "all") and self.noise is None:
             raise ValueError(f"condition {condition} needs --noise, the table of noise")
-        if condition == "room" and self.rooms is None:
+        if condition in ("room", "all") and self.rooms is None:
             raise ValueError("condition room needs --rooms, a folder of impulse responses")
 
 
@@ -188,6 +191,20 @@ def write_audio_files(
         csv.writer(table_file, lineterminator="\n").writerows([columns, *table])
 
 
+def join_tables(output: Path) -> None:
+    """Writes validation.csv: the validation mixtures of all conditions that a model is chosen by."""
+    rows = []
+    for condition in CHOSEN_BY:
+        with open(output / condition / "validation" / "mixtures.csv", newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                paths = {name: f"{condition}/validation/{row[name]}" for name in ("mixture", "source_1", "source_2")}
+                rows.append({**row, **paths, "id": f"{condition}_{row['id']}"})
+    with open(output / "validation.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws the list, or writes the audio of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="dev", help="part of the table to draw from (default: %(default)s)")
     parser.add_argument("--noise", type=Path, metavar="CSV", help="table of noise, of which the split dev is taken")
     parser.add_argument("--rooms", type=Path, metavar="ROOMS", help="folder of impulse responses, ROOM/PLACE.wav")
-    parser.add_argument("--condition", choices=CONDITIONS, default="clean", help="default: %(default)s")
+    parser.add_argument("--condition", choices=(*CONDITIONS, "all"), default="clean", help="default: %(default)s")
     parser.add_argument("--count", type=int, metavar="N", help="the first N of each part only")
     flags = parser.parse_args(arguments)
     if flags.draw:
@@ -223,9 +240,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         surroundings.check(flags.condition)
     except ValueError as error:
         parser.error(str(error))
-    for output, part in ((flags.output, test), (flags.output / "validation", validation)):
-        write_audio_files(flags.data, part, output, flags.condition, surroundings)
-        print(f"{output}: {len(part)} mixtures, {flags.condition}")
+    folders = {flags.condition: flags.output}
+    if flags.condition == "all":
+        folders = {condition: flags.output / condition for condition in CONDITIONS}
+    for condition, folder in folders.items():
+        for output, part in ((folder, test), (folder / "validation", validation)):
+            write_audio_files(flags.data, part, output, condition, surroundings)
+            print(f"{output}: {len(part)} mixtures, {condition}")
+    if flags.condition == "all":
+        join_tables(flags.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Accelerators without the hardware: programs compiled for chips that are not there, and what they take."""
+"""Memory and time estimates of programs on accelerators, compiled without the hardware."""
 
 from mossformer_jax.accelerators.commands import report_separation, report_training
 

@@ -1,6 +1,7 @@
-"""Chips that programs can be compiled for without having one: their public figures, and devices that only compile.
+"""Chips that programs can be compiled for without the hardware: their specifications, and compile-only devices.
 
-TPUs need the package `libtpu`, H100s JAX's CUDA plugin and `ptxas`; the machine needs neither a TPU nor a GPU.
+Compiling for TPUs needs the package `libtpu`; compiling for H100s needs JAX's CUDA plugin and `ptxas`. The machine
+needs neither a TPU nor a GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import jax
 
 GIB = 2**30
-# What the compiled program may not take of a chip's memory: the runtime, the batches in flight, other programs' code.
+# Share of a chip's memory kept free for the runtime, prefetched batches and the code of other programs.
 RESERVE = 0.05
 
 H100_DESCRIPTION = """
@@ -50,17 +51,17 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 @dataclass(frozen=True)
 class Chip:
-    """A kind of accelerator, by its vendor's public figures.
+    """A type of accelerator, with its vendor's published specifications.
 
     Attributes:
-        name: what it is called here.
+        name: short name of the chip.
         platform: "tpu" or "cuda".
-        memory: its main memory in bytes.
-        flops: peak of bfloat16 matrix products, per second, without sparsity.
-        bandwidth: of its main memory, in bytes per second.
+        memory: main memory in bytes.
+        flops: peak FLOP/s of bfloat16 matrix products without sparsity.
+        bandwidth: bandwidth of the main memory in bytes per second.
         alone: topology of a single chip.
-        example: topology of several.
-        compiler_options: what XLA must be told to compile without the chip.
+        example: a topology of several chips.
+        compiler_options: XLA options for compilation without the chip.
     """
 
     name: str
@@ -74,11 +75,11 @@ class Chip:
 
     @property
     def budget(self) -> float:
-        """Bytes that a program may take."""
+        """Memory that a program may use, in bytes."""
         return self.memory * (1 - RESERVE)
 
 
-# Nothing can be measured without a GPU, and Triton's tiles for matrix products are found by measuring alone.
+# Autotuning needs a GPU, and Triton's tile sizes for matrix products are chosen only by autotuning.
 _UNMEASURED = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 # cloud.google.com/tpu/docs/{v5e,v6e,v5p} and NVIDIA's data sheet of the H100 SXM, read in 2025.
@@ -93,17 +94,17 @@ CHIPS = {
 }
 
 
-# By platform: the modules that compile for it, any of which will do, and the extra that installs the newest of them.
+# By platform: the modules that can compile for it (one is enough), and the extra that installs the newest of them.
 COMPILERS = {"tpu": (("libtpu",), "tpu"), "cuda": (("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12"), "cuda13")}
 
 
 @dataclass(frozen=True)
 class Target:
-    """Chips of one kind, and how they are connected.
+    """One or more chips of one type and their topology.
 
     Attributes:
-        chip: the kind.
-        topology: as "4x4" (TPU) or "8" (GPUs of one host).
+        chip: the type of chip.
+        topology: such as "4x4" (TPUs) or "8" (GPUs of one host).
     """
 
     chip: Chip
@@ -114,72 +115,70 @@ class Target:
 
     @property
     def num_chips(self) -> int:
-        """How many there are."""
+        """Number of chips."""
         return prod(map(int, self.topology.split("x")))
 
 
 def parse_target(text: str) -> Target:
-    """Reads "CHIP" (a single one) or "CHIP:TOPOLOGY".
+    """Parses "CHIP" (a single chip) or "CHIP:TOPOLOGY".
 
     Raises:
-        ValueError: no such chip, or no topology of it; the message says what there is.
+        ValueError: the chip or topology is unknown; the message lists the choices.
     """
     name, colon, topology = text.partition(":")
     if name not in CHIPS:
-        raise ValueError(f"{text!r}: no such chip; there are {', '.join(CHIPS)}, alone or as {CHIPS['v5e'].name}:4x4")
+        raise ValueError(f"{text!r}: unknown chip; choose from {', '.join(CHIPS)}, with a topology as in v5e:4x4")
     chip = CHIPS[name]
     axes = chip.alone.count("x") + 1
     if colon and not re.fullmatch("x".join([r"[1-9]\d*"] * axes), topology):
-        kind = "a number of GPUs" if chip.platform == "cuda" else f"{axes} numbers of chips"
-        raise ValueError(f"{text!r}: no such topology; that of {name} is {kind}, as {name}:{chip.example}")
+        form = "a number of GPUs" if chip.platform == "cuda" else f"{axes} numbers of chips"
+        raise ValueError(f"{text!r}: invalid topology; for {name}, pass {form}, as in {name}:{chip.example}")
     return Target(chip, topology or chip.alone)
 
 
 def prepare_environment() -> None:
-    """Keeps the compilers' packages from looking for hardware; to be called before JAX is used.
+    """Prevents the compiler packages from looking for hardware; must be called before JAX is used.
 
-    What the environment says already stays as it is.
+    Variables that are already set in the environment are kept.
     """
     quiet = {"TPU_MIN_LOG_LEVEL": "3", "TPU_STDERR_LOG_LEVEL": "3", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    # Without them libtpu would ask the cloud which machine this is, and wait for an answer.
+    # Without these variables, libtpu queries the cloud's metadata server and waits for an answer.
     alone = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
-    # A compilation takes no TPU, and need not wait for one that is taken.
+    # Compilation does not use a TPU, so it need not wait for one that is in use.
     alone["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     cuda = {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
     for name, value in (quiet | alone | cuda).items():
         os.environ.setdefault(name, value)
-    # Everything but the compilation happens on the CPU; an accelerator that is there is left alone.
+    # Everything except the compilation runs on the CPU, even if there is an accelerator.
     jax.config.update("jax_platforms", "cpu")
-    # A program for other devices is not kept.
+    # Programs for compile-only devices are not cached.
     jax.config.update("jax_enable_compilation_cache", False)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
 
 def compile_only_devices(target: Target) -> list[jax.Device]:
-    """Devices that programs can be compiled for, and not be run on.
+    """Devices that programs can be compiled for but not run on.
 
     Raises:
-        ValueError: what compiles for them is not installed, or does not know the topology; the message says what to do.
+        ValueError: the compiler is not installed or does not support the topology; the message gives the remedy.
     """
     from jax.experimental import topologies
 
     chip = target.chip
     compilers, extra = COMPILERS[chip.platform]
     if not any(map(_is_installed, compilers)):
-        raise ValueError(
-            f"compiling for {chip.name} needs a compiler that is missing; run: pip install 'mossformer-jax[{extra}]'"
-        )
+        raise ValueError(f"the compiler for {chip.name} is not installed; run: pip install 'mossformer-jax[{extra}]'")
     try:
         if chip.platform == "cuda":
             options = {"target_config": H100_DESCRIPTION, "topology": f"1x1x{target.topology}"}
             return topologies.get_topology_desc(chip.name, platform="cuda", **options).devices
-        # A host has more chips than one; that a single one is meant must be said.
+        # By default a host has several chips, so a single chip must be requested explicitly.
         bounds = {"chips_per_host_bounds": (1, 1, 1)} if target.num_chips == 1 else {}
         return topologies.get_topology_desc(str(target), platform="tpu", **bounds).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"cannot compile for {target} ({reason}); a topology that there is: {chip.name}:{chip.example}"
+            f"cannot compile for {target} ({reason}); use a supported topology, such as {chip.name}:{chip.example}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What `mossformer-jax train --compile-only` and `mossformer-jax info --compile-only` do."""
+"""The implementation of `mossformer-jax train --compile-only` and `mossformer-jax info --compile-only`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mossformer_jax.weights import load_parameters
 
 
 def report_training(config_file: str, overrides: Sequence[str], chips: str, search: bool = True) -> None:
-    """Prints what the training step of a config takes of a chip. No data is opened, nothing written.
+    """Prints the memory and time estimates of a config's training step per chip. Opens no data and writes no files.
 
     Args:
-        config_file: the file, as `--config` has it.
-        overrides: of its fields.
+        config_file: the config, as for `--config`.
+        overrides: overrides of its fields.
         chips: "CHIP" or "CHIP:TOPOLOGY".
-        search: whether to look for the largest batch, too.
+        search: whether to search for the largest batch as well.
 
     Raises:
-        FileNotFoundError, ValueError: the config is wrong, there is no such chip or topology, its compiler is not
-            installed, or the chips cannot share the batch.
+        FileNotFoundError, ValueError: the config is invalid, the chip or topology is unknown, its compiler is not
+            installed, or the batch cannot be divided among the chips.
     """
     from mossformer_jax.training.configuration import load_config, resolve
 
@@ -37,9 +37,9 @@ def report_training(config_file: str, overrides: Sequence[str], chips: str, sear
     check_rows("config.data.batch_size", data.batch_size, mesh, recipe.accumulation)
     num_samples = round(data.seconds * config.sample_rate)
     sharing = f", state sharded over {recipe.fsdp}" if recipe.fsdp > 1 else ""
-    pieces = f", in {recipe.accumulation} pieces" if recipe.accumulation > 1 else ""
+    pieces = f", accumulation={recipe.accumulation}" if recipe.accumulation > 1 else ""
     print(
-        f"training step for {target}, {len(devices)} chip(s){sharing}: {_told(config)}, remat={config.remat}, "
+        f"training step for {target}, {len(devices)} chip(s){sharing}: {_model_text(config)}, remat={config.remat}, "
         f"mixtures of {data.seconds:g} s{pieces}",
         flush=True,
     )
@@ -54,18 +54,18 @@ def report_training(config_file: str, overrides: Sequence[str], chips: str, sear
 
 
 def report_separation(model: str, chips: str, batch: int | None, seconds: float, dtype: str | None = None) -> None:
-    """Prints what the separation program of a model takes of a chip.
+    """Prints the memory and time estimates of a model's separation program on one chip.
 
     Args:
-        model: a model folder, "default", or a published size by its name (`PRESETS`).
-        chips: "CHIP" or "CHIP:TOPOLOGY"; the program runs on one of them.
-        batch: mixtures at once; None looks for the most that fit.
+        model: a model folder, "default", or the name of a published size (`PRESETS`).
+        chips: "CHIP" or "CHIP:TOPOLOGY"; the program runs on a single chip.
+        batch: number of mixtures; None searches for the largest batch that fits.
         seconds: length of a mixture.
-        dtype: compute dtype in place of the model's own.
+        dtype: compute dtype; None uses that of the model.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such model, chip or topology, an option is out of its range, or the
-            chip's compiler is not installed.
+        FileNotFoundError, ValueError: the model, chip or topology is unknown, an option is out of range, or the chip's
+            compiler is not installed.
     """
     target = parse_target(chips)
     prepare_environment()
@@ -73,14 +73,17 @@ def report_separation(model: str, chips: str, batch: int | None, seconds: float,
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     if batch is not None and batch < 1:
-        raise ValueError(f"--batch {batch} is not allowed: must be 1 or more")
+        raise ValueError(f"--batch is {batch}; it must be 1 or more")
     if not math.isfinite(seconds):
-        raise ValueError(f"--seconds {seconds:g} is not allowed: must be a length")
+        raise ValueError(f"--seconds is {seconds:g}; it must be a finite number")
     num_samples = round(seconds * config.sample_rate)
     if num_samples < config.kernel_size:
-        raise ValueError(f"--seconds {seconds:g} is not allowed: the model needs {config.kernel_size} samples or more")
+        raise ValueError(
+            f"--seconds is {seconds:g}; it must be {config.kernel_size / config.sample_rate:g} or more "
+            f"({config.kernel_size} samples)"
+        )
     devices = compile_only_devices(target)
-    print(f"separation on one chip of {target}: {_told(config)}, mixtures of {seconds:g} s", flush=True)
+    print(f"separation on one chip of {target}: {_model_text(config)}, mixtures of {seconds:g} s", flush=True)
     print_report(
         lambda number: separation(config, devices, number, num_samples),
         dataclasses.replace(target, topology=target.chip.alone),
@@ -90,5 +93,5 @@ def report_separation(model: str, chips: str, batch: int | None, seconds: float,
     )
 
 
-def _told(config: ModelConfig) -> str:
+def _model_text(config: ModelConfig) -> str:
     return f"{config.num_blocks} blocks of {config.model_channels} channels, {config.dtype}"

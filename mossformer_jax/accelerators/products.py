@@ -1,4 +1,4 @@
-"""Floating-point operations of the matrix products of a traced program, which are what a chip's peak is quoted for."""
+"""Counts the FLOPs of the matrix products of a traced program. A chip's peak FLOP/s refers to matrix products."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 def product_flops(program: ClosedJaxpr) -> int:
-    """Two for each multiply-add of every matrix product and convolution, in one run of a traced program.
+    """FLOPs of all matrix products and convolutions in one run of a traced program; a multiply-add counts as two.
 
-    A loop's body counts as often as it runs, and what rematerialisation computes again counts again. Elementwise
-    work does not count, nor do depthwise convolutions, which no matrix unit speeds up: a fiftieth of the whole.
+    The body of a loop counts once per iteration, and recomputation by rematerialisation is included. Elementwise
+    operations and depthwise convolutions, which do not run on matrix units, are excluded; they are about 2 % of the
+    total.
     """
     return _flops(program.jaxpr)
 

@@ -1,4 +1,4 @@
-"""The programs that are compiled for chips that are not there: the real training step, the real separation."""
+"""Traces the real training step and the real separation program, to compile them without the hardware."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def training_step(config: ModelConfig, recipe: Recipe, mesh: Mesh, batch_size: int, num_samples: int) -> Traced:
-    """The step that training runs, with shapes in place of arrays.
+    """Traces the training step with shapes in place of arrays.
 
     Args:
-        config: the model.
-        recipe: the options of the training.
-        mesh: the devices, which may be of a kind that only compiles.
-        batch_size: mixtures over all devices.
-        num_samples: length of a mixture.
+        config: the model's config.
+        recipe: the training options.
+        mesh: device mesh; the devices may be compile-only.
+        batch_size: number of mixtures over all devices.
+        num_samples: length of a mixture in samples.
     """
     from mossformer_jax.training.state import abstract_state
     from mossformer_jax.training.step import make_train_step
@@ -39,13 +39,13 @@ def training_step(config: ModelConfig, recipe: Recipe, mesh: Mesh, batch_size: i
         "sources": jax.ShapeDtypeStruct((batch_size, config.num_sources, num_samples), np.float32, sharding=rows),
         "lengths": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows),
     }
-    # The number of steps is a constant of the learning rate's schedule.
+    # The learning-rate schedule needs a number of steps. It is a constant and does not change the cost.
     total_steps = recipe.steps or recipe.epochs
     return make_train_step(config, recipe, total_steps, mesh).trace(abstract_state(config, recipe, mesh), batch)
 
 
 def separation(config: ModelConfig, devices: Sequence[jax.Device], batch: int, num_samples: int) -> Traced:
-    """The program that a `LoadedModel` runs on one device, with shapes in place of arrays."""
+    """Traces the program that a `LoadedModel` runs on one device, with shapes in place of arrays."""
     here = replicated(make_mesh(devices=devices[:1]))
     graphdef, state = nnx.split(skeleton(config))
     placed = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), state)

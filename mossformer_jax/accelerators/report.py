@@ -1,4 +1,4 @@
-"""What a program takes of a chip: compiled, measured by the compiler's own account, and told."""
+"""Compiles a program and reports its memory, by the compiler's own analysis, and its time bounds per chip."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mossformer_jax.accelerators.traffic import bytes_moved
 
 
 class DoesNotFit(Exception):
-    """The compiler has refused a program since the chip's memory is too small; the text says by how much."""
+    """The compiler rejected a program because it exceeds the chip's memory; the text gives the details."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One compiled program, a chip.
+    """Cost of one compiled program per chip.
 
     Attributes:
-        arguments: bytes of what it is given, and keeps through the run: parameters, moments, the batch.
-        temporaries: bytes of what it needs besides.
-        peak: bytes that it takes at most, its code included.
-        flops: operations of its matrix products in one run.
-        bytes: what it moves to and from main memory in one run.
+        arguments: bytes of the arguments, which stay in memory during the run: parameters, moments, the batch.
+        temporaries: bytes of temporary buffers.
+        peak: peak memory in bytes, including the program's code.
+        flops: FLOPs of the matrix products in one run.
+        bytes: bytes moved to and from main memory in one run.
     """
 
     arguments: int
@@ -36,27 +36,27 @@ class Report:
     bytes: float
 
     def roofline_seconds(self, chip: Chip) -> float:
-        """The time that no run can be below: that of the products at the chip's peak, or of the bytes."""
+        """Lower bound of the run time: that of the matrix products at peak FLOP/s, or that of the memory traffic."""
         return max(self.flops / chip.flops, self.bytes / chip.bandwidth)
 
     def lines(self, chip: Chip) -> list[str]:
-        """The report, as text."""
+        """The report as lines of text."""
         computing, moving = self.flops / chip.flops, self.bytes / chip.bandwidth
         bound = "by memory" if moving > computing else "by computation"
         return [
-            f"memory a chip: arguments {_gib(self.arguments)}, temporaries {_gib(self.temporaries)}, "
+            f"memory per chip: arguments {_gib(self.arguments)}, temporaries {_gib(self.temporaries)}, "
             f"peak {_gib(self.peak)} of {_gib(chip.memory)}",
-            f"work a chip: {self.flops / 1e9:,.0f} GFLOP of matrix products, {self.bytes / 1e9:,.1f} GB moved",
+            f"work per chip: {self.flops / 1e9:,.0f} GFLOP of matrix products, {self.bytes / 1e9:,.1f} GB moved",
             f"roofline: {1e3 * max(computing, moving):.1f} ms, bound {bound} "
             f"(computation {1e3 * computing:.1f} ms, memory {1e3 * moving:.1f} ms)",
         ]
 
 
 def compile_report(traced: Traced, target: Target) -> Report:
-    """Compiles a traced program for its devices, of the target.
+    """Compiles a traced program for its devices, which are those of the target.
 
     Raises:
-        DoesNotFit: the compiler says that the chip's memory is too small.
+        DoesNotFit: the program exceeds the chip's memory.
     """
     try:
         compiled = traced.lower().compile(target.chip.compiler_options)
@@ -66,7 +66,7 @@ def compile_report(traced: Traced, target: Target) -> Report:
             raise
         raise DoesNotFit(reason.removeprefix("RESOURCE_EXHAUSTED: ")) from error
     memory = compiled.memory_analysis()
-    # What is given away (a state that the step replaces) is argument and result in one place.
+    # A donated argument (the state, which the step replaces) shares its memory with a result.
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + results + memory.generated_code_size_in_bytes
     return Report(
@@ -86,15 +86,15 @@ def print_report(
     unit: int = 1,
     search: bool = True,
 ) -> None:
-    """Compiles a program at one batch and tells what it takes, then looks for the largest batch a chip that fits.
+    """Compiles a program for one batch size and prints its cost, then searches for the largest batch that fits.
 
     Args:
-        program: the program by the number of mixtures a chip.
-        target: what it is compiled for.
-        batch: mixtures a chip, a multiple of `unit`.
+        program: traces the program for a number of mixtures per chip.
+        target: the chips to compile for.
+        batch: mixtures per chip, a multiple of `unit`.
         audio_seconds: length of a mixture.
-        unit: what a chip's batch is a multiple of.
-        search: whether to look.
+        unit: the batch per chip is a multiple of this number.
+        search: whether to search for the largest batch.
     """
     chip, reports, tried = target.chip, dict[int, Report](), dict[int, int | None]()
 
@@ -105,12 +105,12 @@ def print_report(
         tried[number] = None
         try:
             reports[number] = compile_report(program(number), target)
-        except DoesNotFit as refusal:
-            print(f"  {number} a chip: does not fit ({refusal})", flush=True)
+        except DoesNotFit as error:
+            print(f"  {number} per chip: does not fit ({error})", flush=True)
             return None
         peak = tried[number] = reports[number].peak
-        verdict = "fits" if peak <= chip.budget else f"does not fit into {_gib(chip.budget)}"
-        print(f"  {number} a chip: {verdict}, peak {_gib(peak)}", flush=True)
+        result = "fits" if peak <= chip.budget else f"does not fit in {_gib(chip.budget)}"
+        print(f"  {number} per chip: {result}, peak {_gib(peak)}", flush=True)
         return peak
 
     memory_of(batch // unit)
@@ -118,12 +118,12 @@ def print_report(
         report = reports[batch]
         print("\n".join(report.lines(chip)))
         speed = batch * audio_seconds / report.roofline_seconds(chip)
-        print(f"at the roofline: {speed:,.0f} s of audio a second, real-time factor {1 / speed:.2g}", flush=True)
+        print(f"at the roofline: {speed:,.0f} s of audio per second, real-time factor {1 / speed:.2g}", flush=True)
     if search:
         print(f"largest batch, within {_gib(chip.budget)} ({100 * chip.budget / chip.memory:.0f} % of the memory):")
         largest = unit * largest_batch(memory_of, chip.budget, batch // unit)
-        total = f", {largest * target.num_chips} in all" if target.num_chips > 1 else ""
-        print(f"{largest} mixtures a chip{total}" if largest else f"not even {unit} a chip fits")
+        total = f", {largest * target.num_chips} in total" if target.num_chips > 1 else ""
+        print(f"{largest} mixtures per chip{total}" if largest else f"{unit} per chip does not fit")
 
 
 def _gib(number: float) -> str:

@@ -1,27 +1,28 @@
-"""The largest batch that fits, in few compilations: each takes a minute."""
+"""Searches for the largest batch that fits with few compilations, because each takes about a minute."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Memory is no straight line at small batches; a guess further away than this is not trusted.
+# Memory is not linear in the batch at small batches, so a guess is limited to this multiple of the last fitting batch.
 FURTHEST = 4
 LARGEST = 4096
 
 
 def largest_batch(memory_of: Callable[[int], float | None], budget: float, start: int = 1) -> int:
-    """The largest number of units that fits, as far as memory rises with it.
+    """Finds the largest number of units that fits, assuming that memory increases with the number.
 
-    Doubles until something does not fit, then halves the interval; where two sizes that fit are known, a straight line
-    through their memory is tried first.
+    Doubles the number until it does not fit, then bisects. If two fitting sizes are known, a linear extrapolation of
+    their memory is tried first.
 
     Args:
-        memory_of: bytes that so many units take, or None where they could not even be compiled; asked once a number.
-        budget: bytes that there are.
-        start: what is tried first.
+        memory_of: returns the memory in bytes for a number of units, or None if the program could not be compiled;
+            called once per number.
+        budget: available memory in bytes.
+        start: the number to try first.
 
     Returns:
-        The number; 0 where a single one does not fit.
+        The number of units; 0 if a single unit does not fit.
     """
     fitting: dict[int, float] = {}
     low, high, number, guessed = 0, LARGEST + 1, start, False
@@ -43,7 +44,7 @@ def largest_batch(memory_of: Callable[[int], float | None], budget: float, start
 
 
 def _guess(fitting: dict[int, float], budget: float) -> int | None:
-    """Where a straight line through the two largest that fit meets the budget."""
+    """The number at which a line through the memory of the two largest fitting numbers reaches the budget."""
     if len(fitting) < 2:
         return None
     small, large = sorted(fitting)[-2:]

@@ -1,9 +1,9 @@
-"""Bytes that a compiled program moves, read from its text, loops counted as often as they run.
+"""Estimates the memory traffic of a compiled program from its HLO text; the body of a loop counts once per iteration.
 
-XLA's own cost analysis counts the body of a loop once, which would take the 24 blocks of a scanned stack for one, and
-has no answer for a GPU that is not there. Counted is what XLA counts: every instruction that is not inside a
-fusion reads its operands and writes its result; of a buffer of which only a slice is read or written, the slice. Memory
-on the chip (other memory spaces than 0) costs nothing.
+XLA's own cost analysis counts the body of a loop once, so that the 24 blocks of a scanned stack would count as one, and
+it does not work for a GPU without the hardware. The rules are those of XLA: every instruction outside a fusion reads
+its operands and writes its result; if only a slice of a buffer is read or written, only the slice counts. On-chip
+memory (memory spaces other than 0) is free.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
 _WITHOUT_TRAFFIC = re.compile(r'custom_call_target="(?:AllocateBuffer|ConcatBitcast)"')
 
-# They name or view what is there already.
+# These instructions only name or view existing buffers.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
 _VIEWS = {"bitcast", "reshape", "get-tuple-element", "copy-done"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
@@ -37,7 +37,7 @@ class _Instruction(NamedTuple):
 
 
 class _Computation:
-    """Instructions by name, and who uses the result of each, as which operand."""
+    """The instructions of a computation by name, and the users of each result with the operand position."""
 
     def __init__(self, instructions: dict[str, _Instruction], root: str):
         self.instructions, self.root = instructions, root
@@ -49,10 +49,10 @@ class _Computation:
 
 
 def bytes_moved(text: str) -> float:
-    """Bytes to and from the main memory of one device in one run of a program.
+    """Bytes read from and written to the main memory of one device in one run of a program.
 
     Args:
-        text: the compiled program, as `compiled.as_text()` gives it.
+        text: the compiled program, as returned by `compiled.as_text()`.
     """
     return _Program(text).run_bytes()
 
@@ -66,7 +66,7 @@ class _Program:
         return self.bytes_of(self.entry)
 
     def _bytes_of(self, name: str) -> float:
-        """One run of a computation that is not fused."""
+        """Bytes moved by one run of a computation that is not fused."""
         computation = self.computations[name]
         return sum(self._instruction_bytes(one, computation) for one in computation.instructions.values())
 
@@ -95,7 +95,7 @@ class _Program:
         return sum(_size(operand.shape) for operand in operands) + _size(instruction.shape)
 
     def _trips(self, attributes: str) -> int:
-        """How often a loop runs. A TPU's compiler leaves that to the loop's condition: to be below the one constant."""
+        """Iterations of a loop. The TPU compiler gives no count, but the condition compares with one constant."""
         if known := _TRIPS.search(attributes):
             return int(known[1])
         condition = self.computations[_CONDITION.findall(attributes)[0]]
@@ -103,7 +103,7 @@ class _Program:
         return int(constants[0].operands[0]) if len(constants) == 1 and constants[0].operands[0].isdecimal() else 1
 
     def _read(self, fused: str, index: int) -> float:
-        """What a fusion reads of its operand of that number."""
+        """Bytes that a fusion reads of the operand with this index."""
         computation = self.computations[fused]
         return self._read_of(computation, computation.parameters[str(index)])
 
@@ -123,7 +123,7 @@ class _Program:
         return total
 
     def _written(self, fused: str, shape: str) -> float:
-        """What a fusion with a result of that shape writes."""
+        """Bytes that a fusion with a result of this shape writes."""
         if "S(" in shape and not _size(shape):
             return 0.0
         computation = self.computations[fused]
@@ -158,12 +158,12 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
             instructions[match[2]] = _instruction(match[2], match[3])
             root = match[2] if match[1] else root
     if not entry:
-        raise ValueError("this is no text of a compiled program: it has no ENTRY")
+        raise ValueError("the text is not a compiled program: it has no ENTRY computation")
     return computations, entry
 
 
 def _instruction(name: str, rest: str) -> _Instruction:
-    """From `SHAPE OPCODE(OPERANDS), ATTRIBUTES`."""
+    """Parses `SHAPE OPCODE(OPERANDS), ATTRIBUTES`."""
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
     shape, rest = rest[:end], rest[end:].lstrip()
     opening = rest.index("(")
@@ -190,12 +190,12 @@ def _called(attributes: str) -> list[str]:
 
 
 def _parts(shape: str) -> list[str]:
-    """The arrays of a shape, one after the other."""
+    """The arrays of a shape, in order."""
     return [match[0] for match in _ARRAY.finditer(shape)]
 
 
 def _size(shape: str) -> float:
-    """Bytes of a shape that are in main memory."""
+    """Bytes of the arrays of a shape that are in main memory."""
     return sum(_extent(part) for part in _parts(shape) if _in_main_memory(part))
 
 
@@ -205,7 +205,7 @@ def _in_main_memory(array: str) -> bool:
 
 
 def _extent(array: str) -> float:
-    """Bytes of an array, wherever it is."""
+    """Bytes of an array in any memory space."""
     (found,) = _ARRAY.finditer(array)
     dtype, dimensions = found[1], found[2]
     if dtype == "token":

@@ -1,1 +1,1 @@
-"""Pictures: of recordings, and of how a training went."""
+"""Figures: spectrograms of recordings, and training curves."""

@@ -1,4 +1,4 @@
-"""A picture of how a training went."""
+"""Training curves: losses, SI-SDR improvement and learning rate."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from mossformer_jax.figures.files import save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The smoothed curve is a mean over this share of all points.
+# The smoothed curve is a moving average over this share of all points.
 SMOOTHED_SHARE = 0.04
-# So many of the training losses, at either end, may lie outside of the picture: a wild step would flatten all others.
+# Percentage of the training losses, at either end, that may be outside the axes. Otherwise a single outlier would
+# flatten the curve.
 OUTLIER_PERCENT = 0.5
 
 
 def plot_training(path: str | os.PathLike[str], records: Sequence[dict[str, Any]]) -> None:
-    """Draws losses, SI-SDRi and learning rate over the steps, one below the other.
+    """Plots losses, SI-SDRi and learning rate against the step in three panels.
 
     Args:
-        path: the PNG file; it appears when it is complete.
-        records: those of metrics.jsonl; with none, the picture is empty.
+        path: the PNG file; it is written atomically.
+        records: the records of metrics.jsonl; without records, the panels are empty.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -50,11 +51,11 @@ def _draw_losses(axes: Axes, training: Sequence[dict[str, Any]], validations: Se
     steps, losses = _curve(training, "loss")
     validation_steps, si_sdr_db = _curve(validations, "si_sdr_db")
     axes.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training")
-    usual = _range(losses, OUTLIER_PERCENT)
-    if usual is not None:
-        axes.plot(steps, _smoothed(np.clip(losses, *usual)), color="C0", label="training, smoothed")
+    typical = _range(losses, OUTLIER_PERCENT)
+    if typical is not None:
+        axes.plot(steps, _smoothed(np.clip(losses, *typical)), color="C0", label="training, smoothed")
     axes.plot(validation_steps, -si_sdr_db, color="C1", marker=".", label="validation")
-    ranges = [limits for limits in (usual, _range(-si_sdr_db)) if limits is not None]
+    ranges = [limits for limits in (typical, _range(-si_sdr_db)) if limits is not None]
     shown = _range(np.array(ranges))
     if shown is not None and shown[0] < shown[1]:
         margin = 0.05 * (shown[1] - shown[0])
@@ -75,19 +76,19 @@ def _draw_improvements(axes: Axes, validations: Sequence[dict[str, Any]]) -> Non
 
 
 def _curve(records: Sequence[dict[str, Any]], key: str) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Steps and values; NaN, which leaves a gap, where there is no value."""
+    """Steps and values; missing values are NaN, which leaves a gap in the curve."""
     values = [np.nan if record.get(key) is None else record[key] for record in records]
     return np.array([record["step"] for record in records], float), np.array(values, float)
 
 
 def _range(values: np.ndarray, outlier_percent: float = 0.0) -> np.ndarray | None:
-    """The smallest and the largest value, without so many at either end; None where none is finite."""
+    """Minimum and maximum without this percentage of outliers at either end; None if no value is finite."""
     finite = values[np.isfinite(values)]
     return np.percentile(finite, [outlier_percent, 100 - outlier_percent]) if finite.size else None
 
 
 def _smoothed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The mean of each value's neighbourhood, fewer at the ends; what is not finite counts nowhere."""
+    """Moving average with a shorter window at the ends; values that are not finite are ignored."""
     if len(values) < 2:
         return values
     kernel = np.ones(2 * round(len(values) * SMOOTHED_SHARE / 2) + 1)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG; the file appears, or replaces an older one, when it is complete."""
+    """Writes a figure as PNG, atomically."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with warnings.catch_warnings():
-            # A title in a script that the font lacks is drawn with boxes; that is no reason to speak up.
+            # Characters that the font lacks are drawn as boxes; that needs no warning.
             warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
             figure.savefig(unfinished, format="png")
         os.replace(unfinished, path)

@@ -1,4 +1,4 @@
-"""Pictures of a separation: spectrograms of the mixture and of its sources, one below the other."""
+"""Spectrograms of a mixture and its separated sources, one below the other."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 0.032
 MAX_COLUMNS = 2000
-# What is shown below the loudest point of all panels, and the quietest point that a sound file can hold.
+# Dynamic range of the colour scale below the loudest point of all panels, and the lowest level that is measured.
 RANGE_DB = 80.0
 FLOOR_DB = -140.0
 BLOCK_SAMPLES = 2**18
-# Between two ticks of a time axis in minutes, in seconds.
+# Tick spacings in seconds, for time axes in minutes.
 MINUTE_STEPS = (15, 30, 60, 120, 300, 600, 900, 1800)
 
 
@@ -33,10 +33,10 @@ class Spectrogram:
     """Levels over time and frequency.
 
     Attributes:
-        levels_db: (frequencies, columns), in dB; 0 is a sine at full scale.
-        sample_rate: in Hz; the frequencies go from 0 to half of it.
-        column_seconds: from one column to the next.
-        duration: of the recording, in seconds; the last column may reach beyond it.
+        levels_db: (frequencies, columns), in dB relative to a full-scale sine.
+        sample_rate: in Hz; the frequencies range from 0 to half of it.
+        column_seconds: time between columns.
+        duration: duration of the recording in seconds; the last column may extend beyond it.
     """
 
     levels_db: Float[np.ndarray, "f l"]
@@ -46,17 +46,17 @@ class Spectrogram:
 
 
 def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) -> Spectrogram:
-    """Measures an audio file block by block, its channels mixed down.
+    """Computes the spectrogram of an audio file block by block, with its channels mixed to mono.
 
     Args:
-        path: the file, of any length.
-        max_columns: where there are more windows than this, the power of neighbouring ones is averaged.
+        path: an audio file of any length.
+        max_columns: if there are more windows, the power of neighbouring windows is averaged.
 
     Returns:
         Levels in Hann windows of about 32 ms.
 
     Raises:
-        FileNotFoundError, ValueError: the file cannot be read; the message says why.
+        FileNotFoundError, ValueError: the file cannot be read; the message gives the reason.
     """
     with AudioReader(path) as reader:
         return _measure(
@@ -70,7 +70,7 @@ def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) ->
 def signal_spectrogram(
     signal_t: Float[np.ndarray, " t"], sample_rate: int, max_columns: int = MAX_COLUMNS
 ) -> Spectrogram:
-    """Measures a signal in memory, as `spectrogram` does a file."""
+    """Computes the spectrogram of a signal in memory; see `spectrogram`."""
     return _measure(lambda _: [signal_t], len(signal_t), sample_rate, max_columns)
 
 
@@ -79,16 +79,16 @@ def plot_separation(
     mixture_path: str | os.PathLike[str],
     source_paths: Sequence[str | os.PathLike[str]],
 ) -> None:
-    """Draws the mixture above its sources, on the same axes and colour scale.
+    """Plots the mixture above its sources, with the same axes and colour scale.
 
     Args:
-        path: the PNG file; it appears when it is complete.
-        mixture_path: the recording.
-        source_paths: its sources.
+        path: the PNG file; it is written atomically.
+        mixture_path: audio file of the mixture.
+        source_paths: audio files of the sources.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
-        FileNotFoundError, ValueError: an audio file cannot be read; the message says why.
+        FileNotFoundError, ValueError: an audio file cannot be read; the message gives the reason.
     """
     titles = [f"Mixture: {Path(mixture_path).name}"]
     titles += [f"Source {number}: {Path(source).name}" for number, source in enumerate(source_paths, 1)]
@@ -97,15 +97,15 @@ def plot_separation(
 
 
 def spectrogram_figure(titles: Sequence[str], panels: Sequence[Spectrogram], dpi: int = 120) -> Figure:
-    """Draws spectrograms one below the other, on the same axes and colour scale.
+    """Plots spectrograms one below the other, with the same axes and colour scale.
 
     Args:
-        titles: one a panel; they are cut where they are long.
-        panels: at least one; the first one's duration is that of the time axis.
-        dpi: pixels an inch; the figure is 10 inches wide.
+        titles: one per panel; long titles are shortened.
+        panels: at least one; the duration of the first sets the time axis.
+        dpi: pixels per inch; the figure is 10 inches wide.
 
     Returns:
-        The figure, which pyplot knows nothing of.
+        The figure. It is not registered with pyplot.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -127,7 +127,7 @@ def spectrogram_figure(titles: Sequence[str], panels: Sequence[Spectrogram], dpi
             vmax=loudest,
             cmap="magma",
         )
-        # A file's name may hold dollar signs, and is no formula.
+        # A file name may contain dollar signs, which must not start a formula.
         axes.set_title(_shortened(title), loc="left", fontsize="medium", parse_math=False)
         axes.set_ylabel("Frequency (kHz)")
     duration = panels[0].duration
@@ -145,11 +145,11 @@ def spectrogram_figure(titles: Sequence[str], panels: Sequence[Spectrogram], dpi
 def _measure(
     blocks: Callable[[int], Iterable[Float[np.ndarray, " u"]]], num_samples: int, sample_rate: int, max_columns: int
 ) -> Spectrogram:
-    """The spectrogram of a signal that `blocks` cuts into pieces of about the size that it is asked for."""
+    """Computes the spectrogram of a signal that `blocks(size)` yields in blocks of about `size` samples."""
     size = 2 ** round(np.log2(max(WINDOW_SECONDS * sample_rate, 16)))
     hop = size // 4
     if num_samples > hop * max_columns:
-        # Averaging smooths enough: windows that overlap by half will do.
+        # With averaging, windows that overlap by half are smooth enough.
         hop = size // 2
     pooled = max(-(-num_samples // (hop * max_columns)), 1)
     column = pooled * hop
@@ -157,13 +157,13 @@ def _measure(
     pieces = _with_context(blocks(column * max(BLOCK_SAMPLES // column, 1)), size - hop)
     power_fl = np.concatenate([_power(signal, window, hop, pooled) for signal in pieces], axis=1)
     full_scale = np.square(window.sum() / 2)
-    # The floor twice: once for the logarithm, once since the logarithm rounds.
+    # The floor is applied twice: before the logarithm to avoid log(0), and after it because of rounding.
     levels_db = np.maximum(10 * np.log10(np.maximum(power_fl / full_scale, 10 ** (FLOOR_DB / 10))), FLOOR_DB)
     return Spectrogram(levels_db, sample_rate, column / sample_rate, num_samples / sample_rate)
 
 
 def _with_context(blocks: Iterable[Float[np.ndarray, " t"]], num_samples: int) -> Iterable[Float[np.ndarray, " u"]]:
-    """Each block with the last `num_samples` before it, zeros before the first one."""
+    """Yields each block preceded by the `num_samples` samples before it, or by zeros before the first block."""
     context = np.zeros(num_samples, np.float32)
     for block in blocks:
         signal = np.concatenate([context, block])
@@ -174,7 +174,7 @@ def _with_context(blocks: Iterable[Float[np.ndarray, " t"]], num_samples: int) -
 def _power(
     signal: Float[np.ndarray, " t"], window: Float[np.ndarray, " size"], hop: int, pooled: int
 ) -> Float[np.ndarray, "f l"]:
-    """Power of the windowed spectra, the mean of `pooled` neighbours a column; zeros complete the last one."""
+    """Power spectra of the windows, each column the mean of `pooled` neighbours; the last window is zero-padded."""
     num_frames = max(-(-(len(signal) - len(window) + hop) // hop), 1)
     padded = np.pad(signal, (0, max((num_frames - 1) * hop + len(window) - len(signal), 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[: num_frames * hop : hop]

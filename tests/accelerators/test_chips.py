@@ -1,4 +1,4 @@
-"""Which chips there are, and what is said where one cannot be compiled for."""
+"""The supported chips and topologies, and the errors for unknown chips and missing compilers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mossformer_jax.accelerators.chips import CHIPS, compile_only_devices, parse
     ("text", "shown", "count"),
     [("v5e", "v5e:1x1", 1), ("v5e:4x4", "v5e:4x4", 16), ("v5p:2x2x2", "v5p:2x2x2", 8), ("h100:8", "h100:8", 8)],
 )
-def test_a_topology_is_a_number_of_chips(text, shown, count):
+def test_a_topology_gives_the_number_of_chips(text, shown, count):
     target = parse_target(text)
     assert str(target) == shown
     assert target.num_chips == count
@@ -24,21 +24,21 @@ def test_a_topology_is_a_number_of_chips(text, shown, count):
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("v2", "there are v5e, v6e, v5p, h100"),
-        ("v5e:4", "that of v5e is 2 numbers of chips, as v5e:4x4"),
-        ("v5e:", "as v5e:4x4"),
-        ("v5p:4x4", "that of v5p is 3 numbers of chips, as v5p:2x2x2"),
-        ("v5e:0x4", "as v5e:4x4"),
-        ("h100:1x8", "that of h100 is a number of GPUs, as h100:8"),
+        ("v2", "unknown chip; choose from v5e, v6e, v5p, h100"),
+        ("v5e:4", "for v5e, pass 2 numbers of chips, as in v5e:4x4"),
+        ("v5e:", "as in v5e:4x4"),
+        ("v5p:4x4", "for v5p, pass 3 numbers of chips, as in v5p:2x2x2"),
+        ("v5e:0x4", "as in v5e:4x4"),
+        ("h100:1x8", "for h100, pass a number of GPUs, as in h100:8"),
     ],
 )
-def test_another_chip_or_topology_is_refused_with_those_that_there_are(text, advice):
+def test_errors_for_unknown_chips_and_topologies_list_the_choices(text, advice):
     with pytest.raises(ValueError, match=advice):
         parse_target(text)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("v5e", r"mossformer-jax\[tpu\]"), ("h100", r"mossformer-jax\[cuda13\]")])
-def test_a_compiler_that_is_missing_is_named(monkeypatch, name, extra):
+def test_the_error_for_a_missing_compiler_names_the_extra_to_install(monkeypatch, name, extra):
     monkeypatch.setattr(chips, "_is_installed", lambda module: False)
     with pytest.raises(ValueError, match=f"pip install '{extra}'"):
         compile_only_devices(parse_target(name))
@@ -46,11 +46,11 @@ def test_a_compiler_that_is_missing_is_named(monkeypatch, name, extra):
 
 @pytest.mark.parametrize("plugin", ["jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13"])
 def test_either_cuda_plugin_compiles_for_an_h100(monkeypatch, plugin):
-    asked = []
+    requested = []
     monkeypatch.setattr(chips, "_is_installed", lambda module: module == plugin)
-    monkeypatch.setattr(topologies, "get_topology_desc", lambda *names, **options: asked.append(names) or Mock())
+    monkeypatch.setattr(topologies, "get_topology_desc", lambda *names, **options: requested.append(names) or Mock())
     compile_only_devices(parse_target("h100"))
-    assert asked == [("h100",)]
+    assert requested == [("h100",)]
 
 
 def test_some_memory_is_kept_free():

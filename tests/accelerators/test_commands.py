@@ -1,7 +1,7 @@
-"""`mossformer-jax train --compile-only` and `mossformer-jax info --compile-only`: refusals, and what they print.
+"""`mossformer-jax train --compile-only` and `mossformer-jax info --compile-only`: errors and output.
 
-Those that compile are skipped where the compiler is not installed; `make test-tpu-compile` and `make test-gpu-compile`
-make an environment that has it, and run them.
+Tests that compile are skipped if the compiler is not installed; `make test-tpu-compile` and `make test-gpu-compile`
+create an environment with the compiler and run them.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from tests.training import runs
 
 FULL = str(runs.REPOSITORY / "configs" / "libri2mix.py")
 needs_tpu_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed; make test-tpu-compile has it"
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed; run: make test-tpu-compile"
 )
 needs_gpu_compiler = pytest.mark.skipif(
     not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
-    reason="JAX's CUDA plugin is not installed; make test-gpu-compile has it",
+    reason="JAX's CUDA plugin is not installed; run: make test-gpu-compile",
 )
 
 
 def run(*command: str) -> str:
-    """What a command prints, in a process of its own: the settings of JAX are not those of the tests."""
+    """Runs a command in a separate process, without the tests' JAX settings, and returns its output."""
     ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=runs.REPOSITORY, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
-def test_an_unknown_chip_is_refused_before_the_config_is_read(capsys):
+def test_an_unknown_chip_is_rejected_before_the_config_is_read(capsys):
     assert main(["train", "--config", "no_such.py", "--compile-only=v2"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "there are v5e, v6e, v5p, h100" in line
+    assert "choose from v5e, v6e, v5p, h100" in line
 
 
-def test_info_refuses_an_unknown_topology(capsys):
+def test_info_rejects_an_unknown_topology(capsys):
     assert main(["info", "--compile-only", "v5p:4x4"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "as v5p:2x2x2" in line
+    assert "as in v5p:2x2x2" in line
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan"])
-def test_info_refuses_a_length_that_is_none(capsys, seconds):
+def test_info_rejects_a_length_that_is_not_finite(capsys, seconds):
     arguments = ["info", "mossformer2-2spk", "--compile-only", "v5e", "--seconds", seconds]
     assert main(arguments) == 1
-    assert f"--seconds {seconds} is not allowed" in capsys.readouterr().err
+    assert f"--seconds is {seconds}; it must be a finite number" in capsys.readouterr().err
 
 
-def test_a_report_tells_what_binds_and_the_largest_batch(monkeypatch, capsys):
-    """Of an invented program: 2 GiB a unit besides 1 GiB, 1 TFLOP and 1.638 GB."""
+def test_a_report_gives_the_time_bound_and_the_largest_batch(monkeypatch, capsys):
+    """The program is invented: 1 GiB, and per mixture 2 GiB, 1 TFLOP and 1.638 GB of traffic."""
 
     def compiled(units: int, target) -> Report:
         peak = (1 + 2 * units) * 2**30
@@ -69,8 +69,8 @@ def test_a_report_tells_what_binds_and_the_largest_batch(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "peak 9.00 GiB of 16.00 GiB" in printed
     assert "roofline: 20.3 ms, bound by computation (computation 20.3 ms, memory 8.0 ms)" in printed
-    assert "8 a chip: does not fit (too large)" in printed
-    assert printed.endswith("6 mixtures a chip, 24 in all\n")
+    assert "8 per chip: does not fit (too large)" in printed
+    assert printed.endswith("6 mixtures per chip, 24 in total\n")
     assert CHIPS["v5e"].budget > 13 * 2**30
 
 
@@ -80,7 +80,7 @@ def test_a_sharded_step_compiles_for_tpus(tmp_path):
     flags = ["--workdir", str(tmp_path / "run"), "--config.data.batch_size=8", "--config.train.fsdp=2"]
     printed = run("train.py", "--config", str(runs.TINY), *flags, "--compile-only=v5e:2x2", "--no-search")
     assert "v5e:2x2, 4 chip(s), state sharded over 2" in printed
-    assert "2 a chip: fits" in printed
+    assert "2 per chip: fits" in printed
     assert not (tmp_path / "run").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_sharded_step_compiles_for_tpus(tmp_path):
 def test_eight_mixtures_of_the_full_model_fit_a_v5e():
     flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=8"]
     printed = run("train.py", "--config", FULL, *flags, "--compile-only=v5e", "--no-search")
-    assert "8 a chip: fits" in printed
+    assert "8 per chip: fits" in printed
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_eight_mixtures_of_the_full_model_fit_a_v5e():
 def test_a_separation_compiles_for_a_tpu(tiny_model_folder):
     script = "import sys; from mossformer_jax.cli import main; sys.exit(main())"
     printed = run("-c", script, "info", str(tiny_model_folder), "--compile-only", "v6e", "--batch", "2")
-    assert re.search(r"2 a chip: fits, peak [\d.]+ GiB", printed)
+    assert re.search(r"2 per chip: fits, peak [\d.]+ GiB", printed)
 
 
 @pytest.mark.slow
@@ -105,4 +105,4 @@ def test_a_separation_compiles_for_a_tpu(tiny_model_folder):
 def test_sixty_four_mixtures_of_the_full_model_fit_an_h100():
     flags = ["--config.model.dtype=bfloat16", "--config.model.remat=blocks", "--config.data.batch_size=64"]
     printed = run("train.py", "--config", FULL, *flags, "--compile-only=h100", "--no-search")
-    assert "64 a chip: fits" in printed
+    assert "64 per chip: fits" in printed

@@ -1,4 +1,4 @@
-"""Operations and bytes of a program, which XLA's own analysis counts once a loop."""
+"""FLOPs and memory traffic of a program; the body of a loop counts once per iteration."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SIZE = 64
 
 
 def repeated(times: int):
-    """A program that takes `times` products of square matrices, one after the other."""
+    """A program with `times` successive products of square matrices."""
     matrices = jax.ShapeDtypeStruct((times, SIZE, SIZE), jnp.float32)
     start = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)
     run = jax.jit(lambda x, matrices: lax.scan(lambda x, matrix: (x @ matrix, None), x, matrices)[0])
     return run.trace(start, matrices)
 
 
-def test_a_loop_counts_as_often_as_it_runs():
+def test_the_body_of_a_loop_counts_once_per_iteration():
     assert product_flops(repeated(24).jaxpr) == 24 * 2 * SIZE**3
     few, many = (bytes_moved(repeated(times).lower().compile().as_text()) for times in (4, 24))
-    # Each round reads two matrices and writes one, whatever is copied besides.
+    # Each iteration reads two matrices and writes one, and may copy others.
     assert (many - few) / 20 >= 3 * 4 * SIZE**2
     assert many < 24 * 10 * 4 * SIZE**2
 
 
-def test_bytes_agree_with_xla_where_there_is_no_loop():
+def test_bytes_agree_with_xla_without_loops():
     x = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)
     compiled = jax.jit(lambda x, y: jnp.tanh(x @ y) * 2.0 + x[:8].sum()).lower(x, x).compile()
     assert bytes_moved(compiled.as_text()) == pytest.approx(compiled.cost_analysis()["bytes accessed"], rel=0.25)
@@ -77,12 +77,12 @@ ENTRY %main (start: (s32[], f32[24,1024], f32[1024])) -> (s32[], f32[24,1024], f
 
 
 @pytest.mark.slow
-def test_the_full_model_takes_80_gmac_for_a_second():
-    """Published counts, which differ in what they count, are 78 to 84."""
+def test_the_full_model_needs_80_gmac_per_second_of_audio():
+    """Published counts range from 78 to 84 GMAC, because they include different operations."""
     traced = separation(ModelConfig(), jax.devices(), batch=1, num_samples=8000)
     assert product_flops(traced.jaxpr) / 2 == pytest.approx(80.5e9, rel=0.01)
 
 
-def test_the_separation_is_that_of_a_loaded_model(tiny_config):
+def test_the_separation_program_gives_one_signal_per_source(tiny_config):
     traced = separation(tiny_config, jax.devices(), batch=3, num_samples=800)
     assert traced.out_info.shape == (3, tiny_config.num_sources, 800)

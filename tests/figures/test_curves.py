@@ -1,4 +1,4 @@
-"""The picture of a training."""
+"""The plot of the training curves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def validation(step, si_sdri_db):
 
 @pytest.fixture
 def panels(tmp_path, monkeypatch):
-    """Draws records, and returns the figure's axes."""
+    """Plots records and returns the axes of the figure."""
     figures = []
     save = curves.save_figure
     monkeypatch.setattr(curves, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path)))
@@ -40,7 +40,7 @@ def test_the_best_validation_is_marked(panels):
     np.testing.assert_array_equal(loss.get_lines()[-1].get_ydata(), [-3.0, -12.345, np.nan])
 
 
-def test_a_wild_step_neither_flattens_nor_bends_the_curve(panels):
+def test_an_outlier_neither_flattens_nor_bends_the_curve(panels):
     records = [training(step, -10.0 - step / 1000) for step in range(1000)]
     records[500]["loss"] = 1e6
     loss, *_ = panels(records)
@@ -49,19 +49,19 @@ def test_a_wild_step_neither_flattens_nor_bends_the_curve(panels):
     assert smoothed.get_ydata().max() < -9
 
 
-def test_losses_that_are_not_finite_are_a_gap(panels):
+def test_losses_that_are_not_finite_leave_a_gap(panels):
     loss, *_ = panels([training(1, -1.0), training(2, None), training(3, -2.0)])
     np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), [-1.0, np.nan, -2.0])
 
 
 @pytest.mark.parametrize("records", [[], [training(1, None)], [training(1, 0.5)], [validation(1, 2.0)]])
-def test_few_records_are_drawn(panels, records):
+def test_few_or_no_records_can_be_plotted(panels, records):
     assert [axes.get_ylabel() for axes in panels(records)] == [
         "Loss: negative SI-SDR (dB)", "SI-SDR improvement (dB)", "Learning rate"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 300])
-def test_smoothing_keeps_a_constant_up_to_both_ends(count):
-    # The mean of equal numbers, but for rounding.
+def test_smoothing_does_not_change_a_constant_curve(count):
+    # The tolerance covers rounding in the mean of equal numbers.
     np.testing.assert_allclose(curves._smoothed(np.full(count, -7.3)), -7.3, rtol=1e-12)

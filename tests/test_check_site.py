@@ -1,4 +1,4 @@
-"""The check of the built documentation finds what it is for, and the API reference covers every public name."""
+"""The check of the built documentation finds faults, and the API reference covers every public name."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def test_a_complete_site_has_no_faults(tool, tmp_path):
         ('<pre class="mermaid"></pre>', "index.html: fetches //mermaid"),
     ],
 )
-def test_broken_links_and_resources_of_other_servers_are_found(tool, tmp_path, body, fault):
+def test_broken_links_and_resources_on_other_servers_are_found(tool, tmp_path, body, fault):
     assert faults(tool, tmp_path, body) == [fault]
 
 
 @pytest.mark.parametrize("style", ["a { src: url('https://example.org/f') }", '@import "https://example.org/f";'])
-def test_fonts_and_styles_of_other_servers_are_found_in_styles(tool, tmp_path, style):
+def test_style_sheets_that_fetch_from_other_servers_are_found(tool, tmp_path, style):
     assert faults(tool, tmp_path, "", style) == ["style.css: fetches https://example.org/f"]
 
 
-def test_a_public_name_without_an_entry_is_found(tool, tmp_path):
+def test_a_public_name_without_an_api_entry_is_found(tool, tmp_path):
     assert faults(tool, tmp_path, "", names=("Separator", "no")) == ["docs/api.html: no entry for no"]
 
 
-def test_a_folder_without_pages_is_refused(tool, tmp_path):
+def test_a_folder_without_pages_is_rejected(tool, tmp_path):
     with pytest.raises(FileNotFoundError, match="run: make docs"):
         tool.check_site(tmp_path, [])
 

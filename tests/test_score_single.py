@@ -1,4 +1,4 @@
-"""The script that says how recordings of one talker come out."""
+"""The script that scores separated recordings of one talker."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def write(folder, **signals):
         soundfile.write(folder / f"{name}.wav", signal, 8000, subtype="FLOAT")
 
 
-def test_what_leaks_and_what_is_lost_of_one_talker(score_single, tmp_path, rng, capsys):
+def test_one_talker_is_scored_by_si_sdr_and_level_difference(score_single, tmp_path, rng, capsys):
     voice, noise = 0.1 * rng.standard_normal((2, 8000))
     noise -= voice * (noise @ voice) / (voice @ voice)
     noise *= np.linalg.norm(voice) / np.linalg.norm(noise)
     write(tmp_path / "mix", a=voice, b=np.zeros(8000))
-    # 20 dB of what is not the voice in the first recording; the talker is in the second output.
+    # Recording a: the talker is in the second output, with noise 20 dB below.
     write(tmp_path / "out", a_s1=0.01 * voice, a_s2=voice + 0.1 * noise, b_s1=np.zeros(8000), b_s2=np.zeros(8000))
     score_single.main(["--mixtures", str(tmp_path / "mix"), "--estimates", str(tmp_path / "out")])
     printed = capsys.readouterr().out
-    assert "1 silent recordings, 1 of them separated into silence" in printed
+    assert "1 silent recordings, 1 of them with silent outputs" in printed
     assert "SI-SDR of the louder output: mean 20.0 dB" in printed
-    assert "the other output is quieter by: mean 40.0 dB" in printed
+    assert "level difference of the outputs: mean 40.0 dB" in printed
 
 
-def test_recordings_that_were_not_separated_are_named(score_single, tmp_path, capsys):
+def test_a_missing_output_is_named(score_single, tmp_path, capsys):
     write(tmp_path / "mix", a=np.ones(800))
     with pytest.raises(SystemExit):
         score_single.main(["--mixtures", str(tmp_path / "mix"), "--estimates", str(tmp_path)])

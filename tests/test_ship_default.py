@@ -1,4 +1,4 @@
-"""The script that makes a shipped model of a run: the same separation in half the size."""
+"""The script that stores a model as float16: the same separation at half the size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mossformer_jax.weights import load_parameters
 from tests.conftest import load_tool
 
 
-def test_what_is_shipped_is_half_as_large_and_separates_as_before(tiny_model_folder, tmp_path, rng, capsys):
+def test_the_stored_model_has_half_the_size_and_the_same_scores(tiny_model_folder, tmp_path, rng, capsys):
     lines = ["mixture,source_1,source_2"]
     for number, samples in enumerate((800, 1000)):
         sources = 0.1 * rng.standard_normal((2, samples))

@@ -1,4 +1,4 @@
-"""Checks the site that `make docs` has built: links, resources of other servers, and the API reference.
+"""Checks the site built by `make docs`: broken links, resources on other servers, and gaps in the API reference.
 
 Run as: python tools/check_site.py site
 """
@@ -14,17 +14,17 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 REPOSITORY = Path(__file__).parents[1]
 API_PAGE = "docs/api.html"
-# The elements whose address a browser fetches when the page is read; <a> is a link that a reader follows.
+# Elements whose addresses a browser fetches when it loads a page, unlike the links of <a>.
 FETCHED = {"audio", "embed", "iframe", "img", "link", "script", "source", "video"}
-# Fetched by no browser: they only name other pages.
+# Browsers do not fetch these relations of <link>, which only refer to other pages.
 NAMING_RELATIONS = {"canonical", "prev", "next", "alternate"}
-# The theme's script fetches further scripts from other servers if a page has elements of these classes.
+# The theme's script fetches scripts from other servers if a page has elements of these classes.
 FETCHING_CLASSES = {"mermaid", "glightbox", "pyodide"}
 _OUTSIDE_STYLE = re.compile(r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
 
 
 class _Page(HTMLParser):
-    """The anchors, links and fetched addresses of a page."""
+    """Collects the anchors, links and fetched addresses of a page."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -34,7 +34,7 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collects what an element names and refers to."""
+        """Collects the anchors and addresses of an element."""
         values = dict(attrs)
         self.fetched += [f"//{name}" for name in FETCHING_CLASSES.intersection((values.get("class") or "").split())]
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
@@ -49,19 +49,22 @@ class _Page(HTMLParser):
 
 
 def check_site(site: Path, public_names: list[str]) -> list[str]:
-    """The faults of a built site, one line each.
+    """Finds the faults of a built site.
 
     Args:
-        site: its folder.
-        public_names: the names of the package that the API reference must have an entry for.
+        site: the folder of the site.
+        public_names: names of the package; the API reference must have an entry for each.
+
+    Returns:
+        The faults, one line each.
 
     Raises:
         FileNotFoundError: the folder contains no pages.
     """
-    # The page for missing addresses is left out: its links are absolute paths on the server.
+    # Except the page for missing addresses, whose links are absolute paths on the server.
     paths = [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
     if not paths:
-        raise FileNotFoundError(f"no pages in {site}; run: make docs")
+        raise FileNotFoundError(f"{site}: contains no pages; run: make docs")
     pages = {path.relative_to(site).as_posix(): _Page(path.read_text("utf-8")) for path in paths}
     faults = []
     for name, page in pages.items():
@@ -86,12 +89,12 @@ def check_site(site: Path, public_names: list[str]) -> list[str]:
 
 
 def public_names() -> list[str]:
-    """`mossformer_jax.__all__`, without dunder names, read from the source: the environment of the site has no JAX."""
+    """`mossformer_jax.__all__` without dunder names, parsed from the source because the docs environment has no JAX."""
     module = ast.parse((REPOSITORY / "mossformer_jax" / "__init__.py").read_text("utf-8"))
     for statement in module.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
             return [name for name in ast.literal_eval(statement.value) if not name.startswith("__")]
-    raise ValueError("mossformer_jax/__init__.py assigns no __all__")
+    raise ValueError("mossformer_jax/__init__.py: does not assign __all__")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What is behind the mean of separated held-out mixtures: genders, levels, and talkers who change outputs.
+"""Analyses the scores of separated held-out mixtures by gender, output level and swaps of the outputs.
 
     python tools/make_heldout.py --data SPEECH --output HELDOUT
     mossformer-jax separate HELDOUT/mix -o out
     python tools/explain_scores.py --mixtures HELDOUT/mixtures.csv --manifest SPEECH/manifest.csv --estimates out
 
-Prints the mean SI-SDRi of every pair of genders; how many mixtures improve by less than 1 dB, the worst of them by
-name; how loud talkers are in the output that is theirs, against the mixture; and in how many half seconds, of those in
-which both talk, the outputs fit better the other way round than over the whole mixture.
+Prints the mean SI-SDRi of every gender pair; the number of mixtures that improve by less than 1 dB, with the ids of
+the worst; the level of each output's talker relative to the mixture; and the share of half-second segments, among those
+in which both talkers are active, that match the references better with the outputs swapped.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from mossformer_jax.data.text_tables import read_csv
 from mossformer_jax.scoring import pairwise_si_sdr
 
 SEGMENT_SECONDS = 0.5
-# Of a talker's mean power over the mixture: below this half a second counts as a pause.
+# A segment counts as a pause if the talker's power is below this level relative to the mean over the mixture.
 PAUSE_DB = -20.0
 FAILED_DB = 1.0
 NUM_NAMED = 3
 
 
 class Explained(NamedTuple):
-    """One mixture of two talkers.
+    """The analysis of one mixture of two talkers.
 
     Attributes:
-        si_sdri_db: mean improvement over both.
-        talker_db: how loud the talker of each output is in it, in dB above that talker in the mixture.
-        segments_k2: mean SI-SDRi in dB of each half second in which both talk; the outputs in the order that is best
-            over the whole mixture, and the other way round.
+        si_sdri_db: SI-SDRi, mean over both talkers.
+        talker_db: level of the assigned talker in each output, in dB relative to that talker in the mixture.
+        segments_k2: mean SI-SDRi in dB of each half-second segment in which both talkers are active, with the outputs
+            in the best order over the whole mixture, and swapped.
     """
 
     si_sdri_db: float
@@ -46,12 +46,12 @@ class Explained(NamedTuple):
 
 
 def explain(signals_5t: Float[np.ndarray, "5 t"], length: int, segment: int) -> Explained:
-    """Looks closer at a mixture.
+    """Analyses a mixture.
 
     Args:
         signals_5t: the mixture, its two sources and the two outputs, padded to a multiple of `segment`.
-        length: samples that count.
-        segment: half a second, in samples.
+        length: number of valid samples.
+        segment: length of a half-second segment in samples.
     """
     mixture_1t, references_ct, estimates_ct = np.split(signals_5t, (1, 3))
     whole_2 = improvements(signals_5t[None], np.array([length]))[0]
@@ -69,49 +69,47 @@ def explain(signals_5t: Float[np.ndarray, "5 t"], length: int, segment: int) -> 
 
 
 def improvements(signals_b5t: Float[np.ndarray, "b 5 t"], lengths_b: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b 2"]:
-    """Mean SI-SDRi in dB of both outputs in the order that they have, and the other way round."""
+    """Mean SI-SDRi in dB of both outputs in the given order, and swapped."""
     mixture_b1t, references_bct, estimates_bct = np.split(signals_b5t.astype(np.float32), (1, 3), axis=1)
     before_bc = np.asarray(pairwise_si_sdr(mixture_b1t, references_bct, lengths_b))[:, 0]
     after_bij = np.asarray(pairwise_si_sdr(estimates_bct, references_bct, lengths_b))
-    straight_b, exchanged_b = after_bij[:, [0, 1], [0, 1]].mean(axis=1), after_bij[:, [0, 1], [1, 0]].mean(axis=1)
-    return np.stack([straight_b, exchanged_b], axis=1) - before_bc.mean(axis=1, keepdims=True)
+    given_b, swapped_b = after_bij[:, [0, 1], [0, 1]].mean(axis=1), after_bij[:, [0, 1], [1, 0]].mean(axis=1)
+    return np.stack([given_b, swapped_b], axis=1) - before_bc.mean(axis=1, keepdims=True)
 
 
-def say(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Explained]) -> None:
-    """Prints what was found; a name and a pair of genders a mixture."""
+def print_results(mixtures: Sequence[str], pairs: Sequence[str], explained: Sequence[Explained]) -> None:
+    """Prints the results, given the id and the gender pair of each mixture."""
     si_sdri = np.array([one.si_sdri_db for one in explained])
     for pair in sorted(set(pairs)):
         of_pair = si_sdri[[pair == other for other in pairs]]
         print(f"{len(of_pair)} mixtures of {pair}: SI-SDRi {of_pair.mean():.2f} dB")
     failed = np.flatnonzero(si_sdri < FAILED_DB).tolist()
-    print(
-        f"{len(failed)} of {len(si_sdri)} improve by less than {FAILED_DB:.0f} dB, {np.sum(si_sdri < 0)} become worse"
-    )
+    print(f"{len(failed)} of {len(si_sdri)} improve by less than {FAILED_DB:.0f} dB, {np.sum(si_sdri < 0)} get worse")
     for index in sorted(failed, key=lambda index: si_sdri[index])[:NUM_NAMED]:
         print(f"  {mixtures[index]}: {si_sdri[index]:.1f} dB")
     for output, levels in enumerate(np.array([one.talker_db for one in explained]).T):
         low, median, high = np.percentile(levels, (5, 50, 95))
-        print(f"output {output + 1}: its talker at {median:.1f} dB (median; 5 to 95 %: {low:.1f} to {high:.1f})")
-    for title, of_these in ("all", list(range(len(si_sdri)))), (f"those below {FAILED_DB:.0f} dB", failed):
-        segments_k2 = np.concatenate([explained[index].segments_k2 for index in of_these] or [np.zeros((0, 2))])
+        print(f"output {output + 1}: talker level {median:.1f} dB (median; 5 to 95 %: {low:.1f} to {high:.1f})")
+    for title, indices in ("all mixtures", list(range(len(si_sdri)))), (f"mixtures below {FAILED_DB:.0f} dB", failed):
+        segments_k2 = np.concatenate([explained[index].segments_k2 for index in indices] or [np.zeros((0, 2))])
         if len(segments_k2):
             print(
-                f"half seconds of {title}: the other order fits better in {np.mean(segments_k2.argmax(1)):.0%} of "
-                f"{len(segments_k2)}; SI-SDRi {segments_k2[:, 0].mean():.2f} dB, "
-                f"in the better order of each {segments_k2.max(axis=1).mean():.2f} dB"
+                f"half-second segments of {title}: swapped outputs are better in {np.mean(segments_k2.argmax(1)):.0%} "
+                f"of {len(segments_k2)}; SI-SDRi {segments_k2[:, 0].mean():.2f} dB, "
+                f"with the better order of each segment {segments_k2.max(axis=1).mean():.2f} dB"
             )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what is behind the mean of a folder of separated mixtures."""
+    """Analyses a folder of separated mixtures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help="the table of make_heldout.py")
-    parser.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="columns speaker and gender")
-    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="ID_s1.wav and ID_s2.wav")
+    parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help="mixtures.csv of make_heldout.py")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="table with speaker and gender")
+    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="with ID_s1.wav and ID_s2.wav")
     flags = parser.parse_args(arguments)
     try:
-        rows = [row for _, row in read_csv(flags.mixtures, "make it with make_heldout.py")[1]]
-        manifest = [row for _, row in read_csv(flags.manifest, "give that of the corpus")[1]]
+        rows = [row for _, row in read_csv(flags.mixtures, "create it with tools/make_heldout.py")[1]]
+        manifest = [row for _, row in read_csv(flags.manifest, "pass the manifest of the corpus")[1]]
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     genders = {row["speaker"]: row["gender"] for row in manifest}
@@ -121,12 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for row in rows
     ]
     if missing := [path for of_one in files for path in of_one[:3] if not path.exists()]:
-        parser.error(f"{missing[0]}: no such file; make {flags.mixtures.parent} again with make_heldout.py")
+        parser.error(f"{missing[0]}: no such file; recreate {flags.mixtures.parent} with tools/make_heldout.py")
     if missing := [path for of_one in files for path in of_one[3:] if not path.exists()]:
-        parser.error(f"{missing[0]}: no such file; separate {flags.mixtures.parent / 'mix'} first")
+        parser.error(f"{missing[0]}: no such file; run: mossformer-jax separate {flags.mixtures.parent / 'mix'}")
     if unknown := [row[f"speaker_{s}"] for row in rows for s in (1, 2) if row[f"speaker_{s}"] not in genders]:
         parser.error(
-            f"{flags.manifest}: has no speaker {unknown[0]!r}; give the manifest that the mixtures are made of"
+            f"{flags.manifest}: has no speaker {unknown[0]!r}; pass the manifest of the speech in the mixtures"
         )
     read = [[read_audio(path) for path in of_one] for of_one in files]
     lengths = [of_one[0][0].shape[1] for of_one in read]
@@ -134,15 +132,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     explained = []
     for row, of_one, length in zip(rows, read, lengths, strict=True):
         if {waveform.shape for waveform, _ in of_one} != {(1, length)}:
-            parser.error(f"{row['id']}: the mixture, its sources and the outputs must be mono and of one length")
+            parser.error(f"{row['id']}: the mixture, its sources and the outputs must be mono and equally long")
         if not all(waveform.any() for waveform, _ in of_one[1:3]):
-            parser.error(f"{row['id']}: one source is silent; score_single.py is for recordings of one talker")
-        # All of one length: JAX compiles its operations once for each.
+            parser.error(f"{row['id']}: one source is silent; use tools/score_single.py for single talkers")
+        # Padded to one length, because JAX compiles for every length.
         signals_5t = np.zeros((5, -(-max(lengths) // segment) * segment))
         signals_5t[:, :length] = np.concatenate([waveform for waveform, _ in of_one])
         explained.append(explain(signals_5t, length, segment))
     pairs = [" and ".join(sorted(genders[row[f"speaker_{s}"]] for s in (1, 2))) for row in rows]
-    say([row["id"] for row in rows], pairs, explained)
+    print_results([row["id"] for row in rows], pairs, explained)
 
 
 if __name__ == "__main__":

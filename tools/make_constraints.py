@@ -1,6 +1,6 @@
-"""Print constraints.txt: the installed version of every package that mossformer-jax and its extras need.
+"""Prints constraints.txt: the installed version of every package that mossformer-jax and its extras need.
 
-Run it in an environment where the test suite has just passed:
+Run it in an environment in which the test suite has just passed:
 
     python tools/make_constraints.py > constraints.txt
 """
@@ -15,13 +15,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-# The accelerator extras name packages of hundreds of megabytes for machines other than the one that tests.
-# The documentation is built in an environment of its own (Makefile).
+# The accelerator extras need large packages for other machines than the one that runs the tests. The documentation is
+# built in a separate environment (see the Makefile).
 UNTESTED_EXTRAS = {"cuda12", "docs", "tpu"}
 
 
 def tested_versions(requirements: list[str]) -> dict[str, str]:
-    """Maps each package that `requirements` lead to, by way of installed packages, to its installed version."""
+    """Resolves the requirements, including those of installed packages, and maps each package to its version."""
     versions: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     pending = [Requirement(line) for line in requirements]
@@ -33,9 +33,9 @@ def tested_versions(requirements: list[str]) -> dict[str, str]:
         seen.add((name, extras))
         try:
             package = distribution(name)
-        except PackageNotFoundError:  # for another platform, or an optional part
+        except PackageNotFoundError:  # required on another platform only, or optional
             continue
-        versions[name] = Version(package.version).public  # without a local part such as +cpu
+        versions[name] = Version(package.version).public  # without a local suffix such as +cpu
         for line in package.requires or []:
             dependency = Requirement(line)
             environments = [{"extra": extra} for extra in extras] or [{"extra": ""}]

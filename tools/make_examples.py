@@ -1,8 +1,8 @@
-"""Make examples/: two synthetic speakers at 8 kHz and their sum, once a woman and a man, once two men.
+"""Makes examples/: two mixtures of two synthetic speakers at 8 kHz, one of a woman and a man, one of two men.
 
     python tools/make_examples.py [FOLDER]
 
-It needs the speech synthesiser espeak-ng on the PATH.
+Needs the speech synthesiser espeak-ng on the PATH.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mossformer_jax.audio.files import fit_length
 
 SAMPLE_RATE = 8000
 NUM_SAMPLES = 4 * SAMPLE_RATE
-# Voice, words a minute, sentence, level in dB RMS, start in seconds; by folder.
+# By folder: voice, words per minute, sentence, level in dB RMS, start in seconds.
 EXAMPLES = {
     ".": [
         ("en-gb", 175, "The old ferry leaves the harbour at seven, and nobody waits for the mail.", -24.0, 0.0),
@@ -34,7 +34,7 @@ EXAMPLES = {
 
 
 def speak(voice: str, words_per_minute: int, sentence: str) -> np.ndarray:
-    """Speaks a sentence; returns it at SAMPLE_RATE, without silence at its ends."""
+    """Synthesises a sentence at SAMPLE_RATE, without silence at its ends."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "speech.wav")
         subprocess.run(["espeak-ng", "-v", voice, "-s", str(words_per_minute), "-w", path, sentence], check=True)
@@ -64,7 +64,7 @@ def make_example(folder: Path, speakers: list[tuple[str, int, str, float, float]
         seconds = len(speech) / SAMPLE_RATE + start
         print(f"{folder}/source{number}.wav: {seconds:.2f} s of {NUM_SAMPLES / SAMPLE_RATE:.0f} s")
         write_audio(folder / f"source{number}.wav", source, SAMPLE_RATE)
-        # As it was written, so that the mixture is the sum of the files to the last bit.
+        # The mixture is the exact sum of the files as they were written.
         mixture += read_audio(folder / f"source{number}.wav")[0][0]
     write_audio(folder / "mixture.wav", mixture, SAMPLE_RATE)
 

@@ -1,12 +1,12 @@
-"""Draw the pictures of docs/ that are made of what is in the repository.
+"""Draws the figures of docs/ that need only files of the repository.
 
     python tools/make_figures.py separation default_model
 
-docs/separation.png: how a long recording goes through the network in windows. The recording is made of the two voices
-of the shipped example, with pauses; the model is the default one. Draw it again after a change to windows or tying.
+docs/separation.png: the separation of a long recording in windows. The recording consists of the two voices of the
+shipped example, with pauses; the model is the default model. Redraw it after a change to the windows or to tying.
 
-docs/default_model.png: how the default model came to what it is, of the validations in docs/default_model.csv. Draw it
-again after another stage.
+docs/default_model.png: the validation scores of the default model during training, from docs/default_model.csv. Redraw
+it after another training stage.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mossformer_jax.separation.segments import fade_in
 
 REPOSITORY = Path(__file__).parents[1]
 SPEAKERS = ("tab:blue", "tab:orange")
-# Seconds, and who talks.
+# Duration in seconds, and the active talkers.
 TURNS = [(11, (0, 1)), (10, ()), (7, (0, 1)), (5, (1,)), (7, (0, 1))]
 SEED = 5
 
 
 def conversation() -> tuple[np.ndarray, int]:
-    """The two voices in turns, (c, t), and their sample rate."""
+    """The two voices with pauses, (c, t), and their sample rate."""
     voices, (rate, _) = zip(*(read_audio(REPOSITORY / "examples" / f"source{n}.wav") for n in (1, 2)), strict=True)
     stretches = []
     for seconds, who in TURNS:
@@ -44,7 +44,7 @@ def conversation() -> tuple[np.ndarray, int]:
 
 
 def separation() -> Figure:
-    """Separates the conversation in windows, shuffles what comes out, and draws all of it."""
+    """Separates the conversation in windows, shuffles the outputs of the windows, and draws the result."""
     sources, rate = conversation()
     mixture = sources.sum(axis=0)
     separator = Separator.from_pretrained("default")
@@ -69,7 +69,7 @@ def separation() -> Figure:
 
 
 def draw_windows(mixture: np.ndarray, separated: np.ndarray, recording, rate: int) -> Figure:
-    """The recording, its windows with their fades, and the sources."""
+    """Draws the recording, its windows with their fades, and the sources."""
     figure = Figure(figsize=(10, 6.2), dpi=110, layout="constrained")
     top, middle, *bottom = figure.subplots(4, sharex=True, height_ratios=[1, 1.7, 1, 1])
     seconds = np.arange(len(mixture)) / rate
@@ -115,7 +115,7 @@ def draw_windows(mixture: np.ndarray, separated: np.ndarray, recording, rate: in
 
 
 def default_model() -> Figure:
-    """Validations of the default model over the speech that it had heard."""
+    """Draws the validation scores of the default model against the hours of mixtures in training."""
     with open(REPOSITORY / "docs" / "default_model.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 4.6), dpi=110, layout="constrained")
@@ -129,7 +129,7 @@ def default_model() -> Figure:
     axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axes.set_xticks([], minor=True)
     axes.margins(y=0.1)
-    axes.set(xlabel="mixtures heard so far (h)", ylabel="SI-SDR improvement, validation (dB)")
+    axes.set(xlabel="mixtures in training so far (h)", ylabel="SI-SDR improvement, validation (dB)")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
     return figure
@@ -139,7 +139,7 @@ FIGURES = {"separation": separation, "default_model": default_model}
 
 
 def main() -> None:
-    """Draws those that are named."""
+    """Draws the named figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="+", choices=FIGURES, metavar="FIGURE", help=" or ".join(FIGURES))
     for name in parser.parse_args().figures:

@@ -1,11 +1,12 @@
-"""How recordings of one talker, or of nobody, come out: `mossformer-jax score` takes no silent references.
+"""Scores separated recordings of one talker or of silence, which `mossformer-jax score` cannot score.
 
     python tools/make_heldout.py --data SPEECH --output SINGLE --condition single --count 50
     mossformer-jax separate SINGLE/mix -o out
     python tools/score_single.py --mixtures SINGLE/mix --estimates out
 
-Of every recording: the SI-SDR in dB of its louder output, taking the recording for the truth, and by how many dB the
-other output is quieter. Prints means and the worst tenth of both; of silent recordings, how many came out silent.
+For every recording, computes the SI-SDR in dB of its louder output, with the recording as the reference, and the level
+difference of the outputs in dB. Prints the mean and the 10th percentile of both and, for silent recordings, how many
+have silent outputs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mossformer_jax.scoring import si_sdr
 
 
 def score(mixture: Path, estimates: Sequence[Path]) -> tuple[float, float] | bool:
-    """The louder output's SI-SDR and its distance to the other, in dB; of silence, whether both are silent."""
+    """SI-SDR of the louder output and level difference in dB; for a silent recording, whether both outputs are."""
     recording_t = read_audio(mixture)[0][0]
     outputs = sorted((read_audio(path)[0][0] for path in estimates), key=lambda output: -np.mean(np.square(output)))
     if not recording_t.any():
@@ -31,27 +32,27 @@ def score(mixture: Path, estimates: Sequence[Path]) -> tuple[float, float] | boo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what came out of a folder of recordings."""
+    """Prints the scores of a folder of recordings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixtures", type=Path, required=True, metavar="FOLDER", help="recordings, *.wav")
-    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="NAME_s1.wav and NAME_s2.wav")
+    parser.add_argument("--estimates", type=Path, required=True, metavar="FOLDER", help="with NAME_s1.wav, NAME_s2.wav")
     flags = parser.parse_args(arguments)
     files = sorted(flags.mixtures.glob("*.wav"))
     if not files:
-        parser.error(f"{flags.mixtures}: has no .wav file")
+        parser.error(f"{flags.mixtures}: contains no .wav files")
     outputs = [[flags.estimates / f"{file.stem}_s{k}.wav" for k in (1, 2)] for file in files]
     missing = [path for pair in outputs for path in pair if not path.exists()]
     if missing:
-        parser.error(f"{missing[0]}: no such file; separate {flags.mixtures} first")
+        parser.error(f"{missing[0]}: no such file; run: mossformer-jax separate {flags.mixtures}")
     results = [score(file, pair) for file, pair in zip(files, outputs, strict=True)]
     silent = [result for result in results if isinstance(result, bool)]
     heard = np.array([result for result in results if not isinstance(result, bool)])
     if silent:
-        print(f"{len(silent)} silent recordings, {sum(silent)} of them separated into silence")
+        print(f"{len(silent)} silent recordings, {sum(silent)} of them with silent outputs")
     if len(heard):
-        names = "SI-SDR of the louder output", "the other output is quieter by"
+        names = "SI-SDR of the louder output", "level difference of the outputs"
         for name, values in zip(names, heard.T, strict=True):
-            print(f"{name}: mean {values.mean():.1f} dB, a tenth below {np.percentile(values, 10):.1f} dB")
+            print(f"{name}: mean {values.mean():.1f} dB, 10th percentile {np.percentile(values, 10):.1f} dB")
 
 
 if __name__ == "__main__":

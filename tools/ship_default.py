@@ -1,8 +1,8 @@
-"""Makes a shipped model of a training run: its best weights in half the size, and what that changes.
+"""Stores the best weights of a training run as float16, at half the size, and checks their scores.
 
     python tools/ship_default.py --run RUN --mixtures HELDOUT/validation/mixtures.csv --output MODEL
 
-The weights are stored as float16. It prints the mean SI-SDRi of the mixtures before and after. The default model is
+Prints the mean SI-SDRi of the mixtures with the weights before and after. The default model is
 MODEL = mossformer_jax/assets/default.
 """
 
@@ -32,10 +32,10 @@ def mean_improvement(config: ModelConfig, parameters: Parameters, mixtures: Mixt
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the model."""
+    """Stores the model and prints its scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="a run or a model folder; a run's best weights are taken")
-    parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help='a table for layout="csv"')
+    parser.add_argument("--run", required=True, help="a run (its best weights are used) or a model folder")
+    parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help='mixtures for layout="csv"')
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     flags = parser.parse_args(arguments)
     config, parameters = load_parameters(flags.run)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -65,6 +66,14 @@ def libri2mix_samples() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder} (set MOSSFORMER_JAX_DATA to the folder that holds them)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _checks_of_the_package_itself(request) -> Iterator[None]:
+    """Annotations are not checked where a test is about the package's own check of an argument."""
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("own_checks") is not None)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

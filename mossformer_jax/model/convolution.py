@@ -195,7 +195,7 @@ def _kernel_gradient(x_bel: Array, dy_bel: Array, kernel_te: Array, dilation: in
 
 def correlate_channels(
     x_bel: Float[Array, "b e l"], y_bel: Float[Array, "b e l"], reach: int
-) -> Float[Array, "e 2*reach+1"]:
+) -> Float[Array, "e 2*{reach}+1"]:
     """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, x zero beyond its ends.
 
     One reduction a lag runs along the last axis and cannot be vectorised. Here time is cut into rows of BLOCK samples

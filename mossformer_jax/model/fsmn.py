@@ -34,7 +34,7 @@ class PairedConv(nnx.Module):
     def __init__(self, channels: int, taps: int, *, param_dtype: DTypeLike, draws: Draws):
         self.kernel = nnx.Param(draws.uniform((taps, 2, channels), 2 * taps, param_dtype))
 
-    def __call__(self, x_bel: Float[Array, "b 2*e l"]) -> Float[Array, "b e l"]:
+    def __call__(self, x_bel: Float[Array, "b h l"]) -> Float[Array, "b h//2 l"]:
         batch, doubled, length = x_bel.shape
         pairs = x_bel.reshape(batch, doubled // 2, 2, length)
         kernel = self.kernel[...].astype(x_bel.dtype)

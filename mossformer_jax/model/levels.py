@@ -12,7 +12,7 @@ from mossformer_jax.model.mossformer2 import MossFormer2
 
 
 def separate_at_level(
-    network: MossFormer2, mixture_bt: Float[Array, "b t"], lengths_b: Int[Array, " b"]
+    network: MossFormer2, mixture_bt: Float[Array | np.ndarray, "b t"], lengths_b: Int[Array | np.ndarray, " b"]
 ) -> Float[Array, "b c t"]:
     """Separates mixtures as `Separator` does a file: at the level that the model expects, which is undone at the end.
 
@@ -26,7 +26,7 @@ def separate_at_level(
 
 
 def level_gain(
-    mixture_bt: Float[Array, "b t"], lengths_b: Int[Array, " b"], level_db: float | None
+    mixture_bt: Float[Array | np.ndarray, "b t"], lengths_b: Int[Array | np.ndarray, " b"], level_db: float | None
 ) -> Float[Array, "b 1"]:
     """The factors that bring mixtures to the level that a model expects (`ModelConfig.input_level_db`).
 

@@ -82,8 +82,8 @@ class Network:
         return self._programs[shape], time.perf_counter() - start
 
     def __call__(
-        self, mixtures: Sequence[Float[np.ndarray, " t"]], num_samples: int
-    ) -> tuple[list[Float[np.ndarray, "c t"]], float]:
+        self, mixtures: Sequence[Float[np.ndarray, " _"]], num_samples: int
+    ) -> tuple[list[Float[np.ndarray, "c _"]], float]:
         """Separates a batch.
 
         Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
 from mossformer_jax.audio.files import check_sample_rate
 from mossformer_jax.model.memory import activation_bytes
@@ -131,7 +131,7 @@ class Separator:
 
     def __call__(
         self,
-        waveform: Float[np.ndarray, "*channels t"],
+        waveform: Float[np.ndarray, "*channels t"] | Int16[np.ndarray, "*channels t"],
         sample_rate: int,
         *,
         scale: str = "mixture",
@@ -158,7 +158,7 @@ class Separator:
 
     def batch(
         self,
-        waveforms: Sequence[Float[np.ndarray, "*channels t"]],
+        waveforms: Sequence[Float[np.ndarray, "... _"] | Int16[np.ndarray, "... _"]],
         sample_rate: int,
         options: OutputOptions = OutputOptions(),
     ) -> list[Separation]:

@@ -192,7 +192,7 @@ class _RunComparison:
 
     def settle(self) -> None:
         """Orders the runs, those with most speech first, until nothing changes. The first run keeps its order."""
-        for r in np.argsort(-self._voices_rck[..., 0].sum(axis=1), kind="stable"):
+        for r in np.argsort(-self._voices_rck[..., 0].sum(axis=1), kind="stable").tolist():
             self.order_rc[r] = best_order(*self._evidence(r))[0]
             self._placed[r] = True
         for _ in range(MAX_SWEEPS):

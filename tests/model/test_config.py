@@ -57,6 +57,7 @@ def test_an_unknown_field_names_the_nearest_one():
         ("output_gains", (1.0, True), "2 finite numbers other than 0"),
     ],
 )
+@pytest.mark.own_checks
 def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed):
     with pytest.raises(ValueError, match=f"field {field}=") as error:
         ModelConfig(**{field: value})

@@ -24,10 +24,11 @@ def _float64():
 
 def assert_same_gradients(ours, plain, rng, *inputs):
     """Both functions agree, and so do their gradients by every input."""
+    inputs = [jnp.asarray(value) for value in inputs]
     y, pull_back = jax.vjp(ours, *inputs)
     expected, expected_pull_back = jax.vjp(plain, *inputs)
     np.testing.assert_allclose(y, expected, rtol=0, atol=BOUND)
-    dy = rng.normal(size=y.shape)
+    dy = jnp.asarray(rng.normal(size=y.shape))
     for gradient, expected_gradient in zip(pull_back(dy), expected_pull_back(dy), strict=True):
         assert np.abs(expected_gradient).max() > 0
         np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=BOUND * np.abs(expected_gradient).max())
@@ -90,7 +91,7 @@ def test_mixing_channels_has_the_gradient_of_a_matrix_product(rng):
 @pytest.mark.parametrize("rate", [0.0, 0.25])
 def test_an_activated_convolution_has_the_gradient_of_its_formula(rng, padded, rate):
     z, kernel = rng.normal(size=SHAPE), rng.normal(size=(5, SHAPE[1]))
-    kept = rng.uniform(size=SHAPE) >= rate if rate else None
+    kept = jnp.asarray(rng.uniform(size=SHAPE) >= rate) if rate else None
     valid = two_lengths().valid_b1l if padded else None
 
     def plain(z, kernel):

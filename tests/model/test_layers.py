@@ -39,8 +39,8 @@ def xla_depthwise_conv(x_bel, kernel_te, dilation):
 )
 def test_depthwise_convolution_and_both_its_gradients_are_those_of_xla(rng, length, taps, dilation):
     with jax.enable_x64(True):
-        x, dy = rng.normal(size=(2, 2, 3, length))
-        kernel = rng.normal(size=(taps, 3))
+        x, dy = jnp.asarray(rng.normal(size=(2, 2, 3, length)))
+        kernel = jnp.asarray(rng.normal(size=(taps, 3)))
         y, pull_back = jax.vjp(lambda *inputs: depthwise_conv(*inputs, dilation), x, kernel)
         expected_y, expected_pull_back = jax.vjp(lambda *inputs: xla_depthwise_conv(*inputs, dilation), x, kernel)
         np.testing.assert_allclose(y, expected_y, rtol=0, atol=1e-12)  # rounding of sums of 39 terms of size 1
@@ -63,7 +63,9 @@ def test_correlation_of_channels_is_the_sum_over_batch_and_time_at_every_lag(rng
     x, y = rng.normal(size=(2, 2, 3, 50)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (0, 0), (4, 4)))
     expected = [(padded[:, :, lag : lag + 50] * y).sum((0, 2)) for lag in range(9)]
-    np.testing.assert_allclose(correlate_channels(x, y, 4), np.stack(expected, axis=1), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        correlate_channels(jnp.asarray(x), jnp.asarray(y), 4), np.stack(expected, axis=1), rtol=0, atol=1e-4
+    )
 
 
 def test_scale_norm_has_a_finite_gradient_at_silence():

@@ -67,6 +67,7 @@ def test_silence_gives_silence(separate):
         (np.zeros((0, 100), np.float32), r"shape \(0, 100\)"),
     ],
 )
+@pytest.mark.own_checks
 def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
     with pytest.raises(ValueError, match=message):
         make()(mixture)
@@ -81,6 +82,7 @@ def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
         (np.array([15, 100]), "between kernel_size=16 and 100"),
     ],
 )
+@pytest.mark.own_checks
 def test_lengths_that_cannot_be_are_named(lengths, message):
     with pytest.raises(ValueError, match=message):
         make()(np.zeros((2, 100), np.float32), lengths)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights import LoadedModel
 
 RATE = 8000
 
@@ -42,7 +43,7 @@ def with_noise(sources_ct: np.ndarray) -> np.ndarray:
     return (sources_ct.sum(axis=0) + 1e-4 * rng.standard_normal(sources_ct.shape[1])).astype(np.float32)
 
 
-class KnowingModel:
+class KnowingModel(LoadedModel):
     """A model that finds each mixture in the recording that it knows, and gives its true sources in random order.
 
     Args:
@@ -57,11 +58,14 @@ class KnowingModel:
         self, config: ModelConfig, mixture: np.ndarray, sources: np.ndarray, shuffle: bool = True, leak: float = 0.0
     ):
         self.config = config
-        self.device = jax.devices("cpu")[0]
         self.shapes: list[tuple[int, int]] = []
         self._mixture = mixture
         self._sources = sources + leak * (sources.sum(axis=0) - sources)
         self._rng = np.random.default_rng(0) if shuffle else None
+
+    @property
+    def device(self):
+        return jax.devices("cpu")[0]
 
     def compile(self, batch, num_samples):
         self.shapes.append((batch, num_samples))

@@ -12,7 +12,7 @@ from flax import nnx
 
 from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.network import Network
-from mossformer_jax.weights import load_model
+from mossformer_jax.weights import LoadedModel, load_model
 from mossformer_jax.weights.parameters import skeleton
 from mossformer_jax.weights.store import read_config
 
@@ -22,12 +22,15 @@ def model(tiny_model_folder):
     return load_model(tiny_model_folder)
 
 
-class CountingModel:
+class CountingModel(LoadedModel):
     """In place of a model: notes the shapes that are compiled, and separates by copying."""
 
     def __init__(self, config):
         self.config, self.shapes = config, []
-        self.device = jax.devices("cpu")[0]
+
+    @property
+    def device(self):
+        return jax.devices("cpu")[0]
 
     def compile(self, batch, num_samples):
         self.shapes.append((batch, num_samples))
@@ -38,7 +41,7 @@ def test_a_thousand_lengths_compile_no_more_than_the_rungs(tiny_config, rng):
     counting = CountingModel(tiny_config)
     network = Network(counting)
     lengths = rng.integers(16, 20 * 8000, 1000)
-    for length in lengths:
+    for length in lengths.tolist():
         (sources,), _ = network([np.ones(length)], network.padded_length(length))
         assert sources.shape == (2, length)
     rungs = {network.padded_length(length) for length in range(16, 20 * 8000, 100)}

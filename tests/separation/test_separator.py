@@ -246,6 +246,7 @@ def _with_nan(position):
         (["a", "b"], r"dtype <U1"),
     ],
 )
+@pytest.mark.own_checks
 def test_a_waveform_that_cannot_be_separated_is_named(separator, waveform, message):
     with pytest.raises(ValueError, match=message) as raised:
         separator(waveform, RATE)
@@ -253,6 +254,7 @@ def test_a_waveform_that_cannot_be_separated_is_named(separator, waveform, messa
 
 
 @pytest.mark.parametrize("rate", [0, -1, 8000.0, None, True])
+@pytest.mark.own_checks
 def test_an_impossible_rate_is_named(separator, mixture, rate):
     with pytest.raises(ValueError, match=r"sample rate .* is not allowed"):
         separator(mixture, rate)

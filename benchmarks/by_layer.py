@@ -1,4 +1,4 @@
-"""Where the time of a compiled program goes, by the names of the layers in `jax.named_scope`."""
+"""Profiles a compiled program by layer, using the names of `jax.named_scope`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-# An operation of XLA's text: its name and the rest of its line. A computation: its name, before its operations.
+# In HLO text, an operation is its name and the rest of its line; a computation's name precedes its operations.
 _OPERATION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (.*)$")
 _COMPUTATION = re.compile(r"^%([\w.\-]+) .*\{$")
 _PATH = re.compile(r'op_name="([^"]*)"')
@@ -19,11 +19,11 @@ _SCOPES += ("encoder", "decoder", "mask_net")
 
 
 def time_by_layer(program: str, run: Callable[[], object]) -> dict[str, float]:
-    """Seconds of one run by layer; operations that run beside each other both count in full.
+    """Measures the seconds of one run by layer; operations that run in parallel both count in full.
 
     Args:
-        program: the compiled program's text.
-        run: executes it once and waits for it.
+        program: HLO text of the compiled program.
+        run: runs the program once and waits for the result.
     """
     layers = layers_of(program)
     seconds: dict[str, float] = collections.defaultdict(float)
@@ -34,17 +34,17 @@ def time_by_layer(program: str, run: Callable[[], object]) -> dict[str, float]:
         for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
             for line in plane.lines:
                 for event in line.events:
-                    # A loop or a call lasts as long as what is in it, which has events of its own.
+                    # Loops and calls include the time of their operations, which have separate events.
                     if "hlo_op" in dict(event.stats) and not event.name.startswith(("while", "call", "jit_")):
                         seconds[layers.get(event.name, "without a name")] += event.duration_ns / 1e9
     return dict(seconds)
 
 
 def layers_of(program: str) -> dict[str, str]:
-    """The layer of each operation of a program's text.
+    """Assigns each operation of a program to a layer.
 
-    XLA names few of the operations that it makes itself: a fusion takes the name of something that it computes,
-    anything else that of what it reads.
+    Most operations that XLA creates have no name. A fusion then gets the name of an operation in it, and any other
+    operation the name of one of its operands.
     """
     paths: dict[str, str] = {}
     rest: dict[str, str] = {}
@@ -58,7 +58,7 @@ def layers_of(program: str) -> dict[str, str]:
             members[computation].append(name)
             if path := _PATH.search(found[2]):
                 paths[name] = path[1]
-    for name, text in rest.items():  # operands stand before their users
+    for name, text in rest.items():  # operands precede their users
         if name in paths:
             continue
         (called,) = re.findall(r"calls=%([\w.\-]+)", text) or [""]
@@ -70,9 +70,9 @@ def layers_of(program: str) -> dict[str, str]:
 
 
 def layer_of(path: str) -> str:
-    """ "jit(f)/mask_net/while/body/attention/quadratic/dot_general" -> "attention/quadratic/dot_general"."""
+    """Maps "jit(f)/mask_net/while/body/attention/quadratic/dot_general" to "attention/quadratic/product"."""
     scopes = [part for part in path.split("/") if part in _SCOPES]
     if len(scopes) > 1:
         scopes = [scope for scope in scopes if scope != "mask_net"]
     products = ["product"] if path.endswith("dot_general") else []
-    return "/".join(scopes + products) or "outside of the network"
+    return "/".join(scopes + products) or "outside the network"

@@ -1,9 +1,9 @@
-"""How many mixtures a second does dynamic mixing give, beside PyTorch's DataLoader and beside bare decoding?
+"""Measures the mixtures per second of dynamic mixing, compared with PyTorch's DataLoader and with decoding alone.
 
-Two-speaker mixtures of 4 s crops from 8 kHz FLAC files, in batches. All ways read the same files and draw from them
-alike: ours, in worker processes and in threads; a plain PyTorch DataLoader (soundfile and numpy) doing the same job;
-the decoding of two random crops a mixture and nothing else. They take turns, and the ratios are medians over the
-rounds, so that what else the machine does falls on all of them.
+The batches are two-speaker mixtures of 4 s crops from 8 kHz FLAC files. All implementations read the same files and
+draw crops in the same way: ours with worker processes and with threads; a plain PyTorch DataLoader (soundfile and
+NumPy) that does the same work; and decoding of two random crops per mixture without mixing. They run alternately, so
+that other load on the machine affects all of them alike, and the ratios are medians over the rounds.
 
     python benchmarks/data.py
     python benchmarks/data.py --manifest speech/manifest.csv --workers 4 --rounds 10
@@ -32,15 +32,15 @@ from mossformer_jax.data.utterances import Utterances
 
 RATE = 8000
 CROP = 4 * RATE
-WARM_UP_BATCHES = 30  # more than any of the ways keeps ready
+WARM_UP_BATCHES = 30  # more than any implementation prefetches
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, help="8 kHz speech to use; synthesised if not given")
+    parser.add_argument("--manifest", type=Path, help="8 kHz speech to use (default: synthesised)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=60, help="batches a way and round (default: 60)")
+    parser.add_argument("--batches", type=int, default=60, help="batches per way and round (default: 60)")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,34 +65,34 @@ def compare(speech: Utterances, options: argparse.Namespace) -> None:
             "ours": lambda count: take(ours, count),
             "ours, threads": lambda count: take(threads, count),
             "DataLoader": lambda count: take(loader, count),
-            "bare decoding": decode,
+            "decoding alone": decode,
         }
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way, make in ways.items():
-                # Takes what was made ready in the meantime, and lets the workers of the way before come to rest.
+                # Consumes prefetched batches, and lets the previous way's workers become idle.
                 make(WARM_UP_BATCHES)
                 began = time.perf_counter()
                 make(num_batches)
                 rates[way].append(num_batches * batch / (time.perf_counter() - began))
     ours.close()
-    print(f"{'way':<15}{'mixtures/s':>11}{'/ DataLoader':>14}{'/ bare decoding':>17}")
+    print(f"{'way':<15}{'mixtures/s':>11}{'/ DataLoader':>14}{'/ decoding alone':>18}")
     for way, each in rates.items():
         ratios = [
             statistics.median(a / b for a, b in zip(each, rates[peer], strict=True))
-            for peer in ("DataLoader", "bare decoding")
+            for peer in ("DataLoader", "decoding alone")
         ]
-        print(f"{way:<15}{statistics.median(each):>11.0f}{ratios[0]:>14.2f}{ratios[1]:>17.2f}")
+        print(f"{way:<15}{statistics.median(each):>11.0f}{ratios[0]:>14.2f}{ratios[1]:>18.2f}")
 
 
 def take(batches: Iterator[object], count: int) -> None:
-    """Takes batches and lets them go, as training does."""
+    """Consumes batches, as training does."""
     for _ in range(count):
         next(batches)
 
 
 class PlainMixing(Dataset):
-    """The same job as a user of PyTorch would write it."""
+    """Dynamic mixing as a PyTorch user would write it."""
 
     def __init__(self, speech: Utterances):
         self.paths, self.speakers = speech.paths, speech.speakers
@@ -129,7 +129,7 @@ def decode_crops(paths: list[str], count: int, seed: int) -> None:
 
 
 def long_utterances(manifest: Path) -> Utterances:
-    """Those that every way can cut 4 s from."""
+    """The utterances of 4 s or more, from which every way can cut a crop."""
     speech = Utterances.from_manifest(manifest, sample_rate=RATE)
     keep = [index for index in range(len(speech)) if speech.num_samples(index) >= CROP]
     return Utterances(
@@ -141,7 +141,7 @@ def long_utterances(manifest: Path) -> Utterances:
 
 
 def write_speech(folder: Path) -> Path:
-    """Synthetic utterances of 12 s, LibriSpeech's mean length, of 40 speakers."""
+    """Writes synthetic utterances of 40 speakers, 12 s each, which is LibriSpeech's mean length."""
     names, speakers = [], []
     for number in range(120):
         rng = np.random.default_rng(number)

@@ -1,7 +1,7 @@
-"""How much memory and time do long recordings take, in windows and in one pass?
+"""Measures the memory and time to separate long recordings, in windows and in one pass.
 
-Each row is a process of its own: load the model, separate a file into files, note how far the resident memory rose
-above the loaded model. The one pass beside it gets as much memory as it wants, where the machine has it.
+Each row is measured in a separate process, which loads the model and separates a file into files. The peak memory is
+the increase of the resident memory over that with the loaded model. The single pass has no memory limit.
 
     python benchmarks/long_audio.py
     python benchmarks/long_audio.py --minutes 1 10 --model models/16k
@@ -24,7 +24,7 @@ from mossformer_jax.audio import read_audio
 from mossformer_jax.audio.streams import AudioWriter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# One pass over more than this is left out: it takes some 5 MB a second of audio with the default model.
+# Longer recordings are not separated in one pass, which needs about 5 MB per second of audio with the default model.
 ONE_PASS_MINUTES = 10
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--memory", type=float, default=1e9, help="budget in bytes for the windows (default: 1e9)")
+    parser.add_argument("--memory", type=float, default=1e9, help="budget of the windows in bytes (default: 1e9)")
     parser.add_argument("--measure", nargs=3, metavar=("FILE", "MEMORY", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def write_conversation(path: Path, minutes: float) -> None:
-    """The two voices of the shipped example over and over, each beginning somewhere else every time."""
+    """Writes the two voices of the shipped example repeatedly, with new random shifts every time."""
     rng = np.random.default_rng(0)
     (first, rate), (second, _) = (read_audio(EXAMPLES / f"source{number}.wav") for number in (1, 2))
     turns = round(minutes * 60 * rate / first.shape[1])
@@ -76,7 +76,7 @@ def write_conversation(path: Path, minutes: float) -> None:
 
 
 def measure(model: str, file: str, memory: str, folder: str) -> None:
-    """Separates one file and prints what it took, as JSON."""
+    """Separates one file and prints the measurements as JSON."""
     from mossformer_jax.separation import Separator, separate_file
 
     separator = Separator.from_pretrained(model, memory=float(memory))
@@ -92,7 +92,7 @@ def measure(model: str, file: str, memory: str, folder: str) -> None:
 
 
 class MemoryWatch:
-    """The most resident memory that this process takes above what it has now, in bytes, looked at 50 times a second."""
+    """Samples the resident memory of this process 50 times per second; `stop` returns the peak increase in bytes."""
 
     def __init__(self):
         self._start = self._peak = resident_bytes()

@@ -1,12 +1,13 @@
-"""How long does it take to score a test set, and how fast are the figures beside mir_eval and torchmetrics?
+"""Measures the time to score a test set, and the speed of the metrics compared with mir_eval and torchmetrics.
 
-First the way of `mossformer-jax score`: files of 3,000 mixtures of two speakers, 4 s at 8 kHz, to figures, once with
-SI-SDR(i) alone and once with SDR(i) as well. The files are 100 mixtures in turn, which lie in the system's cache as a
-test set does that was just separated. Then the figures alone, from arrays, each beside its peer: they take turns, and
-the ratios are medians over the rounds. torchmetrics is no dependency; it is left out where it is not installed.
+First, it scores files as `mossformer-jax score` does: 3,000 mixtures of two speakers, 4 s at 8 kHz, once with SI-SDR(i)
+alone and once with SDR(i) as well. The files are 100 distinct mixtures, used repeatedly; they are in the page cache,
+like a test set that has just been separated. Second, it computes the metrics from arrays and compares each with its
+peers. The implementations run alternately, and the speed-ups are medians over the rounds. torchmetrics is not a
+dependency; it is skipped if it is not installed.
 
     python benchmarks/metrics.py
-    python benchmarks/metrics.py --utterances 300    # and what 3,000 would take at this rate, start included
+    python benchmarks/metrics.py --utterances 300    # extrapolates to 3,000, including the start-up
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.separated_files import read_signals, score_files
 from mossformer_jax.scoring import host_figures
 
-# The peers are imported where they are used: the processes that score import this file, too.
+# The peers are imported where they are used, because the scoring processes import this file as well.
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TEST_SET = 3000
 DISTINCT = 100
 TARGETS = {("si_sdr",): 60, ("si_sdr", "sdr"): 600}
-SI_SDR_ROWS = 32  # as many as score_files has in a batch of 4 s
+SI_SDR_ROWS = 32  # the batch size of score_files for mixtures of 4 s
 SDR_ROWS = 4
 
 
@@ -52,14 +53,12 @@ def main() -> None:
     estimates_bct = np.stack([each.estimates_ct for each in signals])
     references_bct = np.stack([each.references_ct for each in signals])
     mixture_bt = np.stack([each.mixture_t for each in signals])
-    print(
-        f"\n{'figures from arrays':<22}{'peer':<14}{'ms each':>9}{'peer ms':>9}{'speed-up':>10}{'differ by (dB)':>16}"
-    )
+    print(f"\n{'metrics from arrays':<22}{'peer':<14}{'ms':>9}{'peer (ms)':>10}{'speed-up':>10}{'max diff (dB)':>15}")
     beside_peers(estimates_bct, references_bct, mixture_bt, options.rounds)
 
 
 def write_utterance(folder: Path, number: int) -> SeparatedFiles:
-    """Two recorded speakers, shifted against each other; estimates that leak, in the other order."""
+    """Writes a mixture of two recorded speakers with random shifts, and estimates with leakage in swapped order."""
     rng = np.random.default_rng(number)
     sources = np.stack([read_audio(EXAMPLES / f"source{k}.wav")[0][0] for k in (1, 2)])
     sources = np.stack([np.roll(source, rng.integers(len(source))) for source in sources]) * rng.uniform(0.3, 0.9)
@@ -74,8 +73,8 @@ def write_utterance(folder: Path, number: int) -> SeparatedFiles:
 def score_test_set(utterances: list[SeparatedFiles], jobs: int) -> None:
     count = len(utterances)
     extrapolated = f"{f'of {TEST_SET}, extrapolated':>24}" if count != TEST_SET else ""
-    print(f"{count} utterances of 4 s, {jobs} processes, compiling and starting included")
-    print(f"{'figures from files':<22}{'seconds':>9}{extrapolated}{'target':>9}")
+    print(f"{count} utterances of 4 s, {jobs} processes, including compilation and start-up")
+    print(f"{'metrics from files':<22}{'seconds':>9}{extrapolated}{'target':>9}")
     for metrics, target in TARGETS.items():
         began = time.perf_counter()
         score_files(utterances, metrics, jobs=jobs)
@@ -86,7 +85,7 @@ def score_test_set(utterances: list[SeparatedFiles], jobs: int) -> None:
 
 
 def beside_peers(estimates_bct: np.ndarray, references_bct: np.ndarray, mixture_bt: np.ndarray, rounds: int) -> None:
-    """Prints a row a figure and peer; every way gives the SI-SDR, or the SDR, and its improvement a mixture."""
+    """Prints one row per metric and peer; every implementation computes the metric and its improvement."""
     from mir_eval.separation import bss_eval_sources
 
     warnings.filterwarnings("ignore", message=r"mir_eval\.separation", category=FutureWarning)
@@ -107,7 +106,7 @@ def beside_peers(estimates_bct: np.ndarray, references_bct: np.ndarray, mixture_
 
     def sdr_mir_eval() -> np.ndarray:
         def figure(estimates_ct: np.ndarray, references_ct: np.ndarray) -> np.ndarray:
-            # One reference at a time: SDR needs no other, and together they would take several times as long.
+            # One reference at a time: SDR needs no others, and all at once would take several times as long.
             pairs = zip(references_ct, estimates_ct, strict=True)
             return np.array([bss_eval_sources(r[None], e[None], compute_permutation=False)[0][0] for r, e in pairs])
 
@@ -120,7 +119,7 @@ def beside_peers(estimates_bct: np.ndarray, references_bct: np.ndarray, mixture_
         import torch
         import torchmetrics.functional.audio as torchmetrics
     except ImportError as error:
-        print(f"torchmetrics is left out: {error}")
+        print(f"skipping torchmetrics: {error}")
         return
     estimates, references = torch.from_numpy(estimates_bct), torch.from_numpy(references_bct)
     mixtures = torch.from_numpy(mixture_bt)[:, None].expand_as(references)
@@ -145,16 +144,16 @@ def beside_peers(estimates_bct: np.ndarray, references_bct: np.ndarray, mixture_
 def compare(
     name: str, peer: str, ours: Callable[[], np.ndarray], theirs: Callable[[], np.ndarray], rows: int, rounds: int
 ) -> None:
-    difference = np.abs(ours() - theirs()).max()  # and both are warm
+    difference = np.abs(ours() - theirs()).max()  # also serves as warm-up
     times: dict[Callable[[], np.ndarray], list[float]] = {ours: [], theirs: []}
     for _ in range(rounds):
-        for way, each in times.items():
+        for run, milliseconds in times.items():
             began = time.perf_counter()
-            way()
-            each.append((time.perf_counter() - began) / rows * 1000)
+            run()
+            milliseconds.append((time.perf_counter() - began) / rows * 1000)
     ratio = statistics.median(b / a for a, b in zip(times[ours], times[theirs], strict=True))
     ms = (statistics.median(each) for each in times.values())
-    print(f"{name:<22}{peer:<14}{next(ms):>9.2f}{next(ms):>9.2f}{ratio:>10.1f}{difference:>16.1e}")
+    print(f"{name:<22}{peer:<14}{next(ms):>9.2f}{next(ms):>10.2f}{ratio:>10.1f}{difference:>15.1e}")
 
 
 if __name__ == "__main__":

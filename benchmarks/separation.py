@@ -1,8 +1,9 @@
-"""How long does separating take, beside the official PyTorch model, eager and compiled?
+"""Measures the time to separate, compared with the official PyTorch model, eager and compiled.
 
-The 55.7M model in float32 with random weights, on noise. Every way is a process of its own; they take turns, and the
-ratios are medians over the rounds. The floor is what the matrix products alone would take at the rate that this
-machine reaches on one large product. Needs the official code (see docs/parity.md); torch.compile needs a C++ compiler.
+The 55.7M model in float32 with random weights separates noise. Each implementation has a separate process; they run
+alternately, and the ratios are medians over the rounds. The floor is the time of the matrix products alone, at the
+FLOP/s that this machine reaches in one large product. Needs the official code (see docs/parity.md); torch.compile needs
+a C++ compiler.
 
     python -m benchmarks.separation
     python -m benchmarks.separation --seconds 4 --batches 1 --ways pytorch ours --rounds 7
@@ -25,7 +26,7 @@ import numpy as np
 from benchmarks import side_by_side
 
 WAYS = ("pytorch", "compiled", "ours")
-# Multiply-adds of the 55.7M model for a frame: its weights once, and the products of both attentions.
+# Multiply-adds of the 55.7M model per frame: each weight once, and the products of both attentions.
 PRODUCTS_PER_FRAME = 55.7e6 + 24 * (256 * 128 + 256 * 2048 + 2 * 128 * 2048)
 
 
@@ -35,9 +36,9 @@ def main() -> None:
     parser.add_argument("--seconds", nargs="+", type=float, default=[1.0, 4.0, 8.0])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--start", action="store_true", help="how soon a new process has its first output")
-    parser.add_argument("--profile", action="store_true", help="where the time of ours goes, by layer")
-    parser.add_argument("--dtype", default="float32", help="compute dtype of ours")
+    parser.add_argument("--start", action="store_true", help="time to the first output of a new process")
+    parser.add_argument("--profile", action="store_true", help="our time by layer")
+    parser.add_argument("--dtype", default="float32", help="our compute dtype")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--first-output", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -77,7 +78,7 @@ def noise(batch: int, seconds: float) -> np.ndarray:
 
 
 def product_rate() -> float:
-    """FLOP/s of a product of the largest layer's size, the best of many."""
+    """FLOP/s of a matrix product of the largest layer's size; the best of 20 runs."""
     import jax
 
     weights, features = np.ones((512, 2048), np.float32), np.ones((512, 4000), np.float32)
@@ -126,7 +127,7 @@ def ours(options: argparse.Namespace, mixture: np.ndarray) -> tuple[dict, Callab
 
 
 def measure_start() -> None:
-    """Stores the model, and separates a second of audio with it in new processes, the first without a cache."""
+    """Stores a model and separates 1 s of audio with it in new processes; only the first has no compilation cache."""
     from flax import nnx
 
     from mossformer_jax.model import ModelConfig, MossFormer2
@@ -138,14 +139,14 @@ def measure_start() -> None:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": os.path.join(folder, "compiled")}
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         command = [sys.executable, "-m", "benchmarks.separation", "--first-output", model]
-        for name in ("without a cache", "with one", "with one"):
+        for name in ("without a cache", "with a cache", "with a cache"):
             began = time.perf_counter()
             done = subprocess.run(command, cwd=side_by_side.ROOT, env=environment, check=True, capture_output=True)
-            print(f"{name}: {time.perf_counter() - began:.1f} s to the end, {done.stdout.decode().strip()}", flush=True)
+            print(f"{name}: {time.perf_counter() - began:.1f} s in total, {done.stdout.decode().strip()}", flush=True)
 
 
 def first_output(model: str) -> None:
-    """From the start of a process to the sources of one second of audio."""
+    """Loads a model, separates 1 s of audio and prints the times."""
     from mossformer_jax import Separator
 
     began = time.perf_counter()
@@ -156,7 +157,7 @@ def first_output(model: str) -> None:
 
 
 def profile(options: argparse.Namespace) -> None:
-    """Prints the time of every layer, summed over the blocks, as the profiler of XLA sees it."""
+    """Prints the time of every layer, summed over the blocks, from XLA's profiler."""
     import jax
     from flax import nnx
 

@@ -1,8 +1,8 @@
-"""Ways to do one thing, each in a process of its own, that take turns.
+"""Compares several implementations ("ways") of a task, each in a separate process, that run alternately.
 
-What else the machine does falls on all of them alike, so that the median of the ratios holds where the times do not. A
-process a way, since the peak of its resident memory is one of the figures, and since PyTorch and XLA would each keep
-threads that disturb the other.
+Other load on the machine affects all of them alike, so that the median of the ratios is reliable even if the times are
+not. Each way has a separate process because its peak resident memory is measured, and because the threads of PyTorch
+and XLA would disturb each other.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Figures = dict[str, float]
 
 
 def compare(module: str, ways: Sequence[str], arguments: Sequence[str], rounds: int) -> tuple[dict, dict]:
-    """Runs `python -m module ARGUMENTS --measure WAY` once a way, and asks them in turn for a run.
+    """Starts `python -m MODULE ARGUMENTS --measure WAY` for each way, and lets them run alternately.
 
     Args:
-        module: what calls `serve` when it is given --measure.
-        ways: the first is the one that the others are compared with.
-        arguments: of all of them.
-        rounds: how many runs of each.
+        module: a module that calls `serve` if it is given --measure.
+        ways: the first is the baseline of the comparison.
+        arguments: command-line arguments of every process.
+        rounds: number of runs of each way.
 
     Returns:
-        What each said of its preparation, and its runs, by way.
+        The measurements of the preparation and those of the runs, by way.
     """
     children, prepared, runs = {}, {}, {way: [] for way in ways}
     command = [sys.executable, "-m", module, *arguments, "--measure"]
-    # Started one after the other: a process compiles before it says its first line.
+    # Started one after another, because each process compiles before it prints its first line.
     for way in ways:
         children[way] = subprocess.Popen(
             [*command, way], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,13 +53,13 @@ def compare(module: str, ways: Sequence[str], arguments: Sequence[str], rounds: 
 def _answer(way: str, child: subprocess.Popen) -> Figures:
     line = child.stdout.readline()
     if not line:
-        raise SystemExit(f"{way} ended with status {child.wait()}; what it said stands above")
+        raise SystemExit(f"{way} failed with exit status {child.wait()}; see its output above")
     return json.loads(line)
 
 
 def serve(prepared: Figures, run: Callable[[], object]) -> None:
-    """The child's part: says what preparing it took, then makes a run a line of the standard input."""
-    run()  # the first one allocates
+    """In the child process: prints the measurements of the preparation, then makes one run per line of stdin."""
+    run()  # the first run allocates memory
     print(json.dumps(prepared), flush=True)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
@@ -70,17 +70,17 @@ def serve(prepared: Figures, run: Callable[[], object]) -> None:
 
 
 def median(runs: Sequence[Figures], figure: str) -> float:
-    """The median of one figure over the rounds."""
+    """The median of a measurement over the rounds."""
     return statistics.median(run[figure] for run in runs)
 
 
 def median_ratio(runs: Sequence[Figures], peer: Sequence[Figures], figure: str) -> float:
-    """The median over the rounds of a way's figure over its peer's in the same round."""
+    """The median over the rounds of the ratio of a measurement to the peer's in the same round."""
     return statistics.median(ours[figure] / theirs[figure] for ours, theirs in zip(runs, peer, strict=True))
 
 
 def official_network(config):
-    """The official PyTorch model of these sizes, on all cores (as an oracle in tests it takes one)."""
+    """The official PyTorch model with this config, on all cores (in the tests it uses a single core)."""
     import torch
 
     from tests.parity import oracle
@@ -90,7 +90,7 @@ def official_network(config):
 
 
 def print_table(columns: Sequence[tuple[str, int]], rows: dict[str, Sequence[float]]) -> None:
-    """Prints a row a way; a column is its title and its number of decimals."""
+    """Prints one row per way. A column has a title and a number of decimals."""
     print(f"{'way':<10}" + "".join(f"{title:>18}" for title, _ in columns))
     for way, row in rows.items():
         cells = zip(row, columns, strict=True)

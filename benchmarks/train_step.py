@@ -1,9 +1,10 @@
-"""How long does a step of training take, and how much memory, beside the official PyTorch model?
+"""Measures the time and memory of a training step, compared with the official PyTorch model.
 
-Forward and backward pass, clipping and Adam on one mixture of 2 s, dropout 0.1, the 55.7M model. Every way is a process
-of its own, since the peak of its resident memory is one of the figures; they live side by side and take their steps in
-turns, and the ratios are medians over the rounds, so that what else the machine does falls on all of them. Where it
-does much, the processor time is the steadier figure. Needs the official code (see docs/parity.md).
+A step is forward and backward pass, gradient clipping and Adam on one mixture of 2 s, with dropout 0.1 and the 55.7M
+model. Each implementation has a separate process, because its peak resident memory is measured. They take steps
+alternately, so that other load on the machine affects all of them alike, and the ratios are medians over the rounds.
+With much other load, the processor time is more stable than the wall time. Needs the official code (see
+docs/parity.md).
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --ways pytorch products --blocks 4 --rounds 3
@@ -25,12 +26,12 @@ WAYS = ("pytorch", "none", "products", "blocks")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--ways", nargs="+", choices=WAYS, default=WAYS, help="ours by rematerialisation (default: all)"
+        "--ways", nargs="+", choices=WAYS, default=WAYS, help="pytorch, or our rematerialisation (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--blocks", type=int, default=24)
-    parser.add_argument("--dtype", default="float32", help="compute dtype of ours")
+    parser.add_argument("--dtype", default="float32", help="our compute dtype")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -55,7 +56,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """One way, in a process of its own."""
+    """Measures one way in this process."""
     sources = 0.1 * np.random.default_rng(0).standard_normal((1, 2, int(8000 * options.seconds))).astype(np.float32)
     make = pytorch_step if options.measure == "pytorch" else jax_step
     compile_seconds, step = make(options, sources)

@@ -1,4 +1,4 @@
-"""Weights: our stored format, and the official PyTorch checkpoints in and out."""
+"""Model weights: the stored format, and conversion from and to the official PyTorch checkpoints."""
 
 from mossformer_jax.weights.loaded import LoadedModel, load_model
 from mossformer_jax.weights.parameters import build_network, count_parameters, flatten, parameter_shapes

@@ -1,4 +1,4 @@
-"""The files of a model folder, and how such a folder is recognised."""
+"""The files of a model folder, and checks for the kind of a folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 FORMAT = "mossformer-jax"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-# Where a training run keeps its best weights.
+# Subfolder of a training run with its best weights.
 BEST = "best"
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether the folder's config.json says that it is one of ours."""
+    """Whether the folder is a model folder, according to its config.json."""
     try:
         description = json.loads((folder / CONFIG_FILE).read_text())
     except (OSError, ValueError):
@@ -22,5 +22,5 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def is_training_run(folder: Path) -> bool:
-    """Whether the folder is that of a training run, whose best weights lie in a folder of it."""
+    """Whether the folder is a training run, whose best weights are in a subfolder."""
     return (folder / CONFIG_FILE).is_file() and (folder / "checkpoints").is_dir()

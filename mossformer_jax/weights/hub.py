@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: repositories that hold a model folder of ours."""
+"""Models from the Hugging Face hub: repositories that contain a model folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _REPO_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
 
 
 def is_repo_id(text: str) -> bool:
-    """Whether the text can be the id of a repository, "owner/name" or "owner/name@revision"; a path can be, too."""
+    """Whether the text has the form of a repository id, "owner/name" or "owner/name@revision". So may a path."""
     return _REPO_ID.fullmatch(text) is not None
 
 
 def download_model(repo_id: str) -> Path:
-    """Downloads a model into the hub's own cache, unless it is there already; needs the extra `hub`.
+    """Downloads a model into the hub's cache unless it is already there; needs the extra `hub`.
 
     Args:
         repo_id: "owner/name", or "owner/name@revision" with a branch, a tag or a commit.
@@ -25,23 +25,23 @@ def download_model(repo_id: str) -> Path:
         The model folder in the cache.
 
     Raises:
-        FileNotFoundError: there is no such repository or revision, it may not be read, or `huggingface_hub` is not
+        FileNotFoundError: there is no such repository or revision, access is denied, or `huggingface_hub` is not
             installed.
         OSError: the hub cannot be reached, or the download fails.
-        ValueError: this cannot be the id of a repository, or what is in it is not one of our models.
+        ValueError: the id is malformed, or the repository does not contain a model folder.
     """
     match = _REPO_ID.fullmatch(repo_id)
     if match is None:
-        raise ValueError(f"{repo_id!r} is not the id of a repository; must be owner/name or owner/name@revision")
+        raise ValueError(f"{repo_id!r} is not a repository id; must be owner/name or owner/name@revision")
     name, revision = match.groups()
-    # Each message comes to those who mistyped a path, too, and so begins with the path.
+    # The text may also be a mistyped path, so every message starts with it.
     missing = f"{repo_id}: no such model; give 'default' or the path of a model folder"
     try:
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError:
         raise FileNotFoundError(
-            f"{missing}; if it is a repository on the Hugging Face hub: pip install 'mossformer-jax[hub]'"
+            f"{missing}; for a repository on the Hugging Face hub, run: pip install 'mossformer-jax[hub]'"
         ) from None
     try:
         folder = Path(
@@ -49,14 +49,14 @@ def download_model(repo_id: str) -> Path:
         )
     except errors.RevisionNotFoundError:
         raise FileNotFoundError(
-            f"{repo_id}: the repository on the Hugging Face hub has no revision {revision or 'main'}; check its name"
+            f"{repo_id}: the repository on the Hugging Face hub has no revision {revision or 'main'}; check the name"
         ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise FileNotFoundError(
-            f"{missing}, or the id of a repository on the Hugging Face hub that exists and that you may read "
-            "(log in by: hf auth login)"
+            f"{missing}, or the id of a repository on the Hugging Face hub that exists and that you have access to "
+            "(log in with: hf auth login)"
         ) from None
-    # Whatever else the hub's client and the network library under it raise, in many classes and many lines.
+    # The hub's client and its network library raise many other exception classes, with messages of several lines.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise OSError(
@@ -65,8 +65,8 @@ def download_model(repo_id: str) -> Path:
         ) from error
     if not is_model_folder(folder):
         raise ValueError(
-            f"{repo_id}: the repository on the Hugging Face hub holds no {FORMAT} model; if it is an official PyTorch "
-            f"checkpoint, convert it: hf download {name} --local-dir FOLDER, then "
+            f"{repo_id}: the repository on the Hugging Face hub contains no {FORMAT} model; if it is an official "
+            f"PyTorch checkpoint, convert it: hf download {name} --local-dir FOLDER, then "
             "mossformer-jax convert --input FOLDER --output MODEL"
         )
     return folder

@@ -1,4 +1,4 @@
-"""A stored model, ready to separate."""
+"""Loading a stored model for separation."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class CompiledModel(Protocol):
     """The network compiled for one shape of padded mixtures."""
 
     def __call__(self, mixture_bt: ArrayLike, lengths_b: ArrayLike) -> Float[Array, "b c t"]:
-        """Separates float32 mixtures of exactly that shape; lengths are int32."""
+        """Separates float32 mixtures of exactly this shape; lengths are int32."""
 
 
 def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
-    """The jitted `(state, mixture_bt, lengths_b) -> sources_bct` of a network that `nnx.split` took apart."""
+    """The jitted function `(state, mixture_bt, lengths_b) -> sources_bct` of a network split by `nnx.split`."""
     return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))
 
 
 class LoadedModel:
-    """A network with its weights, compiled once for each shape of input.
+    """A network with its weights, compiled once per input shape.
 
     Attributes:
         config: the model's sizes and options.
-        num_parameters: how many trained numbers the network has; frequency tables do not count.
+        num_parameters: number of trained parameters; frequency tables are not counted.
     """
 
     def __init__(self, config: ModelConfig, parameters: Parameters):
@@ -47,28 +47,28 @@ class LoadedModel:
 
     @property
     def device(self) -> jax.Device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(iter(jax.tree.leaves(self._state)[0].devices()))
 
     @property
     def network(self) -> MossFormer2:
-        """The network itself, for example to train it further."""
+        """The network, for example for further training."""
         return nnx.merge(self._graphdef, self._state)
 
     def __call__(self, mixture_bt: ArrayLike, lengths_b: ArrayLike | None = None) -> Float[Array, "b c t"]:
-        """Separates a batch of mixtures, taken as they are.
+        """Separates a batch of mixtures without changing their level.
 
-        `config.input_level_db` says at what level the weights expect their input; nothing is done about it here.
+        The caller must scale the mixtures to `config.input_level_db` (`Separator` does this).
 
         Args:
             mixture_bt: mixtures, (batch, samples), floating point.
-            lengths_b: true length of each mixture in samples where they are padded at the end.
+            lengths_b: true length of each mixture in samples, if they are padded at the end.
 
         Returns:
             The sources, (batch, sources, samples).
 
         Raises:
-            ValueError: a shape, dtype or length that the model cannot take; the message says which, and what it can.
+            ValueError: a shape, dtype or length is not allowed; the message gives the allowed ones.
         """
         mixture = jnp.asarray(mixture_bt)
         lengths = None if lengths_b is None else jnp.asarray(lengths_b)
@@ -76,7 +76,7 @@ class LoadedModel:
         return self._separate(self._state, mixture, lengths)
 
     def compile(self, batch: int, num_samples: int) -> CompiledModel:
-        """Compiles the network for padded mixtures of one shape, ahead of its use."""
+        """Compiles the network ahead of time for padded mixtures of one shape."""
         mixture = jax.ShapeDtypeStruct((batch, num_samples), np.float32)
         lengths = jax.ShapeDtypeStruct((batch,), np.int32)
         program = self._separate.lower(self._state, mixture, lengths).compile()
@@ -84,10 +84,11 @@ class LoadedModel:
 
 
 def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:
-    """Loads "default" (the model that comes with the package) or a model folder.
+    """Loads "default" (the model of the package), a model folder, or a repository of the hub ("owner/name").
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: it cannot be read, or is not one of our model folders; the message says what to do.
+        OSError: the hub cannot be reached.
+        ValueError: the model cannot be read, or it is not a model folder; the message says what to do.
     """
     return LoadedModel(*load_parameters(path))

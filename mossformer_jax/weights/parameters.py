@@ -1,4 +1,4 @@
-"""Parameters as plain arrays under dotted names, and how they become a network."""
+"""Parameters as plain arrays with dotted names, and building a network from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Parameters = dict[str, np.ndarray]
 
 
 def skeleton(config: ModelConfig) -> MossFormer2:
-    """The network with shapes in place of arrays; costs no memory."""
+    """The network with shapes instead of arrays; allocates no memory."""
     return nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0)))
 
 
 def _variables(config: ModelConfig) -> dict[str, nnx.Variable]:
-    # Every validation finds other gains, which are no variables: what is cached is the same for all of them.
+    # The gains change with every validation but do not affect the variables, so they are not part of the cache key.
     return _variables_of_sizes(dataclasses.replace(config, output_gains=None))
 
 
@@ -36,24 +36,24 @@ def _dotted(path: tuple[Any, ...]) -> str:
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter and frequency table, by dotted name."""
+    """Shapes of all parameters and frequency tables, by dotted name."""
     return {name: variable.shape for name, variable in _variables(config).items()}
 
 
 def buffer_names(config: ModelConfig) -> set[str]:
-    """The frequency tables: stored with the weights, never trained, not counted."""
+    """Names of the frequency tables, which are stored with the weights but neither trained nor counted."""
     return {name for name, variable in _variables(config).items() if isinstance(variable, Buffer)}
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """How many trained numbers the network has."""
+    """Number of trained parameters of the network."""
     return sum(
         int(np.prod(variable.shape)) for variable in _variables(config).values() if isinstance(variable, nnx.Param)
     )
 
 
 def flatten(params: Mapping[str, Any]) -> Parameters:
-    """Nested dicts, an `nnx.State` or a dict with dotted names, as numpy arrays under dotted names."""
+    """Converts nested dicts, an `nnx.State` or a dict with dotted names to numpy arrays with dotted names."""
     if isinstance(params, nnx.State):
         params = nnx.to_pure_dict(params)
     arrays: Parameters = {}
@@ -66,19 +66,19 @@ def flatten(params: Mapping[str, Any]) -> Parameters:
 
 
 def build_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFormer2:
-    """The network with these parameters (every one, by dotted name) in the config's parameter dtype.
+    """Builds the network from all its parameters (by dotted name), in the config's parameter dtype.
 
     Raises:
-        ValueError: parameters are missing, unknown, of a wrong shape or not finite; one error lists them all.
+        ValueError: parameters are missing, unknown, not finite or of the wrong shape; one error lists all of them.
     """
     problems = parameter_problems(config, parameters)
     if problems:
-        raise ValueError(f"these are not the parameters of the config: {'; '.join(problems)}")
+        raise ValueError(f"the parameters do not match the config: {'; '.join(problems)}")
     return assemble_network(config, parameters)
 
 
 def assemble_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFormer2:
-    """`build_network` without its checks, which a program that is being compiled cannot make."""
+    """`build_network` without the checks, for use inside jit."""
     graphdef, state = nnx.split(skeleton(config))
     filled = [
         (path, variable.replace(jnp.asarray(parameters[_dotted(path)], variable.dtype)))
@@ -88,7 +88,7 @@ def assemble_network(config: ModelConfig, parameters: Mapping[str, Any]) -> Moss
 
 
 def parameter_problems(config: ModelConfig, parameters: Mapping[str, Any]) -> list[str]:
-    """What keeps `parameters` from being exactly those of `config`; empty where nothing does."""
+    """All differences between `parameters` and the parameters of `config`; empty if they match."""
     shapes = parameter_shapes(config)
     problems = []
     if missing := sorted(shapes.keys() - parameters.keys()):

@@ -1,4 +1,4 @@
-"""Our own stored format: a folder with `config.json` and `model.safetensors`, plain arrays under dotted names."""
+"""The stored format: a folder with `config.json` and `model.safetensors`, arrays with dotted names."""
 
 from __future__ import annotations
 
@@ -26,27 +26,26 @@ DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
 def save_model(
     path: str | os.PathLike[str], config: ModelConfig, params: Mapping[str, Any], *, storage: str = "float32"
 ) -> None:
-    """Writes a model folder that `load_model` reads; each file appears whole or not at all.
+    """Writes a model folder for `load_model`. Each file is written atomically.
 
-    An older model in the folder is replaced, other files stay.
+    An existing model in the folder is replaced; other files are kept.
 
     Args:
-        path: the folder; made where it is missing.
+        path: the folder; created if necessary.
         config: the model's sizes and options.
-        params: every parameter and frequency table, as `nnx.state(model)`, as nested dicts or as one dict with dotted
-            names.
-        storage: "float32", or "float16" for half the size (frequency tables stay float32: rounded, they would turn
-            late frames by whole radians).
+        params: all parameters and frequency tables, as `nnx.state(model)`, nested dicts or a dict with dotted names.
+        storage: "float32", or "float16" for half the size. Frequency tables are always float32, because rounding them
+            would change the phase of late frames by whole radians.
 
     Raises:
-        ValueError: parameters are missing, unknown, of a wrong shape, not finite or beyond float16's range; or the
-            folder holds another kind of model.
+        ValueError: parameters are missing, unknown, of the wrong shape, not finite or outside float16's range; or the
+            folder contains a different kind of model.
     """
     folder = Path(path)
     if storage not in STORAGE_DTYPES:
-        raise ValueError(f"storage {storage!r} is not one of {', '.join(STORAGE_DTYPES)}")
+        raise ValueError(f"storage={storage!r} is not allowed: must be one of {', '.join(STORAGE_DTYPES)}")
     if folder.is_file() or ((folder / CONFIG_FILE).exists() and not is_model_folder(folder)):
-        raise ValueError(f"{folder}: holds something else than a {FORMAT} model; give another folder")
+        raise ValueError(f"{folder}: exists and is not a {FORMAT} model; give another folder")
     parameters = flatten(params)
     problems = parameter_problems(config, parameters)
     if problems:
@@ -60,24 +59,24 @@ def save_model(
         }
     overflown = [name for name, array in stored.items() if not np.isfinite(array).all()]
     if overflown:
-        raise ValueError(f"cannot save {folder}: not finite in {storage}: {', '.join(overflown)}")
+        raise ValueError(f"cannot save {folder}: outside the range of {storage}: {', '.join(overflown)}; use float32")
 
     folder.mkdir(parents=True, exist_ok=True)
     description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict()}
-    # The config goes last: a new folder that was broken off half-way has none and is not taken for a model.
+    # The config is written last: after an interruption, a new folder has no config and is not taken for a model.
     write_atomically(folder / WEIGHTS_FILE, save(stored, metadata={"format": FORMAT}))
     write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
 
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder that a model's name, path or id on the Hugging Face hub means; of a training run, its best weights.
+    """The model folder for a name, a path or an id on the Hugging Face hub; for a training run, its best weights.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        FileNotFoundError: there is no such model.
         OSError: the hub cannot be reached.
-        ValueError: what is there is not one of our model folders.
+        ValueError: the path is not a model folder.
     """
-    if path == "default":  # a Path never is: it means a folder of that name
+    if path == "default":  # never true for a Path, which refers to a folder of that name
         if not is_model_folder(DEFAULT_MODEL):
             raise FileNotFoundError(
                 "the default model is not part of this installation; give the path of a model folder"
@@ -90,12 +89,14 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
     if not is_model_folder(folder) and (is_training_run(folder) or is_model_folder(folder / BEST)):
         if not is_model_folder(folder / BEST):
-            raise FileNotFoundError(f"{folder}: a training without a validation so far, it has no {BEST}/ weights yet")
+            raise FileNotFoundError(
+                f"{folder}: is a training run without {BEST}/ weights, which its first validation writes; train longer"
+            )
         return folder / BEST
     if not is_model_folder(folder):
         raise ValueError(
-            f'{folder}: not a {FORMAT} model folder ({CONFIG_FILE} with "format": "{FORMAT}", and {WEIGHTS_FILE}); '
-            f"an official PyTorch checkpoint is converted by "
+            f'{folder}: is not a {FORMAT} model folder ({CONFIG_FILE} with "format": "{FORMAT}", and {WEIGHTS_FILE}); '
+            "to convert an official PyTorch checkpoint, run: "
             f"mossformer-jax convert --input {folder} --output FOLDER"
         )
     return folder
@@ -107,14 +108,14 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
     Raises:
         FileNotFoundError: there is no such model.
         OSError: the hub cannot be reached.
-        ValueError: it is not one of our model folders, or its config.json is not valid.
+        ValueError: it is not a model folder, or its config.json is not valid.
     """
     file = model_folder(path) / CONFIG_FILE
     description = json.loads(file.read_text())
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{file}: format_version is {version!r}, this mossformer_jax reads {FORMAT_VERSION}; update it"
+            f"{file}: has format_version={version!r}, but this version reads {FORMAT_VERSION}; update mossformer-jax"
         )
     fields = description.get("model")
     if not isinstance(fields, dict):
@@ -129,23 +130,22 @@ def load_parameters(path: str | os.PathLike[str]) -> tuple[ModelConfig, Paramete
     """Reads "default", a model folder, or a repository on the Hugging Face hub ("owner/name").
 
     Returns:
-        The config, and every parameter and frequency table by dotted name, in float32.
+        The config, and all parameters and frequency tables by dotted name, in float32.
 
     Raises:
         FileNotFoundError: there is no such model.
         OSError: the hub cannot be reached.
-        ValueError: the model cannot be read, or its tensors are not exactly those of its config; one error lists all
-            that differ.
+        ValueError: the model cannot be read, or its tensors do not match its config; one error lists all differences.
     """
     folder = model_folder(path)
     config = read_config(folder)
     file = folder / WEIGHTS_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: missing; the model folder is incomplete, save or convert it again")
+        raise FileNotFoundError(f"{file}: no such file; the model folder is incomplete, save or convert it again")
     try:
         stored = load_file(file)
     except (SafetensorError, TypeError, KeyError) as error:  # the last two: a dtype that numpy does not have
-        raise ValueError(f"{file}: cannot be read ({error}); it is damaged, save or convert it again") from None
+        raise ValueError(f"{file}: is damaged ({error}); save or convert the model again") from None
     problems = [
         f"{name} is stored as {array.dtype}, not {' or '.join(STORAGE_DTYPES)}"
         for name, array in stored.items()
@@ -153,5 +153,5 @@ def load_parameters(path: str | os.PathLike[str]) -> tuple[ModelConfig, Paramete
     ]
     problems += parameter_problems(config, stored)
     if problems:
-        raise ValueError(f"{file}: does not fit {CONFIG_FILE}: {'; '.join(problems)}")
+        raise ValueError(f"{file}: does not match {CONFIG_FILE}: {'; '.join(problems)}")
     return config, {name: array.astype(np.float32) for name, array in stored.items()}

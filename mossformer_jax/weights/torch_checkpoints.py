@@ -1,6 +1,6 @@
-"""Official PyTorch checkpoints, the four published families: read from files into ours, and written back.
+"""Conversion of the four published families of PyTorch checkpoints, in both directions.
 
-Nothing is ever unpickled but tensors, and nothing is left at its random start: every key must find its place.
+Only tensors are unpickled. Conversion is strict: every tensor of the checkpoint and of the model must be matched.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mossformer_jax.weights.torch_mapping import (
     to_official,
 )
 
-WHAMR = "mossformer2-whamr-2spk"  # the one config_name of family C whose code decodes the mask net's output directly
+WHAMR = "mossformer2-whamr-2spk"  # the only config_name of family C with direct decoding of the mask net's output
 FAMILY_C_NAMES = (WHAMR, "mossformer2-librimix-2spk", "mossformer2-wsj0mix-3spk")
-# What family C's config.json may say beside the sizes; any other value is another network.
+# Required values in family C's config.json besides the sizes; other values mean a different network.
 FIXED_SETTINGS = {
     "model_type": "mossformer2",
     "encoder_in_nchannels": 1,
@@ -48,12 +48,12 @@ SIZE_SETTINGS = {
 
 @dataclass(frozen=True)
 class TorchCheckpoint:
-    """An official checkpoint in our terms.
+    """An official checkpoint, converted.
 
     Attributes:
-        family: "A", "B", "C" or "D", as docs/names.md lists them.
+        family: "A", "B", "C" or "D", as listed in docs/names.md.
         config: the model's sizes and options.
-        parameters: every parameter and frequency table by dotted name, float32.
+        parameters: all parameters and frequency tables by dotted name, float32.
     """
 
     family: str
@@ -69,17 +69,17 @@ def load_torch_checkpoint(
 ) -> TorchCheckpoint:
     """Loads an official checkpoint: a file, a folder or a state dict of any of the four families.
 
-    Training state (optimizer, epoch, step) is left out.
+    Training state (optimizer, epoch, step) is ignored.
 
     Args:
-        source: a checkpoint file, the folder that holds it, or a state dict (bare, or under the key "model").
-        sample_rate: in Hz, instead of the family's.
-        direct_decoding: instead of what the checkpoint's config.json says.
+        source: a checkpoint file, its folder, or a state dict (bare, or under the key "model").
+        sample_rate: in Hz; overrides the default of the family.
+        direct_decoding: overrides the value in the checkpoint's config.json.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not of any family, or does not fit exactly; one error lists everything that differs by its
-            official name.
+        ValueError: the checkpoint does not belong to any family, or does not match exactly; one error lists all
+            differences by their official names.
     """
     contents = unwrap(source, "state dict") if isinstance(source, Mapping) else read(Path(source))
     try:
@@ -100,22 +100,22 @@ def load_torch_checkpoint(
 
 
 def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: str = "A") -> dict[str, Any]:
-    """Our parameters as an official state dict of torch tensors, for `load_state_dict(..., strict=True)`.
+    """Converts parameters to an official state dict of torch tensors, for `load_state_dict(..., strict=True)`.
 
-    It has no place for `config.output_gains`: whoever serves it multiplies the outputs with them.
+    The state dict does not include `config.output_gains`; multiply the outputs by them after separation.
 
     Args:
         config: the model's sizes and options.
-        params: every parameter and frequency table, nested or by dotted name.
+        params: all parameters and frequency tables, nested or by dotted name.
         family: "A" (ClearerVoice, also ModelScope) or "C" (Hugging Face mossformer2-*spk).
 
     Raises:
-        ValueError: the official code cannot hold this config, or the parameters are not its; the message names every
-            field or parameter.
+        ValueError: the official code does not support this config, or the parameters do not match the config; the
+            message names all fields or parameters.
     """
     parameters = {name: array.astype(np.float32) for name, array in flatten(params).items()}
     if problems := parameter_problems(config, parameters):
-        raise ValueError(f"these are not the parameters of the config: {'; '.join(problems)}")
+        raise ValueError(f"the parameters do not match the config: {'; '.join(problems)}")
     state_dict = to_official(config, parameters, family)
     torch = import_torch()
     return {name: torch.from_numpy(array) for name, array in state_dict.items()}
@@ -124,18 +124,18 @@ def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: 
 def save_torch_checkpoint(
     path: str | os.PathLike[str], config: ModelConfig, params: Mapping[str, Any], family: str = "A"
 ) -> None:
-    """Writes a folder as the official code of family A or C expects it.
+    """Writes a folder in the format of the official code of family A or C.
 
     Raises:
-        ValueError: as `to_torch_state_dict`; or the folder holds one of our models, or a checkpoint of family A that
-            would go on being the one that is read.
+        ValueError: as `to_torch_state_dict`; or the folder contains a mossformer-jax model, or (for family C) a
+            checkpoint of family A, which would take precedence when the folder is read.
     """
     folder = Path(path)
     state_dict = to_torch_state_dict(config, params, family)
     if is_model_folder(folder):
-        raise ValueError(f"{folder}: holds a {FORMAT} model, which would be lost; give another folder")
+        raise ValueError(f"{folder}: contains a {FORMAT} model, which would be overwritten; give another folder")
     if family == "C" and (older := [name for name in POINTERS if (folder / name).exists()]):
-        raise ValueError(f"{folder}: holds a checkpoint of another form ({older[0]}); give another folder")
+        raise ValueError(f"{folder}: contains a checkpoint of another family ({older[0]}); give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     if family == "A":
         save(folder / "last_best_checkpoint.pt", {WRAPPED: state_dict})
@@ -147,7 +147,7 @@ def save_torch_checkpoint(
         "config_name": WHAMR if config.direct_decoding else f"mossformer2-{config.num_sources}spk",
         "sample_rate": config.sample_rate,
         **{setting: getattr(config, field) for setting, field in SIZE_SETTINGS.items()},
-        # Read by the official constructor, without effect on the network.
+        # Read by the official constructor, but without effect on the network.
         "masknet_chunksize": 250,
         "intra_nhead": 8,
         "intra_dffn": 1024,
@@ -159,14 +159,14 @@ def save_torch_checkpoint(
 
 
 def _family_c_options(contents: Contents, direct_decoding: bool | None) -> dict[str, Any]:
-    """Sample rate and decoding, which family C's tensors do not tell; its config.json, or the folder's name, does."""
+    """Sample rate and decoding of family C, from config.json or the folder name; the tensors do not determine them."""
     settings = contents.settings or {}
     source = Path(contents.source)
     folder = source.parent.name if source.is_file() else source.name
     name = settings.get("config_name", folder if folder in FAMILY_C_NAMES else None)
     if name is None and direct_decoding is None:
         raise ValueError(
-            "there is no config_name (config.json) to say whether the mask net's output is decoded directly; give "
+            "no config_name in config.json, so it is unknown whether the mask net's output is decoded directly; give "
             "--direct-decoding (direct_decoding=True) for the WHAMR! model, --no-direct-decoding (False) for all others"
         )
     options = {"direct_decoding": name == WHAMR}
@@ -174,12 +174,12 @@ def _family_c_options(contents: Contents, direct_decoding: bool | None) -> dict[
 
 
 def _check_settings(settings: Mapping[str, Any], config: ModelConfig) -> None:
-    """Raises a ValueError that lists every setting of config.json that the tensors contradict."""
+    """Raises a ValueError that lists all settings of config.json that contradict the tensors."""
     expected = {**FIXED_SETTINGS, **{setting: getattr(config, field) for setting, field in SIZE_SETTINGS.items()}}
     wrong = [
-        f"{name} is {settings[name]!r}, but the tensors are of a network with {value!r}"
+        f"{name} is {settings[name]!r}, but the tensors belong to a network with {value!r}"
         for name, value in expected.items()
         if name in settings and settings[name] != value
     ]
     if wrong:
-        raise ValueError(f"config.json does not fit: {'; '.join(wrong)}")
+        raise ValueError(f"config.json does not match the tensors: {'; '.join(wrong)}")

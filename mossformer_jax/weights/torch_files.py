@@ -1,4 +1,4 @@
-"""Finds and reads the files of an official checkpoint; the tensors in them are all that is ever unpickled."""
+"""Finding and reading the files of an official checkpoint. Only tensors are unpickled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mossformer_jax.atomic import write_atomically
 from mossformer_jax.weights.folders import is_model_folder
 from mossformer_jax.weights.torch_mapping import strip_wrappers
 
-# Text files of family A; their first line names the checkpoint beside them.
+# Text files of family A; their first line is the name of a checkpoint in the same folder.
 POINTERS = ("last_best_checkpoint", "last_checkpoint")
 WRAPPED = "model"
-# Training state that family A's files hold beside the network: left out on purpose, no other optimizer can use it.
+# Training state in the files of family A. It is ignored, because other optimizers cannot use it.
 TRAINING_STATE = {"optimizer", "epoch", "step"}
 PARTS = ("encoder", "masknet", "decoder")  # one file each, in families C and D
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
@@ -30,13 +30,13 @@ WHOLE = tuple("pytorch_model" + suffix for suffix in SUFFIXES)
 
 @dataclass(frozen=True)
 class Contents:
-    """What was read.
+    """The contents of a checkpoint.
 
     Attributes:
-        source: where from, for messages.
+        source: path of the checkpoint, for messages.
         state_dict: arrays or tensors by official name.
-        from_clearervoice: whether it came the way ClearerVoice writes it (wrapped, or by its pointer file).
-        settings: the config.json beside it.
+        from_clearervoice: whether the checkpoint was written by ClearerVoice (wrapped, or with a pointer file).
+        settings: contents of config.json in the same folder; None if there is no such file.
     """
 
     source: str
@@ -46,24 +46,24 @@ class Contents:
 
 
 def read(path: Path) -> Contents:
-    """Finds and reads the checkpoint that a path means."""
+    """Finds and reads the checkpoint at a path."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        raise FileNotFoundError(f"{path}: no such file or folder; check the path")
     if is_model_folder(path):
-        raise ValueError(f"{path}: is a mossformer-jax model already; --to-torch converts it to PyTorch")
+        raise ValueError(f"{path}: is already a mossformer-jax model; to convert it to PyTorch, add --to-torch")
     file = _find(path) if path.is_dir() else path
     if file.name in POINTERS:
         name = file.read_text(errors="replace").strip().split("\n")[0]
         named = file.parent / name
         if not named.is_file():
-            raise FileNotFoundError(f"{file}: names {name!r}, which is not beside it")
+            raise FileNotFoundError(f"{file}: refers to {name!r}, which is not in the same folder; copy it there")
         return unwrap(_load(named), str(named), from_clearervoice=True)
     settings = _read_settings(file.parent / "config.json")
     if file.stem not in PARTS:
         return unwrap(_load(file), str(file), settings=settings)
 
     parts = {part: _load(_existing(file.with_name(part + file.suffix))) for part in PARTS}
-    # Family C calls its mask net `masknet`, family D `mask_net`; their separate files leave the name out.
+    # The mask net is `masknet` in family C and `mask_net` in family D; their separate files omit this name.
     roots = dict(zip(PARTS, PARTS, strict=True))
     if not any(key.startswith("dual_mdl.") for key in strip_wrappers(parts["masknet"])):
         roots["masknet"] = "mask_net"
@@ -72,7 +72,7 @@ def read(path: Path) -> Contents:
 
 
 def _find(folder: Path) -> Path:
-    """The one checkpoint of a folder: a pointer, else a whole checkpoint, else one in parts."""
+    """The checkpoint in a folder: a pointer file, otherwise a whole checkpoint, otherwise one in parts."""
     files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
     whole = [file for file in files if file.stem not in PARTS]
     parts = [file for file in files if file.stem in PARTS]
@@ -80,16 +80,18 @@ def _find(folder: Path) -> Path:
     if preferred or len(whole) == 1 or (parts and not whole):
         return (preferred or whole or parts)[0]
     if whole:
-        raise ValueError(f"{folder}: holds several checkpoints, give one of {', '.join(file.name for file in whole)}")
+        raise ValueError(
+            f"{folder}: contains several checkpoints; give one of {', '.join(file.name for file in whole)}"
+        )
     raise FileNotFoundError(
-        f"{folder}: holds no checkpoint ({POINTERS[0]}, pytorch_model.bin, encoder|masknet|decoder.ckpt|bin, "
-        f"or another file that ends in {', '.join(SUFFIXES)})"
+        f"{folder}: contains no checkpoint ({POINTERS[0]}, pytorch_model.bin, encoder|masknet|decoder.ckpt|bin, "
+        f"or another file ending in {', '.join(SUFFIXES)}); give another folder"
     )
 
 
 def _existing(file: Path) -> Path:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: missing; {', '.join(PARTS)} belong together")
+        raise FileNotFoundError(f"{file}: no such file; {', '.join(PARTS)} must be in the same folder")
     return file
 
 
@@ -101,17 +103,17 @@ def _read_settings(file: Path) -> Mapping[str, Any] | None:
     except ValueError as error:
         raise ValueError(f"{file}: is not valid JSON ({error})") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{file}: must hold an object, not {type(settings).__name__}")
+        raise ValueError(f"{file}: must contain a JSON object, not {type(settings).__name__}")
     return settings
 
 
 def unwrap(loaded: Mapping[str, Any], source: str, **found: Any) -> Contents:
-    """Takes the state dict out of family A's training checkpoint."""
+    """Extracts the state dict from a training checkpoint of family A."""
     if not isinstance(loaded.get(WRAPPED), Mapping):
         return Contents(source, loaded, **found)
     if unknown := sorted(map(str, loaded.keys() - TRAINING_STATE - {WRAPPED})):
         raise ValueError(
-            f"{source}: unknown entries beside '{WRAPPED}': {', '.join(unknown)}; save its '{WRAPPED}' alone"
+            f"{source}: unknown entries besides '{WRAPPED}': {', '.join(unknown)}; save only the entry '{WRAPPED}'"
         )
     return Contents(source, loaded[WRAPPED], **(found | {"from_clearervoice": True}))
 
@@ -128,17 +130,17 @@ def _load(file: Path) -> Mapping[str, Any]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception:  # a damaged file can raise nearly anything
+    except Exception:  # a damaged file can raise almost any exception
         raise ValueError(
-            f"{file}: is no PyTorch file of tensors only: damaged, or holding other objects, which are never unpickled"
+            f"{file}: is damaged, or contains objects other than tensors, which are not unpickled; save its state dict"
         ) from None
     if not isinstance(loaded, Mapping):
-        raise ValueError(f"{file}: holds a {type(loaded).__name__}, not a state dict")
+        raise ValueError(f"{file}: contains a {type(loaded).__name__}, not a state dict; save its state dict")
     return loaded
 
 
 def to_numpy(key: str, value: Any) -> np.ndarray:
-    """A torch tensor or an array as an array; any floating point becomes float32."""
+    """Converts a torch tensor or an array to an array; all floating-point types become float32."""
     if hasattr(value, "detach"):
         tensor = value.detach().cpu()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -148,16 +150,16 @@ def to_numpy(key: str, value: Any) -> np.ndarray:
 
 
 def save(file: Path, loaded: Mapping[str, Any]) -> None:
-    """Writes a torch file, whole or not at all."""
+    """Writes a torch file atomically."""
     buffer = io.BytesIO()
     import_torch().save(loaded, buffer)
     write_atomically(file, buffer.getvalue())
 
 
 def import_torch() -> ModuleType:
-    """Torch, or a ValueError that says how to install it."""
+    """Imports torch; without it, raises a ValueError with the command to install it."""
     try:
         import torch
     except ImportError:
-        raise ValueError("PyTorch is missing: pip install 'mossformer-jax[convert]'") from None
+        raise ValueError("PyTorch is not installed; run: pip install 'mossformer-jax[convert]'") from None
     return torch

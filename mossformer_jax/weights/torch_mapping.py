@@ -1,4 +1,4 @@
-"""Official state dicts (of numpy arrays) to our config and parameters and back; strict, by `torch_names`' table."""
+"""Strict mapping between official state dicts (of numpy arrays) and our config and parameters, by `torch_names`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.parameters import Parameters, parameter_shapes
 from mossformer_jax.weights.torch_names import FAMILY_ROOTS, SHARED_BY_ALL_BLOCKS, Rule, official_names, rules
 
-# Put before every key by data-parallel training, or by a module that holds the network.
+# Prefixes of all keys added by data-parallel training, or by a module that contains the network.
 WRAPPERS = ("module.", "model.")
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "A": {"sample_rate": 16000, "input_level_db": -25.0},
@@ -21,7 +21,7 @@ FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # Fixed in the official code and not visible in a checkpoint.
 GROUP_SIZE = 256
-# The tensors that tell the sizes, and how many axes each has.
+# The tensors that determine the sizes, and the number of their axes.
 SIZE_TENSORS = {
     "encoder.kernel": 3,
     "mask_net.input_projection.kernel": 3,
@@ -32,7 +32,7 @@ SIZE_TENSORS = {
 
 
 def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes `module.` and `model.` from the front of the keys where every key has it."""
+    """Removes the prefixes `module.` and `model.` if all keys have them."""
     stripped = {str(key): value for key, value in state_dict.items()}
     while stripped and (prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in stripped)), None)):
         stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
@@ -40,28 +40,28 @@ def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recognise_family(state_dict: Mapping[str, Any], *, from_clearervoice: bool) -> str:
-    """The checkpoint's family, by the names of its blocks; A and B share theirs and differ in their wrapping.
+    """The family of a checkpoint, from the names of its blocks. A and B have the same names but differ in wrapping.
 
     Raises:
-        ValueError: the names are of no known family.
+        ValueError: the names do not belong to any known family.
     """
     for family in ("B", "C", "D"):
         if any(key.startswith(FAMILY_ROOTS[family]["blocks"]) for key in state_dict):
             return "A" if family == "B" and from_clearervoice else family
     roots = ", ".join(FAMILY_ROOTS[family]["blocks"] + "*" for family in ("A", "C", "D"))
     seen = ", ".join(list(state_dict)[:3]) or "nothing"
-    raise ValueError(f"not an official MossFormer checkpoint: it holds no {roots}; it starts with {seen}")
+    raise ValueError(f"not an official MossFormer checkpoint: it contains no {roots}; it starts with {seen}")
 
 
 def from_official(
     state_dict: Mapping[str, np.ndarray], family: str, options: Mapping[str, Any]
 ) -> tuple[ModelConfig, Parameters]:
-    """Maps one official state dict onto our config and parameters.
+    """Converts an official state dict to our config and parameters.
 
     Args:
-        state_dict: arrays by official name, without wrapping prefixes.
+        state_dict: arrays by official name, without prefixes.
         family: "A", "B", "C" or "D".
-        options: config fields that the tensors do not tell (`sample_rate`, `direct_decoding`, `input_level_db`).
+        options: config fields not determined by the tensors (`sample_rate`, `direct_decoding`, `input_level_db`).
 
     Raises:
         ValueError: keys are missing or unknown, shapes differ, numbers are not finite, or the repeated frequency
@@ -71,7 +71,7 @@ def from_official(
     with_fsmn = any(key.startswith(roots["blocks"] + "fsmn.") for key in state_dict)
     num_blocks = _count_blocks(state_dict, roots["blocks"])
     if not num_blocks:
-        raise ValueError(f"state dict: holds no block ({roots['blocks']}layers.0.* and so on); is it cut short?")
+        raise ValueError(f"state dict: contains no block ({roots['blocks']}layers.0.* and so on); it is incomplete")
     names = {rule: _expected_names(rule, family, num_blocks, state_dict) for rule in rules(with_fsmn)}
 
     problems = _name_problems(state_dict, names)
@@ -86,13 +86,13 @@ def from_official(
 
 
 def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], family: str) -> dict[str, np.ndarray]:
-    """The way back: official names and layouts.
+    """Converts our parameters to an official state dict.
 
     Raises:
-        ValueError: the official code of the family cannot hold this config; the message names every such field.
+        ValueError: the official code of the family does not support this config; the message names all such fields.
     """
     if problems := official_limits(config, family):
-        raise ValueError(f"the official code of family {family} cannot hold this model: {'; '.join(problems)}")
+        raise ValueError(f"the official code of family {family} does not support this model: {'; '.join(problems)}")
     state_dict = {}
     for rule in rules(with_fsmn=True):
         array = np.asarray(parameters[rule.ours])
@@ -103,18 +103,18 @@ def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], famil
 
 
 def official_limits(config: ModelConfig, family: str) -> list[str]:
-    """The config fields that the official code of family A or C cannot hold."""
+    """The config fields that the official code of family A or C does not support."""
     fixed = {
         "stride": (config.kernel_size // 2, "half of kernel_size"),
         "group_size": (GROUP_SIZE, "fixed there"),
         "query_key_channels": (128, "fixed there"),
-        "fsmn_channels": (256, "fixed there; MossFormer v1 is another class"),
-        "encoder_channels": (config.model_channels, "equal to model_channels: its decoder has that many inputs"),
+        "fsmn_channels": (256, "fixed there; MossFormer v1 is a different class"),
+        "encoder_channels": (config.model_channels, "equal to model_channels, the number of its decoder's inputs"),
     }
     if family == "A":
-        fixed["direct_decoding"] = (False, "it always multiplies; family C can hold it")
+        fixed["direct_decoding"] = (False, "always off there; use family C")
     elif family != "C":
-        raise ValueError(f"family {family!r} is not one that can be written: A, C")
+        raise ValueError(f"family={family!r} is not allowed: only A and C can be written")
     return [
         f"{field} is {getattr(config, field)}, must be {value} ({why})"
         for field, (value, why) in fixed.items()
@@ -123,14 +123,14 @@ def official_limits(config: ModelConfig, family: str) -> list[str]:
 
 
 def _count_blocks(state_dict: Mapping[str, Any], root: str) -> int:
-    """How many different block numbers there are; a gap then shows as missing and unknown keys."""
+    """The number of different block numbers. A gap in the numbers leads to missing and unknown keys."""
     numbered = (key.removeprefix(root).split(".") for key in state_dict if key.startswith(root))
     return len({parts[1] for parts in numbered if parts[0] in ("layers", "fsmn") and len(parts) > 1})
 
 
 def _expected_names(rule: Rule, family: str, num_blocks: int, state_dict: Mapping[str, Any]) -> list[str]:
     names = official_names(rule, family, num_blocks)
-    if rule.ours == SHARED_BY_ALL_BLOCKS:  # safetensors keeps shared tensors once
+    if rule.ours == SHARED_BY_ALL_BLOCKS:  # safetensors stores shared tensors only once
         return [name for name in names if name in state_dict] or names
     return names
 
@@ -146,14 +146,14 @@ def _name_problems(state_dict: Mapping[str, Any], names: Mapping[Rule, list[str]
 
 
 def _sizes(state_dict: Mapping[str, np.ndarray], names: Mapping[Rule, list[str]]) -> tuple[list[str], dict[str, Any]]:
-    """The config's sizes, from the shapes of a few tensors; or what is wrong with these."""
+    """Problems with the tensors that determine the sizes, and the sizes of the config if there are none."""
     shapes: dict[str, tuple[int, ...]] = {}
     problems = []
     for rule, (name, *_) in names.items():
         if rule.ours not in SIZE_TENSORS:
             continue
         if name not in state_dict:
-            problems.append(f"no sizes can be read without {name}")
+            problems.append(f"the sizes cannot be determined without {name}")
         elif state_dict[name].ndim != SIZE_TENSORS[rule.ours]:
             problems.append(f"{name} has shape {state_dict[name].shape}, not {SIZE_TENSORS[rule.ours]} axes")
         else:

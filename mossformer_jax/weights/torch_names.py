@@ -1,7 +1,7 @@
-"""The official PyTorch parameter names and layouts, as one table of rules; both directions read the same table.
+"""The official PyTorch parameter names and layouts, as a table of rules that is used in both directions.
 
-A rule's official name starts with one of the roots in braces, which are what the checkpoint families disagree on, and
-holds `{i}` where there is one tensor a block; ours stacks these along a leading axis.
+The official name in a rule starts with a root in braces, which depends on the checkpoint family. It contains `{i}` if
+there is one tensor per block; our parameter stacks these tensors along a leading axis.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a torch tensor becomes ours: axes of size 1 are dropped, then the rest is transposed.
+    """Conversion from torch's layout to ours: axes of size 1 are dropped, then the others are transposed.
 
     Attributes:
-        drop: axes of size 1 in the torch tensor that ours does not have.
-        transpose: the order of the remaining axes in ours; () keeps it.
+        drop: axes of size 1 in the torch tensor that are dropped.
+        transpose: our order of the remaining axes; () keeps the order.
     """
 
     drop: tuple[int, ...] = ()
     transpose: tuple[int, ...] = ()
 
     def from_torch(self, array: np.ndarray) -> np.ndarray:
-        """Converts a torch tensor's array to our layout."""
+        """Converts an array from torch's layout to ours."""
         kept = np.squeeze(array, self.drop)
         return kept.transpose(self.transpose) if self.transpose else kept
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """Undoes `from_torch`."""
+        """Inverse of `from_torch`."""
         turned = array.transpose(np.argsort(self.transpose)) if self.transpose else array
         return np.expand_dims(turned, self.drop)
 
     def torch_shape(self, shape: Shape) -> Shape:
-        """The torch shape of a tensor that has `shape` here."""
+        """The shape in torch's layout of an array with `shape` in ours."""
         return self.to_torch(np.broadcast_to(np.float32(0), shape)).shape
 
 
@@ -52,7 +52,7 @@ DENSE_SECOND = Layout(drop=(3,), transpose=(2, 1, 0))  # (channels, 2, taps, 1) 
 
 @dataclass(frozen=True)
 class Rule:
-    """One official name, ours, and how the layouts relate."""
+    """An official name, our name, and the conversion between the layouts."""
 
     official: str
     ours: str
@@ -60,7 +60,7 @@ class Rule:
 
     @property
     def per_block(self) -> bool:
-        """Whether the official network holds one such tensor a block."""
+        """Whether the official network has one such tensor per block."""
         return "{i}" in self.official
 
 
@@ -181,10 +181,10 @@ FAMILY_TITLES = {
 
 
 def official_name(rule: Rule, family: str, block: int | None = None) -> str:
-    """A rule's official name in one family, for one block where there is one a block."""
+    """The official name of a rule in a family; for rules per block, the name in the given block."""
     return rule.official.format(i=block, **FAMILY_ROOTS[family])
 
 
 def official_names(rule: Rule, family: str, num_blocks: int) -> list[str]:
-    """Every official name of a rule: one, or one a block."""
+    """All official names of a rule: one, or one per block."""
     return [official_name(rule, family, i) for i in (range(num_blocks) if rule.per_block else (None,))]

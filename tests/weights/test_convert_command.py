@@ -1,4 +1,4 @@
-"""The conversion command: what it prints, what it refuses, and that a converted model separates as the official one."""
+"""The convert command: output, errors, and equal separation by converted and official models."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def convert(*arguments) -> int:
     return main(["convert", *(str(argument) for argument in arguments)])
 
 
-def test_a_converted_model_separates_as_the_official_one(tmp_path, official, network, rng, capsys):
+def test_a_converted_model_separates_like_the_official_one(tmp_path, official, network, rng, capsys):
     assert convert("--input", official, "--output", tmp_path / "ours") == 0
     printed = capsys.readouterr().out
     assert "family C, Hugging Face mossformer2-*spk (8 kHz)" in printed
@@ -43,11 +43,11 @@ def test_a_converted_model_separates_as_the_official_one(tmp_path, official, net
     assert f"{model.num_parameters:,} parameters" in printed
     mixture_bt = 0.1 * rng.standard_normal((1, 1200)).astype(np.float32)
     expected = oracle.forward(network, mixture_bt, direct_decoding=True)
-    # float32 rounding measures 4e-7 (docs/parity.md); tests/parity holds the float64 bound.
+    # Measured float32 rounding is 4e-7 (docs/parity.md); the float64 bound is in tests/parity.
     assert np.linalg.norm(model(mixture_bt) - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-def test_there_and_back_is_bit_for_bit(tmp_path, official, capsys):
+def test_converting_back_gives_identical_tensors(tmp_path, official, capsys):
     assert convert("--input", official, "--output", tmp_path / "ours") == 0
     assert convert("--to-torch", "--family", "C", "--input", tmp_path / "ours", "--output", tmp_path / "back") == 0
     before, after = (torch.load(folder / "pytorch_model.bin") for folder in (official, tmp_path / "back"))
@@ -56,7 +56,7 @@ def test_there_and_back_is_bit_for_bit(tmp_path, official, capsys):
     assert "note" not in capsys.readouterr().out
 
 
-def test_the_flags_reach_the_stored_model(tmp_path, official):
+def test_the_flags_are_applied_to_the_stored_model(tmp_path, official):
     output = tmp_path / "ours"
     options = ["--sample-rate", 16000, "--no-direct-decoding", "--storage", "float16"]
     assert convert("--input", official, "--output", output, *options) == 0
@@ -66,7 +66,7 @@ def test_the_flags_reach_the_stored_model(tmp_path, official):
     np.testing.assert_array_equal(kernel, kernel.astype(np.float16))
 
 
-def test_writing_family_a_notes_what_it_cannot_hold(tmp_path, official, capsys):
+def test_writing_family_a_notes_fields_that_are_not_stored(tmp_path, official, capsys):
     convert("--input", official, "--output", tmp_path / "ours", "--no-direct-decoding")
     assert convert("--to-torch", "--input", tmp_path / "ours", "--output", tmp_path / "back") == 0
     printed = capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_writing_family_a_notes_what_it_cannot_hold(tmp_path, official, capsys):
     assert "note     input_level_db=None is not stored in this format: software that reads it assumes -25.0" in printed
 
 
-def test_the_way_back_says_that_gains_of_the_outputs_are_not_part_of_it(tmp_path, network, official, capsys):
+def test_writing_a_checkpoint_notes_that_output_gains_are_not_stored(tmp_path, network, official, capsys):
     convert("--input", official, "--output", tmp_path / "ours")
     config, parameters = load_parameters(tmp_path / "ours")
     save_model(tmp_path / "levelled", dataclasses.replace(config, output_gains=(5.6, 0.9)), parameters)
@@ -84,7 +84,7 @@ def test_the_way_back_says_that_gains_of_the_outputs_are_not_part_of_it(tmp_path
     assert "note     output_gains is not stored in this format: multiply the outputs by 5.6, 0.9\n" in printed
 
 
-def refused(capsys, *arguments) -> str:
+def error_of(capsys, *arguments) -> str:
     assert convert(*arguments) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -92,37 +92,39 @@ def refused(capsys, *arguments) -> str:
     return printed.err
 
 
-def test_an_output_that_is_not_empty_is_refused_unless_overwritten(tmp_path, official, capsys):
+def test_a_non_empty_output_folder_needs_overwrite(tmp_path, official, capsys):
     output = tmp_path / "ours"
     assert convert("--input", official, "--output", output) == 0
     capsys.readouterr()
-    message = refused(capsys, "--input", official, "--output", output)
+    message = error_of(capsys, "--input", official, "--output", output)
     assert "is not empty; name a new folder, or add --overwrite" in message
     assert convert("--input", official, "--output", output, "--overwrite", "--sample-rate", 16000) == 0
     assert load_parameters(output)[0].sample_rate == 16000
 
 
-def test_bad_input_is_one_line_and_writes_nothing(tmp_path, official, capsys):
+def test_bad_input_gives_one_line_and_no_output(tmp_path, official, capsys):
     output = tmp_path / "ours"
-    assert "no such file or folder" in refused(capsys, "--input", tmp_path / "nothing", "--output", output)
+    assert "no such file or folder" in error_of(capsys, "--input", tmp_path / "nothing", "--output", output)
     (official / "pytorch_model.bin").write_bytes(b"damaged")
-    assert "pytorch_model.bin: is no PyTorch file" in refused(capsys, "--input", official, "--output", output)
+    assert "pytorch_model.bin: is damaged, or contains objects other than tensors" in error_of(
+        capsys, "--input", official, "--output", output
+    )
     assert not output.exists()
 
 
-def test_a_model_that_the_official_code_cannot_hold_is_refused(tmp_path, tiny_model_folder, tiny_config, capsys):
-    message = refused(capsys, "--to-torch", "--input", tiny_model_folder, "--output", tmp_path / "back")
+def test_a_model_unsupported_by_the_official_code_is_an_error(tmp_path, tiny_model_folder, tiny_config, capsys):
+    message = error_of(capsys, "--to-torch", "--input", tiny_model_folder, "--output", tmp_path / "back")
     for field in ("group_size is 32", "query_key_channels is 8", "fsmn_channels is 8", "encoder_channels is 16"):
         assert field in message
     assert not (tmp_path / "back").exists()
 
 
-def test_our_own_folder_as_input_is_told_about_the_way_back(tmp_path, tiny_model_folder, capsys):
-    message = refused(capsys, "--input", tiny_model_folder, "--output", tmp_path / "ours")
-    assert "is a mossformer-jax model already; --to-torch converts it to PyTorch" in message
+def test_the_error_for_a_model_folder_as_input_suggests_to_torch(tmp_path, tiny_model_folder, capsys):
+    message = error_of(capsys, "--input", tiny_model_folder, "--output", tmp_path / "ours")
+    assert "is already a mossformer-jax model; to convert it to PyTorch, add --to-torch" in message
 
 
-def test_the_command_offers_every_number_format_that_can_be_stored():
+def test_the_command_offers_all_storage_dtypes():
     with pytest.raises(SystemExit):
         main(["convert", "--input", "a", "--output", "b", "--storage", "bfloat16"])
     for storage in STORAGE_DTYPES:

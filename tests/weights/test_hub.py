@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub; a stand-in takes the place of `huggingface_hub`, nothing leaves this machine."""
+"""Models from the Hugging Face hub, with a stand-in for `huggingface_hub` and no network access."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _HFValidationError(ValueError):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The stand-in: `hub.answer` is the folder that a download gives, or what it raises; `hub.calls` says what for."""
+    """The stand-in: a download returns or raises `hub.answer`, and `hub.calls` records its arguments."""
     module = ModuleType("huggingface_hub")
     module.errors = SimpleNamespace(
         RepositoryNotFoundError=_RepositoryNotFoundError,
@@ -50,16 +50,16 @@ def hub(monkeypatch):
     ("repo_id", "name", "revision"),
     [("owner/a-model.v2", "owner/a-model.v2", None), ("owner/name@feature/x", "owner/name", "feature/x")],
 )
-def test_a_repository_is_a_model_like_any_other(hub, tiny_model_folder, repo_id, name, revision):
+def test_a_repository_is_loaded_like_a_folder(hub, tiny_model_folder, repo_id, name, revision):
     hub.answer = tiny_model_folder
     config, parameters = load_parameters(repo_id)
-    assert hub.calls == [(name, revision, ["config.json", "model.safetensors"])]  # asked once, for nothing else
+    assert hub.calls == [(name, revision, ["config.json", "model.safetensors"])]  # one request, only for these files
     assert config == read_config(tiny_model_folder)
     for key, array in load_parameters(tiny_model_folder)[1].items():
         np.testing.assert_array_equal(parameters[key], array)
 
 
-def test_a_folder_of_that_name_comes_first(hub, tiny_model_folder, monkeypatch):
+def test_a_folder_takes_precedence_over_a_repository(hub, tiny_model_folder, monkeypatch):
     monkeypatch.chdir(tiny_model_folder.parents[1])
     read_config(f"{tiny_model_folder.parent.name}/{tiny_model_folder.name}")
     assert hub.calls == []
@@ -68,7 +68,7 @@ def test_a_folder_of_that_name_comes_first(hub, tiny_model_folder, monkeypatch):
 @pytest.mark.parametrize(
     "path", ["/no/model", "./no/model", "no/such/model", "nothing", "no/model/", "../model", "no\\model", "a/b@"]
 )
-def test_a_path_that_cannot_be_a_repository_never_reaches_the_hub(hub, path):
+def test_a_path_that_is_not_a_repository_id_is_not_requested(hub, path):
     assert not is_repo_id(path)
     with pytest.raises(FileNotFoundError, match="no such model; give 'default' or the path of a model folder"):
         read_config(path)
@@ -93,25 +93,25 @@ def test_a_path_that_cannot_be_a_repository_never_reaches_the_hub(hub, path):
         (RuntimeError(), OSError, r"owner/name@v1: .* failed \(RuntimeError\)"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(hub, error, kind, message):
+def test_errors_of_the_hub_become_one_line(hub, error, kind, message):
     hub.answer = error
     with pytest.raises(kind, match=message) as raised:
         read_config("owner/name@v1")
     assert "\n" not in str(raised.value)
 
 
-def test_an_official_repository_is_told_how_to_be_converted(hub, tmp_path):
+def test_the_error_for_an_official_repository_explains_conversion(hub, tmp_path):
     hub.answer = tmp_path / "snapshot_without_any_of_our_files"
-    with pytest.raises(ValueError, match=r"holds no mossformer-jax model; .* hf download owner/name --local-dir"):
+    with pytest.raises(ValueError, match=r"contains no mossformer-jax model; .* hf download owner/name --local-dir"):
         read_config("owner/name")
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch):
+def test_the_error_without_the_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match=r"owner/name: no such model; .*pip install 'mossformer-jax\[hub\]'"):
         read_config("owner/name")
 
 
-def test_what_is_no_repository_id_is_refused():
+def test_a_malformed_repository_id_is_an_error():
     with pytest.raises(ValueError, match="must be owner/name or owner/name@revision"):
         download_model("name")

@@ -1,4 +1,4 @@
-"""The official checkpoint families in and out: every tensor finds its place, or one error lists all that do not."""
+"""Strict conversion of the official checkpoint families in both directions."""
 
 import dataclasses
 import json
@@ -65,19 +65,19 @@ def same(left, right) -> bool:
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_every_family_is_recognised_and_read_whole(form, tmp_path, network, v1_network):
+def test_every_family_is_recognised_and_read_completely(form, tmp_path, network, v1_network):
     write, config = WRITERS[form]
     state_dict = (v1_network if config.fsmn_channels is None else network).state_dict()
     write(tmp_path / "official", state_dict)
     checkpoint = load_torch_checkpoint(tmp_path / "official")
     assert checkpoint.family == form[0]
     assert checkpoint.config == config
-    # tests/parity shows that the network with these parameters is the official one.
+    # tests/parity checks that the network with these parameters equals the official one.
     arrays = {name: tensor.numpy() for name, tensor in state_dict.items()}
     assert same(checkpoint.parameters, from_official(arrays, "B", {})[1])
 
 
-def test_a_file_a_folder_and_a_state_dict_give_the_same(tmp_path, state_dict):
+def test_a_file_a_folder_and_a_state_dict_give_the_same_model(tmp_path, state_dict):
     oracle.write_family_a(tmp_path / "a", state_dict)
     save_file(state_dict | {k: v.clone() for k, v in state_dict.items()}, tmp_path / "alone.safetensors")
     expected = load_torch_checkpoint({"model": state_dict, "optimizer": {}, "epoch": 1, "step": 2})
@@ -92,16 +92,16 @@ def test_a_file_a_folder_and_a_state_dict_give_the_same(tmp_path, state_dict):
 
 
 @pytest.mark.parametrize("part", ["encoder", "masknet", "decoder"])
-def test_any_one_of_three_part_files_means_all_three(tmp_path, network, part):
+def test_one_part_file_selects_all_three(tmp_path, network, part):
     oracle.write_family_c_in_three(tmp_path / "c", network.state_dict(), CONFIG)
     assert load_torch_checkpoint(tmp_path / "c" / f"{part}.ckpt").config == CONFIG
     (tmp_path / "c" / "decoder.ckpt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"decoder\.ckpt: missing; encoder, masknet, decoder belong together"):
+    with pytest.raises(FileNotFoundError, match=r"decoder\.ckpt: no such file; encoder, masknet, decoder must be"):
         load_torch_checkpoint(tmp_path / "c")
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model."])
-def test_a_wrapping_prefix_on_every_key_is_removed(state_dict, prefix):
+def test_a_prefix_on_all_keys_is_removed(state_dict, prefix):
     wrapped = {prefix + name: value for name, value in state_dict.items()}
     assert same(load_torch_checkpoint(wrapped).parameters, load_torch_checkpoint(state_dict).parameters)
 
@@ -112,14 +112,14 @@ def test_a_safetensors_file_is_read_without_torch(tmp_path, state_dict, monkeypa
     assert load_torch_checkpoint(tmp_path).config == CONFIG
 
 
-def test_a_safetensors_file_that_keeps_shared_tensors_once_is_whole(tmp_path, network, state_dict):
+def test_a_safetensors_file_with_deduplicated_tensors_is_complete(tmp_path, network, state_dict):
     save_module(network, str(tmp_path / "model.safetensors"))
     assert len(load_file(tmp_path / "model.safetensors")) < len(state_dict)
     checkpoint = load_torch_checkpoint(tmp_path)
     assert same(checkpoint.parameters, load_torch_checkpoint(state_dict).parameters)
 
 
-def test_without_torch_the_error_says_what_to_install(tmp_path, state_dict, monkeypatch):
+def test_the_error_without_torch_gives_the_install_command(tmp_path, state_dict, monkeypatch):
     oracle.write_family_b(tmp_path / "b", state_dict)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'mossformer-jax[convert]'" in error_of(tmp_path / "b")
@@ -133,27 +133,27 @@ def test_half_precision_checkpoints_become_float32(state_dict):
         np.testing.assert_array_equal(parameters["decoder.kernel"], half["dec.weight"][:, 0].float().numpy())
 
 
-def test_the_caller_can_set_rate_and_decoding(tmp_path, state_dict):
+def test_sample_rate_and_decoding_can_be_overridden(tmp_path, state_dict):
     oracle.write_family_c(tmp_path / "c", state_dict, WHAMR)
     config = load_torch_checkpoint(tmp_path / "c", sample_rate=16000, direct_decoding=False).config
     assert config == dataclasses.replace(CONFIG, sample_rate=16000)
-    # Family A's input level belongs to its training, whatever the rate.
+    # The input level of family A does not depend on the sample rate.
     config = load_torch_checkpoint({"model": state_dict}, sample_rate=8000).config
     assert (config.sample_rate, config.input_level_db) == (8000, -25.0)
 
 
-def test_family_c_without_its_config_asks_how_to_decode(tmp_path, state_dict):
+def test_family_c_without_config_needs_the_decoding_option(tmp_path, state_dict):
     bare = oracle.rename(state_dict, oracle.FAMILY_C_RENAMES)
     assert "--direct-decoding" in error_of(bare)
     assert load_torch_checkpoint(bare, direct_decoding=True).config == WHAMR
-    # The official loader keeps the three files alone, in a folder of the model's name.
+    # The official loader stores only the three files, in a folder named after the model.
     for name, config in (("mossformer2-whamr-2spk", WHAMR), ("mossformer2-librimix-2spk", CONFIG)):
         oracle.write_family_c_in_three(tmp_path / name, state_dict, CONFIG)
         (tmp_path / name / "config.json").unlink()
         assert load_torch_checkpoint(tmp_path / name).config == config
 
 
-def test_missing_unknown_misshaped_and_unequal_tensors_are_one_error_by_official_name(state_dict):
+def test_one_error_lists_all_bad_tensors_by_official_name(state_dict):
     state_dict = dict(state_dict)
     del state_dict["mask_net.prelu.weight"]
     state_dict["mask_net.surprise"] = torch.zeros(2)
@@ -178,17 +178,17 @@ def test_missing_unknown_misshaped_and_unequal_tensors_are_one_error_by_official
     ["enc.conv1d.weight", "mask_net.conv1d_encoder.weight", "mask_net.conv1d_out.weight"]
     + [BLOCKS + name for name in ("layers.0.to_qk.mdl.1.weight", "fsmn.0.conv1.0.weight")],
 )
-def test_a_tensor_that_tells_the_sizes_may_not_be_missing_or_flat(state_dict, key):
+def test_a_missing_or_flat_tensor_that_determines_sizes_is_an_error(state_dict, key):
     without = {name: value for name, value in state_dict.items() if name != key}
     assert f"missing {key}" in error_of(without)
     assert f"{key} has shape" in error_of(state_dict | {key: state_dict[key].flatten()})
 
 
-def test_an_entry_that_is_no_tensor_is_named(state_dict):
+def test_the_error_names_an_entry_that_is_not_a_tensor(state_dict):
     assert "dec.weight is of type list, not a tensor" in error_of(state_dict | {"dec.weight": [1.0]})
 
 
-def test_a_missing_block_is_listed_by_its_keys(state_dict):
+def test_the_error_lists_the_keys_of_a_missing_block(state_dict):
     renumbered = {name.replace("layers.1.", "layers.7."): value for name, value in state_dict.items()}
     renumbered = {name.replace("fsmn.1.", "fsmn.7."): value for name, value in renumbered.items()}
     message = error_of(renumbered)
@@ -197,7 +197,7 @@ def test_a_missing_block_is_listed_by_its_keys(state_dict):
 
 
 @pytest.mark.parametrize("count", [71, 73])
-def test_source_channels_that_are_no_multiple_of_the_width_are_named(state_dict, count):
+def test_source_channels_not_a_multiple_of_the_width_are_an_error(state_dict, count):
     message = error_of(state_dict | {"mask_net.conv1d_out.weight": torch.zeros(count, 24, 1)})
     assert f"conv1d_out.weight has shape ({count}, 24, 1)" in message
 
@@ -210,39 +210,41 @@ def test_a_config_that_contradicts_the_tensors_is_an_error(tmp_path, state_dict,
     oracle.write_family_c(tmp_path / "c", state_dict, CONFIG)
     file = tmp_path / "c" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {setting: value}))
-    assert f"{setting} is {value!r}, but the tensors are of a network with" in error_of(tmp_path / "c")
+    assert f"{setting} is {value!r}, but the tensors belong to a network with" in error_of(tmp_path / "c")
 
 
-def test_what_is_no_checkpoint_is_one_clear_line(tmp_path):
+def test_other_files_give_one_line_errors(tmp_path):
     (tmp_path / "noise.pt").write_bytes(b"no checkpoint at all")
-    assert "noise.pt: is no PyTorch file of tensors only" in error_of(tmp_path / "noise.pt")
+    assert "noise.pt: is damaged, or contains objects other than tensors" in error_of(tmp_path / "noise.pt")
     torch.save({"a": 1, "b": object}, tmp_path / "objects.pt")
-    assert "never unpickled" in error_of(tmp_path / "objects.pt")
+    assert "are not unpickled" in error_of(tmp_path / "objects.pt")
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
-    assert "holds a list, not a state dict" in error_of(tmp_path / "list.pt")
+    assert "contains a list, not a state dict" in error_of(tmp_path / "list.pt")
     torch.save({"weight": torch.zeros(2), 3: 4}, tmp_path / "other.pt")
     assert "not an official MossFormer checkpoint" in error_of(tmp_path / "other.pt")
-    assert "holds several checkpoints, give one of" in error_of(tmp_path)
+    assert "contains several checkpoints; give one of" in error_of(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         load_torch_checkpoint(tmp_path / "nothing.pt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="contains no checkpoint"):
         load_torch_checkpoint(tmp_path / "empty")
 
 
-def test_a_pointer_to_a_file_that_is_not_there_is_named(tmp_path, state_dict):
+def test_a_pointer_to_a_missing_file_is_an_error(tmp_path, state_dict):
     oracle.write_family_a(tmp_path / "a", state_dict)
     (tmp_path / "a" / "last_best_checkpoint.pt").rename(tmp_path / "a" / "moved.pt")
-    with pytest.raises(FileNotFoundError, match=r"names 'last_best_checkpoint\.pt', which is not beside it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"refers to 'last_best_checkpoint\.pt', which is not in the same folder"
+    ):
         load_torch_checkpoint(tmp_path / "a")
 
 
-def test_unknown_entries_beside_the_network_are_named(state_dict):
-    assert "unknown entries beside 'model': ema" in error_of({"model": state_dict, "epoch": 3, "ema": {}})
+def test_the_error_names_unknown_entries_besides_the_network(state_dict):
+    assert "unknown entries besides 'model': ema" in error_of({"model": state_dict, "epoch": 3, "ema": {}})
 
 
 @pytest.mark.parametrize("family", ["A", "C"])
-def test_the_way_back_is_bit_for_bit_and_loads_strictly(family, state_dict):
+def test_converting_back_is_bit_for_bit_and_loads_strictly(family, state_dict):
     checkpoint = load_torch_checkpoint(state_dict)
     back = to_torch_state_dict(checkpoint.config, checkpoint.parameters, family)
     expected = state_dict if family == "A" else oracle.rename(state_dict, oracle.FAMILY_C_RENAMES)
@@ -253,7 +255,7 @@ def test_the_way_back_is_bit_for_bit_and_loads_strictly(family, state_dict):
 
 
 @pytest.mark.parametrize(("family", "config"), [("A", CONFIG), ("C", CONFIG), ("C", WHAMR)])
-def test_written_checkpoints_are_read_back_the_same(family, config, tmp_path, state_dict):
+def test_written_checkpoints_are_read_back_unchanged(family, config, tmp_path, state_dict):
     parameters = load_torch_checkpoint(state_dict).parameters
     save_torch_checkpoint(tmp_path / "back", config, parameters, family)
     checkpoint = load_torch_checkpoint(tmp_path / "back")
@@ -264,28 +266,28 @@ def test_written_checkpoints_are_read_back_the_same(family, config, tmp_path, st
 
 
 @pytest.mark.parametrize("family", ["A", "C"])
-def test_a_model_of_ours_is_not_written_over(family, tmp_path, state_dict):
+def test_a_model_folder_is_not_overwritten_by_a_checkpoint(family, tmp_path, state_dict):
     parameters = load_torch_checkpoint(state_dict).parameters
     save_model(tmp_path, CONFIG, parameters)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="holds a mossformer-jax model, which would be lost"):
+    with pytest.raises(ValueError, match="contains a mossformer-jax model, which would be overwritten"):
         save_torch_checkpoint(tmp_path, CONFIG, parameters, family)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_folder_does_not_get_a_second_checkpoint_that_nobody_would_read(tmp_path, state_dict):
+def test_a_folder_with_a_preferred_checkpoint_gets_no_second_one(tmp_path, state_dict):
     parameters = load_torch_checkpoint(state_dict).parameters
     save_torch_checkpoint(tmp_path, CONFIG, parameters, "A")
-    with pytest.raises(ValueError, match=r"holds a checkpoint of another form \(last_best_checkpoint\)"):
+    with pytest.raises(ValueError, match=r"contains a checkpoint of another family \(last_best_checkpoint\)"):
         save_torch_checkpoint(tmp_path, CONFIG, parameters, "C")
 
 
-def test_a_checkpoint_without_a_block_is_said_to_be_one():
+def test_a_checkpoint_without_blocks_is_an_error():
     names = {"mask_net.mdl.intra_mdl.mossformerM.x": torch.zeros(1)}
-    assert "holds no block (mask_net.mdl.intra_mdl.mossformerM.layers.0.* and so on)" in error_of(names)
+    assert "contains no block (mask_net.mdl.intra_mdl.mossformerM.layers.0.* and so on)" in error_of(names)
 
 
-def test_family_cs_written_config_is_the_official_one(tmp_path, state_dict):
+def test_the_written_config_of_family_c_equals_the_official_one(tmp_path, state_dict):
     save_torch_checkpoint(tmp_path / "back", WHAMR, load_torch_checkpoint(state_dict).parameters, "C")
     assert json.loads((tmp_path / "back" / "config.json").read_text()) == oracle.family_c_config(WHAMR)
 
@@ -302,10 +304,10 @@ def test_family_cs_written_config_is_the_official_one(tmp_path, state_dict):
         ("direct_decoding", True),
     ],
 )
-def test_what_the_official_code_cannot_hold_is_refused_by_field_name(field, value):
+def test_the_error_names_fields_unsupported_by_the_official_code(field, value):
     config = dataclasses.replace(CONFIG, **{field: value})
     parameters = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
-    with pytest.raises(ValueError, match=f"family A cannot hold this model: {field} is {value}, must be"):
+    with pytest.raises(ValueError, match=f"family A does not support this model: {field} is {value}, must be"):
         to_torch_state_dict(config, parameters, "A")
     if field == "direct_decoding":
         assert to_torch_state_dict(config, parameters, "C")

@@ -1,4 +1,4 @@
-"""The table of names covers both networks entirely."""
+"""The table of names covers both networks completely."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ NAMES_PAGE = Path(__file__).parents[2] / "docs" / "names.md"
 
 
 @pytest.mark.parametrize("fsmn_channels", [8, None])
-def test_the_rules_fill_every_parameter_of_ours_once(fsmn_channels):
+def test_the_rules_cover_each_of_our_parameters_once(fsmn_channels):
     config = ModelConfig(
         encoder_channels=4, model_channels=4, num_blocks=2, query_key_channels=8, fsmn_channels=fsmn_channels
     )
@@ -22,7 +22,7 @@ def test_the_rules_fill_every_parameter_of_ours_once(fsmn_channels):
 
 
 @pytest.mark.parametrize("family", FAMILY_ROOTS)
-def test_no_two_rules_read_one_official_name(family):
+def test_every_official_name_has_only_one_rule(family):
     names = [name for rule in rules(with_fsmn=True) for name in official_names(rule, family, 3)]
     assert len(names) == len(set(names))
 

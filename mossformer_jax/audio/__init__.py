@@ -1,4 +1,4 @@
-"""Audio files in and out: whole, in blocks, at another sample rate."""
+"""Reading, writing and resampling audio files, whole or in blocks."""
 
 from mossformer_jax.audio.files import read_audio, resample, to_mono, write_audio
 from mossformer_jax.audio.streams import AudioReader, AudioWriter, resample_blocks

@@ -1,4 +1,4 @@
-"""Whole recordings as arrays: read, down-mix, write."""
+"""Reading, down-mixing and writing whole recordings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "write_audio",
 ]
 
-# What libsndfile reads and is likely to be a recording; raw samples, which need a description beside them, are not.
+# Formats that libsndfile reads, except raw samples, which have no header.
 # fmt: off
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".caf", ".ircam", ".nist",
@@ -33,18 +33,18 @@ _BLOCK_SAMPLES = 2**20
 
 
 def read_audio(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, "channels t"], int]:
-    """Reads a whole audio file (WAV, FLAC, Ogg, MP3 and whatever else libsndfile knows).
+    """Reads a whole audio file (WAV, FLAC, Ogg, MP3 and the other formats of libsndfile).
 
     Args:
         path: the file.
 
     Returns:
-        The waveform, float32, integer formats scaled to within +-1, and the sample rate in Hz.
+        The waveform, float32, with integer formats scaled to +-1, and the sample rate in Hz.
 
     Raises:
         FileNotFoundError: there is no such file.
-        PermissionError: it may not be read.
-        ValueError: it is a folder, is empty, is no audio, is damaged, or contains NaN or infinity.
+        PermissionError: read access is denied.
+        ValueError: the file is a folder, is empty, is not audio, is damaged, or contains NaN or infinity.
     """
     with AudioReader(path) as reader:
         return np.concatenate(list(reader.blocks(_BLOCK_SAMPLES)), axis=1), reader.sample_rate
@@ -58,18 +58,18 @@ def to_mono(waveform: Float[np.ndarray, "channels t"]) -> Float[np.ndarray, " t"
 def write_audio(
     path: str | os.PathLike[str], waveform: Float[np.ndarray, "*c t"], sample_rate: int, subtype: str = "PCM_16"
 ) -> None:
-    """Writes an audio file, in the format that its suffix names; a reader never sees half of it.
+    """Writes an audio file atomically, in the format given by its suffix.
 
     Args:
-        path: the file, its name ending in .wav or .flac, in a folder that exists; it is replaced if it is there.
+        path: the file, ending in .wav or .flac, in an existing folder; an existing file is replaced.
         waveform: (t,) or (channels, t).
         sample_rate: in Hz.
         subtype: PCM_16, PCM_24, PCM_32 (within +-1) or FLOAT (any level).
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: the suffix or the subtype is unknown, the two do not go together, the waveform contains NaN or
-            infinity, or it goes beyond +-1 and the subtype would clip it.
+        ValueError: the suffix or the subtype is unknown, the format does not support the subtype, the waveform contains
+            NaN or infinity, or it exceeds +-1 and the subtype would clip it.
     """
     waveform = np.atleast_2d(waveform)
     with AudioWriter(path, sample_rate, subtype, len(waveform), waveform.shape[-1]) as writer:

@@ -1,4 +1,4 @@
-"""The ladder of static sizes: few shapes to compile for any number of lengths."""
+"""A ladder of static sizes, so that few shapes are compiled for many lengths."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ladder:
-    """Static sizes that lengths, or batch sizes, are rounded up to.
+    """Static sizes to which lengths or batch sizes are rounded up.
 
-    The rungs are whole multiples of `step`: every one of them at first, then each about `growth` times the one before.
-    A size above `step / (growth - 1)` is thus rounded up by a factor of at most `growth`.
+    The rungs are multiples of `step`: at first all of them, then each about `growth` times the previous one. A size
+    above `step / (growth - 1)` is rounded up by a factor of at most `growth`.
 
     Attributes:
         step: the first rung.
         growth: ratio of neighbouring rungs, above 1.
 
     Raises:
-        ValueError: step or growth is out of its range.
+        ValueError: step or growth is out of range.
     """
 
     step: int
@@ -32,11 +32,11 @@ class Ladder:
             raise ValueError(f"ladder growth={self.growth} is not allowed: must be above 1")
 
     def rung(self, size: int) -> int:
-        """The lowest rung that holds `size`."""
+        """The smallest rung that is at least `size`."""
         return next(rung for rung in self._climb() if rung >= size)
 
     def rungs(self, largest: int) -> list[int]:
-        """Every rung that a size of up to `largest` is rounded to."""
+        """All rungs to which sizes up to `largest` are rounded."""
         below = list(itertools.takewhile(lambda rung: rung < largest, self._climb()))
         return [*below, self.rung(largest)]
 

@@ -1,4 +1,4 @@
-"""Sample rates: resample a waveform that is there whole, or that comes in blocks."""
+"""Resampling of waveforms, whole or in blocks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) 
     """Resamples the last axis with a linear-phase filter (soxr, very high quality), without delay.
 
     Args:
-        waveform: (t,) or (channels, t), float32 or float64, which is kept.
+        waveform: (t,) or (channels, t), float32 or float64; the dtype is kept.
         from_rate: its sample rate in Hz.
-        to_rate: the wanted sample rate in Hz.
+        to_rate: the desired sample rate in Hz.
 
     Returns:
-        The resampled waveform, exactly round(t * to_rate / from_rate) samples long (halves round up).
+        The resampled waveform, with exactly round(t * to_rate / from_rate) samples (halves are rounded up).
 
     Raises:
         ValueError: a rate is not a positive whole number.
@@ -34,15 +34,15 @@ def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) 
 def resample_blocks(
     blocks: Iterable[Float[np.ndarray, "channels t"]], from_rate: int, to_rate: int
 ) -> Iterator[Float[np.ndarray, "channels u"]]:
-    """Resamples a waveform that comes in blocks: put together, the result is that of `resample` of the whole.
+    """Resamples a waveform in blocks. Concatenated, the result equals `resample` of the whole waveform.
 
     Args:
-        blocks: the waveform, in blocks of any lengths, of one number of channels and one dtype (float32 or float64).
+        blocks: the waveform in blocks of any length, with the same number of channels and dtype (float32 or float64).
         from_rate: its sample rate in Hz.
-        to_rate: the wanted sample rate in Hz.
+        to_rate: the desired sample rate in Hz.
 
     Yields:
-        Blocks of other lengths, together exactly round(t * to_rate / from_rate) samples long (halves round up).
+        Blocks of other lengths, in total exactly round(t * to_rate / from_rate) samples (halves are rounded up).
 
     Raises:
         ValueError: a rate is not a positive whole number.
@@ -72,12 +72,12 @@ def resample_blocks(
 
 
 def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """How many samples `num_samples` become at another rate: round(num_samples * to_rate / from_rate), halves up."""
+    """The number of samples after resampling: round(num_samples * to_rate / from_rate), halves rounded up."""
     return (2 * num_samples * to_rate + from_rate) // (2 * from_rate)
 
 
 def fit_length(waveform: Float[np.ndarray, "*c t"], length: int) -> Float[np.ndarray, "*c u"]:
-    """Cuts the end of the last axis, or pads it with zeros, to `length` samples."""
+    """Cuts or zero-pads the end of the last axis to `length` samples."""
     missing = max(length - waveform.shape[-1], 0)
     padding = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
     return np.pad(waveform[..., :length], padding)

@@ -1,4 +1,4 @@
-"""Audio files in blocks: recordings of any length are read and written without ever being held whole."""
+"""Reading and writing audio files in blocks, so that recordings of any length fit in memory."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["AudioReader", "AudioWriter", "resample_blocks"]
 PCM_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 SUBTYPES = (*PCM_BITS, "FLOAT")
 FORMATS = ("WAV", "FLAC")
-# What the 32-bit sizes of a WAV file can count, less room for its header.
+# The limit of the 32-bit sizes in a WAV file, with room for its header.
 MAX_WAV_BYTES = 2**32 - 2**12
 
-# libsndfile's log has the size that a header declares beside the size that the file allows, where they differ.
+# If the size declared in a header differs from the size of the file, libsndfile's log contains both.
 _DECLARED_SIZE = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write WAV into a pipe declare one of these, because they cannot come back and fill in the length.
+# Programs that write WAV to a pipe declare one of these sizes, because they cannot update the header at the end.
 _LENGTH_NOT_KNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)
 _FRAMES_NOT_KNOWN = 2**63 - 1
 
 
 class AudioReader:
-    """An audio file (WAV, FLAC, Ogg, MP3 and whatever else libsndfile knows), read block by block in a `with` block.
+    """An audio file (WAV, FLAC, Ogg, MP3 and the other formats of libsndfile), read in blocks in a `with` statement.
 
     Attributes:
         path: the file.
         sample_rate: in Hz.
-        num_channels: how many channels it has.
-        num_samples: samples of a channel, as the header declares them. An MP3 file can turn out to have fewer.
-        warning: one line where the file seems to be cut short and what is left of it is read, otherwise None. Where
-            only reading shows it, it is set once `blocks` has come to the end.
+        num_channels: number of channels.
+        num_samples: number of samples per channel, as declared in the header. An MP3 file may contain fewer.
+        warning: a one-line message if the file seems to be cut short, otherwise None. For formats in which only reading
+            reveals this, it is set when `blocks` reaches the end.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -50,8 +50,8 @@ class AudioReader:
 
         Raises:
             FileNotFoundError: there is no such file.
-            PermissionError: it may not be read.
-            ValueError: it is a folder, is empty, is no audio, or does not say how long it is.
+            PermissionError: read access is denied.
+            ValueError: the file is a folder, is empty, is not audio, or its header does not contain its length.
         """
         self.path = Path(path)
         _check_file(self.path)
@@ -68,7 +68,7 @@ class AudioReader:
         if self.num_samples == _FRAMES_NOT_KNOWN:
             self._file.close()
             raise ValueError(
-                f"{self.path}: its header does not say how long it is (it was written into a pipe); "
+                f"{self.path}: its header does not contain the length (it was written to a pipe); "
                 "convert it again, from file to file"
             )
         if self.num_samples == 0:
@@ -82,16 +82,16 @@ class AudioReader:
         self._file.close()
 
     def blocks(self, num_samples: int) -> Iterator[Float[np.ndarray, "channels t"]]:
-        """Reads the file from its start to its end.
+        """Reads the file from start to end.
 
         Args:
-            num_samples: how many samples a block has; the last one can have fewer.
+            num_samples: samples per block; the last block may have fewer.
 
         Yields:
-            (channels, t), float32, integer formats scaled to within +-1.
+            Blocks (channels, t), float32, with integer formats scaled to +-1.
 
         Raises:
-            ValueError: the file is damaged, or contains NaN or infinity; the first such sample is named.
+            ValueError: the file is damaged, or contains NaN or infinity; the message gives the first such sample.
         """
         start = 0
         self._file.seek(0)
@@ -108,8 +108,8 @@ class AudioReader:
             raise ValueError(self._no_audio())
         if start < self.num_samples:
             self.warning = (
-                f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, {start} are "
-                "there and are used"
+                f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, but only {start} "
+                "can be read; these are used"
             )
 
     def _read(self, num_samples: int, start: int) -> np.ndarray:
@@ -117,7 +117,7 @@ class AudioReader:
             return self._file.read(num_samples, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise ValueError(
-                f"{self.path}: is damaged or cut short, cannot be read beyond sample {start} of {self.num_samples} "
+                f"{self.path}: is damaged or cut short: cannot be read beyond sample {start} of {self.num_samples} "
                 f"({libsndfile_reason(error)}); copy or convert it again"
             ) from error
 
@@ -128,25 +128,25 @@ class AudioReader:
         for declared, found in _DECLARED_SIZE.findall(self._file.extra_info):
             if int(declared) > int(found) and int(declared) not in _LENGTH_NOT_KNOWN:
                 return (
-                    f"{self.path}: seems to be cut short: its header declares {declared} bytes, {found} are there "
-                    "and are used"
+                    f"{self.path}: seems to be cut short: its header declares {declared} bytes, but only {found} are "
+                    "there; these are used"
                 )
         return None
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name one audio file in it")
+        raise ValueError(f"{path}: is a folder; give an audio file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; check the path")
     if not os.access(path, os.R_OK):
-        raise PermissionError(f"{path}: no permission to read it; change its mode or owner")
+        raise PermissionError(f"{path}: no permission to read the file; change its mode or owner")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
 def read_header(path: str | os.PathLike[str]) -> soundfile._SoundFileInfo | None:
-    """What a file's header declares (`duration`, `frames`, `channels`); None where none can be read."""
+    """The header of a file (`duration`, `frames`, `channels`); None if it cannot be read."""
     try:
         return soundfile.info(_for_libsndfile(Path(path)))
     except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
@@ -154,29 +154,29 @@ def read_header(path: str | os.PathLike[str]) -> soundfile._SoundFileInfo | None
 
 
 def unreadable(path: str | os.PathLike[str], error: Exception) -> OSError | ValueError:
-    """What to raise for a file that libsndfile would not open, as `error` says.
+    """The exception to raise for a file that libsndfile failed to open with `error`.
 
-    An `AudioReader`, slower to open, finds out what is wrong. Where it opens (a network's file system may fail once),
-    the file is still one that could not be read.
+    `AudioReader` is slower to open but gives a precise error. If it opens the file (network file systems may fail
+    temporarily), an error is still returned.
     """
     try:
         with AudioReader(path):
             pass
     except (OSError, ValueError) as found:
         return found
-    return ValueError(f"{path}: could not be read ({libsndfile_reason(error)}), but now it can; try again")
+    return ValueError(f"{path}: could not be read at first ({libsndfile_reason(error)}), but now it can; try again")
 
 
 def libsndfile_reason(error: Exception) -> str:
-    """What libsndfile says, without its own prefix and full stop."""
+    """The error message of libsndfile without prefix and full stop."""
     return getattr(error, "error_string", str(error)).strip().rstrip(".")
 
 
 class AudioWriter:
-    """An audio file that is written block by block in a `with` block, and appears under its name only when complete.
+    """An audio file that is written in blocks in a `with` statement and appears under its name only when complete.
 
-    Until then it lies beside it as `.NAME.PID.part`. An exception in the `with` block (a keyboard interrupt, too)
-    removes it, and an older file of that name stays as it was.
+    Until then it is in the same folder as `.NAME.PID.part`. An exception in the `with` statement (including a keyboard
+    interrupt) removes it, and an existing file of that name is kept.
     """
 
     def __init__(
@@ -187,34 +187,34 @@ class AudioWriter:
         num_channels: int = 1,
         num_samples: int | None = None,
     ):
-        """Checks that such a file can be written.
+        """Checks the arguments.
 
         Args:
-            path: the file, its name ending in .wav or .flac, in a folder that exists; it is replaced if it is there.
+            path: the file, ending in .wav or .flac, in an existing folder; an existing file is replaced.
             sample_rate: in Hz.
-            subtype: PCM_16, PCM_24, PCM_32 (within +-1) or FLOAT (any level); FLAC has the first two.
-            num_channels: how many channels it gets.
-            num_samples: how many samples a channel will get, where that is known: a WAV file too large for its 32-bit
-                sizes (4 GiB) is then written as RF64, which has 64-bit sizes.
+            subtype: PCM_16, PCM_24, PCM_32 (within +-1) or FLOAT (any level); FLAC supports only the first two.
+            num_channels: number of channels.
+            num_samples: total number of samples per channel, if known. A WAV file too large for 32-bit sizes (4 GiB) is
+                then written as RF64, which has 64-bit sizes.
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: the suffix or the subtype is unknown, the two do not go together, the sample rate is not a
-                positive whole number, or the path is a folder.
+            ValueError: the suffix or the subtype is unknown, the format does not support the subtype, the sample rate
+                is not a positive whole number, or the path is a folder.
         """
         self.path = Path(path)
         self._format = self.path.suffix.lstrip(".").upper()
         if subtype not in SUBTYPES:
-            raise ValueError(f"subtype {subtype!r} is unknown; choose one of {', '.join(SUBTYPES)}")
+            raise ValueError(f"subtype={subtype!r} is not allowed: must be one of {', '.join(SUBTYPES)}")
         if self._format not in FORMATS or not soundfile.check_format(self._format, subtype):
             raise ValueError(
-                f"{self.path}: cannot hold {subtype}; end its name in .wav, or in .flac for PCM_16 and PCM_24"
+                f"{self.path}: does not support {subtype}; use the suffix .wav, or .flac for PCM_16 and PCM_24"
             )
         check_sample_rate(sample_rate)
         if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"{self.path}: not written, there is no folder {self.path.parent}; make it first")
+            raise FileNotFoundError(f"{self.path}: not written: there is no folder {self.path.parent}; create it first")
         if self.path.is_dir():
-            raise ValueError(f"{self.path}: not written, it is a folder; give another name")
+            raise ValueError(f"{self.path}: not written: it is a folder; give another name")
         self._sample_rate, self._subtype, self._num_channels = int(sample_rate), subtype, num_channels
         self._bytes_per_sample = num_channels * PCM_BITS.get(subtype, 32) // 8
         self._num_written = 0
@@ -244,21 +244,21 @@ class AudioWriter:
         waveform = np.asarray(waveform)
         if waveform.ndim != 2 or len(waveform) != self._num_channels:
             raise ValueError(
-                f"{self.path}: not written, a block has shape {waveform.shape}; "
+                f"{self.path}: not written: a block has shape {waveform.shape}; "
                 f"must be (channels, t) with {self._num_channels} channel(s)"
             )
         peak = np.abs(waveform).max(initial=0.0)
         if not np.isfinite(peak):
-            raise ValueError(f"{self.path}: not written, the waveform contains NaN or infinity")
+            raise ValueError(f"{self.path}: not written: the waveform contains NaN or infinity")
         if self._subtype in PCM_BITS and peak > 1.0:
             raise ValueError(
-                f"{self.path}: not written, {self._subtype} would clip a peak of {peak:.3g}; scale it, or use FLOAT"
+                f"{self.path}: not written: {self._subtype} would clip a peak of {peak:.3g}; scale it, or use FLOAT"
             )
         self._num_written += waveform.shape[1]
         if self._is_too_large(self._num_written):
             raise ValueError(
-                f"{self.path}: not written, it would pass the 4 GiB that a WAV file can hold; write FLAC, or say at "
-                "the start how many samples will come"
+                f"{self.path}: not written: it would exceed the 4 GiB limit of a WAV file; write FLAC, or give "
+                "num_samples to write RF64"
             )
         bits = PCM_BITS.get(self._subtype)
         samples = _quantise(waveform, bits) if bits else waveform.astype(np.float32)
@@ -266,9 +266,9 @@ class AudioWriter:
             self._file.write(samples.T)
 
     def close(self) -> None:
-        """Completes the file on the disk, still under its hidden name. Leaving the `with` block does it too.
+        """Completes the file on disk, still under its temporary name. Leaving the `with` statement does this, too.
 
-        Who writes several files that belong together closes all of them first.
+        To write several files together, close all of them before leaving any `with` statement.
 
         Raises:
             ValueError: the disk is full.
@@ -300,7 +300,7 @@ class AudioWriter:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        # AssertionError: soundfile's answer to a FLAC block that did not fit on the disk.
+        # AssertionError: soundfile raises it for a FLAC block that did not fit on the disk.
         except (soundfile.LibsndfileError, AssertionError) as error:
             reason = libsndfile_reason(error) or "incomplete write"
             raise ValueError(
@@ -309,12 +309,12 @@ class AudioWriter:
 
 
 def _for_libsndfile(path: Path) -> str | bytes:
-    """Names that are not UTF-8 (there are such in old archives) as they are on the disk: soundfile encodes strictly."""
+    """The path as bytes, because soundfile fails for names that are not UTF-8 (as in old archives)."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _quantise(waveform: np.ndarray, bits: int) -> np.ndarray:
-    """Rounds to the nearest step of `bits`-bit PCM, as int32; libsndfile by itself rounds down in WAV."""
+    """Rounds to the nearest step of `bits`-bit PCM, as int32, because libsndfile would round down in WAV files."""
     steps = 2.0 ** (bits - 1)
     levels = np.clip(np.rint(waveform.astype(np.float64) * steps), -steps, steps - 1)
     return (levels * 2.0 ** (32 - bits)).astype(np.int32)

@@ -20,30 +20,30 @@ def stereo(rng):
 @pytest.mark.parametrize(
     ("name", "subtype", "bits"), [("a.wav", "PCM_16", 16), ("a.flac", "PCM_24", 24), ("a.wav", "PCM_24", 24)]
 )
-def test_a_written_file_reads_back_to_within_half_a_quantisation_step(tmp_path, stereo, name, subtype, bits):
+def test_a_written_file_is_read_back_within_half_a_quantisation_step(tmp_path, stereo, name, subtype, bits):
     write_audio(tmp_path / name, stereo, 8000, subtype)
     waveform, sample_rate = read_audio(tmp_path / name)
     assert (sample_rate, waveform.dtype, waveform.shape) == (8000, np.float32, stereo.shape)
     error = np.abs(waveform - stereo).max()
-    assert error <= 0.5 / 2 ** (bits - 1) + 6e-8  # and float32's own rounding near 1
+    assert error <= 0.5 / 2 ** (bits - 1) + 6e-8  # plus the rounding of float32 near 1
 
 
 def test_sixteen_bit_rounding_has_no_bias(tmp_path, rng):
     waveform = rng.uniform(-0.5, 0.5, 20_000).astype(np.float32)
     write_audio(tmp_path / "a.wav", waveform, 8000)
     steps = (read_audio(tmp_path / "a.wav")[0][0] - waveform) * 2**15
-    # Rounding down would give -0.5; rounding to the nearest gives 0 with standard error sqrt(1/12/20000) = 0.002.
+    # Rounding down would give -0.5; rounding to nearest gives 0 with a standard error of sqrt(1/12/20000) = 0.002.
     assert abs(steps.mean()) < 0.01
 
 
-def test_float_keeps_levels_above_full_scale_exactly(tmp_path, stereo):
+def test_float_stores_levels_above_full_scale_exactly(tmp_path, stereo):
     write_audio(tmp_path / "a.wav", 3 * stereo, 44_100, "FLOAT")
     waveform, sample_rate = read_audio(tmp_path / "a.wav")
     assert sample_rate == 44_100
     np.testing.assert_array_equal(waveform, 3 * stereo)
 
 
-def test_full_scale_is_written_without_wrapping(tmp_path):
+def test_full_scale_does_not_wrap_around(tmp_path):
     write_audio(tmp_path / "a.wav", np.array([1.0, -1.0, 0.0]), 8000)
     np.testing.assert_array_equal(soundfile.read(tmp_path / "a.wav", dtype="int16")[0], [32767, -32768, 0])
 
@@ -56,7 +56,7 @@ def test_mono_is_the_mean_of_the_channels(stereo):
     "rates", [(8000, 16_000), (44_100, 8000), (8000, 44_100), (48_000, 8000), (11_025, 8000), (16_000, 8000)]
 )
 @pytest.mark.parametrize("length", [1, 2, 7, 801, 12_345])
-def test_resampled_length_is_exactly_the_rounded_ratio(rng, rates, length):
+def test_the_resampled_length_is_the_rounded_ratio(rng, rates, length):
     from_rate, to_rate = rates
     resampled = resample(rng.standard_normal((2, length)).astype(np.float32), from_rate, to_rate)
     assert resampled.shape == (2, int(length * to_rate / from_rate + 0.5))
@@ -64,11 +64,11 @@ def test_resampled_length_is_exactly_the_rounded_ratio(rng, rates, length):
 
 
 @pytest.mark.parametrize("rates", [(8000, 16_000), (16_000, 8000), (44_100, 8000)])
-def test_resampling_keeps_a_tone_in_place(rates):
+def test_resampling_does_not_delay_a_tone(rates):
     from_rate, to_rate = rates
     tone = [np.sin(2 * np.pi * 440 * np.arange(rate) / rate) for rate in rates]
-    inner = slice(to_rate // 10, -to_rate // 10)  # away from the ends, where the tone is cut off
-    # One sample of delay at 16 kHz would be 0.17; soxr's very high quality leaves less than 1e-5 in the pass band.
+    inner = slice(to_rate // 10, -to_rate // 10)  # away from the ends, where the tone is truncated
+    # One sample of delay at 16 kHz would give 0.17; the error of soxr's very high quality is below 1e-5.
     np.testing.assert_allclose(resample(tone[0], from_rate, to_rate)[inner], tone[1][inner], atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_resampling_to_the_same_rate_changes_nothing(stereo):
 
 
 @pytest.mark.parametrize("rate", [0, -8000, 8000.0, True, None])
-def test_an_impossible_rate_is_named(stereo, rate):
+def test_an_invalid_rate_is_an_error(stereo, rate):
     with pytest.raises(ValueError, match=r"sample rate .* is not allowed: must be a positive whole number"):
         resample(stereo, rate, 8000)
 
@@ -107,10 +107,10 @@ def _bad_files(folder):
         ("text.wav", r"cannot be read as audio \(.*\); convert it to WAV or FLAC"),
         ("no_samples.wav", "contains no audio"),
         ("nan.wav", "contains NaN or infinity, first at sample 2;"),
-        ("cut.flac", r"damaged or cut short, cannot be read beyond sample \d+ of 40000 \(.+\)"),
+        ("cut.flac", r"damaged or cut short: cannot be read beyond sample \d+ of 40000 \(.+\)"),
     ],
 )
-def test_an_unusable_file_is_one_line_that_names_it(tmp_path, name, message):
+def test_errors_for_unusable_files_are_one_line_with_the_path(tmp_path, name, message):
     _bad_files(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         read_audio(tmp_path / name)
@@ -123,21 +123,19 @@ def test_an_unusable_file_is_one_line_that_names_it(tmp_path, name, message):
     [
         ("a.wav", 2.0, "PCM_16", "would clip a peak of"),
         ("a.wav", np.nan, "FLOAT", "contains NaN"),
-        ("a.xyz", 1.0, "PCM_16", "cannot hold PCM_16"),
-        ("a.flac", 1.0, "FLOAT", "cannot hold FLOAT"),
-        ("a.wav", 1.0, "PCM_12", "subtype 'PCM_12' is unknown"),
+        ("a.xyz", 1.0, "PCM_16", "does not support PCM_16"),
+        ("a.flac", 1.0, "FLOAT", "does not support FLOAT"),
+        ("a.wav", 1.0, "PCM_12", "subtype='PCM_12' is not allowed"),
         ("no/folder/a.wav", 1.0, "PCM_16", "there is no folder"),
     ],
 )
-def test_what_cannot_be_written_faithfully_is_refused_and_leaves_nothing(
-    tmp_path, stereo, name, scale, subtype, message
-):
+def test_lossy_writes_are_errors_and_leave_no_file(tmp_path, stereo, name, scale, subtype, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         write_audio(tmp_path / name, scale * stereo, 8000, subtype)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file_whole(tmp_path, stereo, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, stereo, monkeypatch):
     write_audio(tmp_path / "a.wav", stereo, 8000)
     before = (tmp_path / "a.wav").read_bytes()
 
@@ -152,7 +150,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, stereo, monkeypatch)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_a_written_file_gets_the_usual_permissions(tmp_path, stereo):
+def test_a_written_file_has_the_default_permissions(tmp_path, stereo):
     write_audio(tmp_path / "a.wav", stereo, 8000)
     (tmp_path / "other").touch()
     assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)

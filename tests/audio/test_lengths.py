@@ -7,7 +7,7 @@ import pytest
 from mossformer_jax.audio.lengths import Ladder
 
 
-def test_a_size_is_rounded_up_to_the_lowest_rung_that_holds_it():
+def test_a_size_is_rounded_up_to_the_next_rung():
     ladder = Ladder(step=100, growth=1.5)
     rungs = ladder.rungs(1000)
     assert rungs == [100, 200, 300, 400, 600, 900, 1300]
@@ -15,11 +15,11 @@ def test_a_size_is_rounded_up_to_the_lowest_rung_that_holds_it():
         assert ladder.rung(size) == min(rung for rung in rungs if rung >= size)
 
 
-def test_batches_go_by_powers_of_two():
+def test_batch_sizes_are_powers_of_two():
     assert Ladder(step=1, growth=2.0).rungs(9) == [1, 2, 4, 8, 16]
 
 
-def test_any_number_of_lengths_shares_few_rungs_and_little_padding():
+def test_many_lengths_need_few_rungs_and_little_padding():
     ladder = Ladder(step=2048)
     lengths = range(16, 60 * 8000, 37)
     rungs = {ladder.rung(length) for length in lengths}
@@ -30,6 +30,6 @@ def test_any_number_of_lengths_shares_few_rungs_and_little_padding():
 
 
 @pytest.mark.parametrize(("step", "growth"), [(0, 1.25), (-1, 2.0), (1, 1.0), (1, float("nan"))])
-def test_an_impossible_ladder_is_named(step, growth):
+def test_an_invalid_ladder_is_an_error(step, growth):
     with pytest.raises(ValueError, match=r"ladder (step|growth)=\S+ is not allowed"):
         Ladder(step, growth)

@@ -109,7 +109,7 @@ def test_unwritable_outputs_fail_before_separating(mixture_path, tmp_path, tiny_
             raise AssertionError("separated for nothing")
 
     separator = Separator(Model(tiny_config, np.zeros(1), np.zeros((2, 1))))
-    with pytest.raises(ValueError, match=r"1\.flac: cannot hold FLOAT"):
+    with pytest.raises(ValueError, match=r"1\.flac: does not support FLOAT"):
         separate_file(
             separator, mixture_path, outputs_in(tmp_path / "new" / "folder", "flac"), OutputOptions(subtype="FLOAT")
         )
@@ -137,6 +137,6 @@ def test_a_failure_while_writing_leaves_no_file(separating_into, tmp_path):
     separator, path = separating_into(np.zeros((2, 800)) + 0.1)
     (tmp_path / "2.wav").mkdir()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=r"2\.wav: not written, it is a folder"):
+    with pytest.raises(ValueError, match=r"2\.wav: not written: it is a folder"):
         separate_file(separator, path, outputs_in(tmp_path))
     assert sorted(tmp_path.iterdir()) == before

@@ -1,4 +1,4 @@
-"""The network: configuration, layers and the whole."""
+"""The MossFormer2 network and its configuration."""
 
 from mossformer_jax.model.config import PRESETS, ModelConfig
 from mossformer_jax.model.mossformer2 import MossFormer2

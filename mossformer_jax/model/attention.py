@@ -1,4 +1,4 @@
-"""Gated single-head attention: quadratic inside groups of frames, linear over the whole signal.
+"""Gated single-head attention: quadratic within groups of frames, linear over the whole signal.
 
 MossFormer (arXiv 2302.11824), section 2.2; officially `FLASH_ShareA_FFConvM`.
 """
@@ -36,15 +36,20 @@ class OffsetScale(nnx.Module):
 
 
 def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
-    """Delays the first half of the channels by one frame, zero first."""
+    """Delays the first half of the channels by one frame; their first frame becomes zero."""
     half = x_bdl.shape[1] // 2
     delayed = jnp.pad(x_bdl[:, :half, :-1], ((0, 0), (0, 0), (1, 0)))
     return jnp.concatenate([delayed, x_bdl[:, half:]], axis=1)
 
 
 @jax.custom_vjp
+<<<<<<< HEAD
 def gate(vu_bel: Float[Array, "b h l"], attended_bel: Float[Array, "b h l"]) -> Float[Array, "b h//2 l"]:
     """Values and gates, plain and attended, gate each other: `att_u v sigmoid(att_v u)`."""
+=======
+def gate(vu_bel: Float[Array, "b 2*e l"], attended_bel: Float[Array, "b 2*e l"]) -> Float[Array, "b e l"]:
+    """Gates the values v and gates u with their attended versions: `att_u v sigmoid(att_v u)`."""
+>>>>>>> ca57629 (Plain English in model and its tests)
     return _gate(vu_bel, attended_bel)
 
 
@@ -65,7 +70,7 @@ def _gate_backward(vu_bel: Array, attended_bel: Array, dy_bel: Array) -> tuple[A
 
 @unit
 def _join_halves(first_bel: Array, second_bel: Array) -> Array:
-    """A unit, since a concatenation that computes what it copies cannot be vectorised."""
+    """A unit, because a concatenation fused with the computation of its inputs cannot be vectorised."""
     return jnp.concatenate([first_bel, second_bel], axis=1)
 
 
@@ -92,7 +97,7 @@ def join_groups(x_bgds: Float[Array, "b g d s"], length: int) -> Float[Array, "b
 
 
 class GatedAttention(nnx.Module):
-    """Attends to values and gates with one shared attention, then lets each gate the other."""
+    """Applies one shared attention to values and gates, then multiplies them (`gate`)."""
 
     def __init__(self, config: ModelConfig, *, draws: Draws):
         channels = config.model_channels
@@ -119,19 +124,19 @@ class GatedAttention(nnx.Module):
     ) -> Float[Array, "b d l"]:
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
         shifted = shift_tokens(x_bdl)
-        # [v | u]: zero on padding, so that padded frames give nothing to either attention.
+        # [v | u], zero on padding, so that padded frames do not contribute to either attention.
         vu_bel = zero_padding(self.to_hidden(shifted, frames, key=keys[0]), frames)
         qk_bkl = self.to_qk(shifted, frames, key=keys[1])
         quad_q, lin_q, quad_k, lin_k = (rotate(copy_bkl, rotation) for copy_bkl in self.offset_scale(qk_bkl))
 
         attended_bel = self._quadratic(quad_q, quad_k, vu_bel, keys[2]) + self._linear(lin_q, lin_k, vu_bel, frames)
-        # No gradient needs one of the two alone.
+        # Gradients need only the sum, not its two terms.
         attended_bel = checkpoint_name(attended_bel, PRODUCTS)
         return x_bdl + self.to_out(gate(vu_bel, attended_bel), frames, key=keys[3])
 
     @jax.named_scope("quadratic")
     def _quadratic(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, key: Array | None) -> Array:
-        """`relu(q k^T / s)^2 [v|u]` inside each group."""
+        """`relu(q k^T / s)^2 [v|u]` within each group."""
         q_bgki, k_bgkj, vu_bgej = (split_groups(x, self.group_size) for x in (q_bkl, k_bkl, vu_bel))
         similarity = checkpoint_name(jnp.einsum("bgki,bgkj->bgij", q_bgki, k_bgkj), PRODUCTS) / self.group_size
         weights_bgij = dropout(jnp.square(jax.nn.relu(similarity)), self.dropout_rate, key)
@@ -140,7 +145,7 @@ class GatedAttention(nnx.Module):
 
     @jax.named_scope("linear")
     def _linear(self, q_bkl: Array, k_bkl: Array, vu_bel: Array, frames: Frames | None) -> Array:
-        """`q (k^T [v|u] / l)` over the whole signal, l its true number of frames."""
+        """`q (k^T [v|u] / l)` over the whole signal, where l is its true number of frames."""
         num_frames = vu_bel.shape[-1] if frames is None else frames.count_b[:, None, None]
         memory_bke = checkpoint_name(jnp.einsum("bkl,bel->bke", k_bkl, vu_bel), PRODUCTS)
         memory_bke = memory_bke / jnp.asarray(num_frames, vu_bel.dtype)

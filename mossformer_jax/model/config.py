@@ -1,4 +1,4 @@
-"""The one description of a model: sizes, fine print and numerics, frozen and checked."""
+"""The model configuration: sizes, options and numerics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModelConfig:
 
     Attributes:
         num_sources: number of separated sources (`c`).
-        sample_rate: rate of the training audio in Hz; the network itself does not know it.
+        sample_rate: rate of the training audio in Hz; it does not affect the network.
         encoder_channels: channels of the encoder's and the mask's features (`n`).
         model_channels: channels inside the stack of blocks (`d`), even.
         num_blocks: number of blocks in the stack (`R`).
@@ -29,22 +29,22 @@ class ModelConfig:
         stride: encoder and decoder stride in samples.
         group_size: frames in a group of the quadratic attention (`s`).
         query_key_channels: width of queries and keys (`k`), even.
-        fsmn_channels: inner width of the gated FSMN blocks, even; None leaves them out (MossFormer v1).
+        fsmn_channels: inner width of the gated FSMN blocks, even; None: no FSMN blocks (MossFormer v1).
         direct_decoding: decode the mask net's output directly instead of multiplying it with the mixture's
             features (the official WHAMR! checkpoint).
         dropout: dropout rate during training.
-        dtype: compute dtype. Parameters are kept in float32 (float64 for "float64"); norm statistics, positions,
-            the encoder and the decoder are never computed in less than float32.
-        remat: what the forward pass keeps for the backward pass, the rest being computed again: everything ("none"),
-            matrix products and dropout masks ("products"), or the input of each block alone ("blocks").
-        input_level_db: level in dB that the weights expect of their input, as the RMS of the samples that are louder
-            than the mean power; None takes the input raw.
-        output_gains: what the network multiplies its outputs with at the end, one factor a source. SI-SDR leaves the
-            level of each output free, and no weight of the shared decoder could set it; training measures these
-            factors. None, as in the official models, leaves the outputs as they are.
+        dtype: compute dtype. Parameters are float32 (float64 for "float64"); norm statistics, positions, the encoder
+            and the decoder are always computed in at least float32.
+        remat: which activations are kept for the backward pass; the others are recomputed. "none": all are kept;
+            "products": matrix products and dropout masks; "blocks": only the input of each block.
+        input_level_db: input level in dB for which the weights were trained, as the RMS of the samples louder than the
+            mean power; None: the input is not scaled.
+        output_gains: factors applied to the outputs, one per source. SI-SDR does not determine the level of an output,
+            and the decoder is shared by all sources, so training measures these factors. None, as in the official
+            models: the outputs are not scaled.
 
     Raises:
-        ValueError: a field is out of its range; the message names it.
+        ValueError: a field is out of range; the message names it.
     """
 
     num_sources: int = 2
@@ -98,7 +98,7 @@ class ModelConfig:
 
     @property
     def rotary_channels(self) -> int:
-        """Query and key channels that the rotary embedding turns."""
+        """Number of query and key channels with rotary embedding."""
         return min(32, self.query_key_channels)
 
     @property
@@ -118,7 +118,7 @@ class ModelConfig:
             ValueError: no preset has this name.
         """
         if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+            raise ValueError(f"no preset {name!r}; must be one of {', '.join(PRESETS)}")
         return dataclasses.replace(PRESETS[name], **overrides)
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,10 +127,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
-        """Reads what `to_dict` wrote. Models stored by earlier versions have `remat` true or false.
+        """Builds a config from the output of `to_dict`. In models of earlier versions, `remat` is true or false.
 
         Raises:
-            ValueError: a field is unknown (the nearest known one is named), of the wrong type or out of range.
+            ValueError: a field is unknown (the closest known one is suggested), of the wrong type or out of range.
         """
         if isinstance(fields.get("remat"), bool):
             fields = {**fields, "remat": "blocks" if fields["remat"] else "none"}

@@ -1,7 +1,7 @@
-"""Depthwise convolution over time, as a sum of shifted rows, alone and between an activation and a dropout.
+"""Depthwise convolution over time as a sum of shifted rows, alone or combined with an activation and dropout.
 
-Its gradients are written by hand: XLA's own, of a grouped convolution or of the shifted sum below, take 7 to 90 times
-as long as the forward pass on a CPU.
+Its gradients are written by hand: on a CPU, the gradients that JAX derives, of a grouped convolution or of the shifted
+sum below, take 7 to 90 times as long as the forward pass.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from mossformer_jax.model.units import unit
 
-# Samples in a row of `correlate_channels`: the fastest of 16, 32, 64 and 128 at 17 and at 39 taps.
+# Samples per row in `correlate_channels`: the fastest of 16, 32, 64 and 128, for both 17 and 39 taps.
 BLOCK = 32
 
 
@@ -24,7 +24,7 @@ BLOCK = 32
 def depthwise_conv(
     x_bel: Float[Array, "b e l"], kernel_te: Float[Array, "taps e"], dilation: int = 1
 ) -> Float[Array, "b e l"]:
-    """Correlates each channel with its own kernel; zero-padded to keep the length. `taps` is odd."""
+    """Correlates each channel with its own kernel, zero-padded to keep the length. `taps` is odd."""
     return _convolve(x_bel, kernel_te, dilation=dilation)
 
 
@@ -56,17 +56,17 @@ def activate_and_convolve(
     kept_bel: Bool[Array, "b e l"] | None,
     dropout_rate: float,
 ) -> Float[Array, "b e l"]:
-    """`dropout(h + depthwise_conv(h, kernel))`, h being silu(z), and zero where a frame is not valid.
+    """`dropout(h + depthwise_conv(h, kernel))`, where h is silu(z), set to zero in frames that are not valid.
 
-    On a CPU each pass over the activations takes as long as a convolution: here there are two, forward and backward
-    alike. The first makes h, with zeros around it; the second adds up the taps, of which the residual is one more.
+    On a CPU, each pass over the activations takes as long as a convolution. Forward and backward each need two passes:
+    one computes h with zero padding, the other adds up the taps and the residual (as one more tap).
 
     Args:
-        z_bel: what is activated.
-        kernel_te: one kernel a channel, an odd number of taps.
-        valid_b1l: which frames are signal; None takes all.
-        kept_bel: what dropout keeps; None keeps all.
-        dropout_rate: how much it does not keep; the rest is scaled up.
+        z_bel: input of the activation.
+        kernel_te: one kernel per channel, with an odd number of taps.
+        valid_b1l: True in frames of the signal; None: all frames.
+        kept_bel: True for values that dropout keeps; None keeps all.
+        dropout_rate: fraction of the values that dropout zeroes; the rest is scaled up.
     """
     padded = _activate(z_bel, valid_b1l, reach=kernel_te.shape[0] // 2)
     return _convolve_and_drop(padded, kernel_te, kept_bel, rate=dropout_rate).astype(z_bel.dtype)
@@ -102,7 +102,7 @@ def _where(condition: Array | None, x: Array) -> Array:
 
 
 def drop(x_bel: Array, kept_bel: Array | None, rate: float) -> Array:
-    """Zeroes what dropout does not keep, a share `rate`, and scales the rest up; None keeps everything."""
+    """Zeroes the values that dropout does not keep and scales the rest by 1 / (1 - rate); None keeps all."""
     return x_bel if kept_bel is None else _where(kept_bel, x_bel / (1.0 - rate))
 
 
@@ -140,10 +140,10 @@ def add_up_taps(
     *,
     residual: bool = False,
 ) -> Float[Array, "b e l"]:
-    """The convolution of what has been padded already, plus itself where `residual` says so, in at least float32.
+    """The convolution of an already padded input, plus the input if `residual`, in at least float32.
 
-    XLA's own grouped convolution on a TPU, where it moves 3 times the bytes of x, the shifted sum 9 (17 taps) to 147
-    (39 taps) times; elsewhere the shifted sum, on a CPU ten times faster.
+    On a TPU this is XLA's grouped convolution, whose memory traffic is 3 times the size of x (that of the shifted sum
+    is 9 times with 17 taps and 147 times with 39). Elsewhere it is the shifted sum, which is ten times faster on a CPU.
     """
     return lax.platform_dependent(
         padded_bel,
@@ -180,7 +180,7 @@ def _convolve_groups(padded_bel: Array, kernel_te: Array, *, dilation: int, resi
         precision=lax.Precision.HIGHEST,
         preferred_element_type=_accumulator(padded_bel),
     )
-    # Not by a tap more: bfloat16 would lose what it adds to the 1.
+    # Not as one more tap: in bfloat16, adding 1 to the middle tap would round the tap away.
     return y_bel + padded_bel[:, :, reach : padded_bel.shape[-1] - reach] if residual else y_bel
 
 
@@ -195,11 +195,16 @@ def _kernel_gradient(x_bel: Array, dy_bel: Array, kernel_te: Array, dilation: in
 
 def correlate_channels(
     x_bel: Float[Array, "b e l"], y_bel: Float[Array, "b e l"], reach: int
+<<<<<<< HEAD
 ) -> Float[Array, "e 2*{reach}+1"]:
     """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, x zero beyond its ends.
+=======
+) -> Float[Array, "e 2*reach+1"]:
+    """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, with x zero beyond its ends.
+>>>>>>> ca57629 (Plain English in model and its tests)
 
-    One reduction a lag runs along the last axis and cannot be vectorised. Here time is cut into rows of BLOCK samples
-    instead: the product of each channel's rows of y with its rows of x holds every lag along a diagonal.
+    One reduction per lag would run along the last axis and could not be vectorised. Instead, time is cut into rows of
+    BLOCK samples: in the matrix product of the rows of y and x of a channel, every diagonal is a lag.
     """
     batch, channels, length = x_bel.shape
     num_rows = -(-length // BLOCK)
@@ -210,6 +215,6 @@ def correlate_channels(
     x_rows = jnp.concatenate([x_rows[:, :, i : i + num_rows] for i in range(num_neighbours)], axis=-1)
     y_rows = jnp.pad(y_bel, ((0, 0), (0, 0), (0, num_rows * BLOCK - length))).reshape(batch, channels, -1, BLOCK)
     products = jnp.einsum("berj,beri->eij", x_rows, y_rows, preferred_element_type=_accumulator(x_bel))
-    # Rows of one column more put lag j - i, a diagonal, into a column.
+    # Reshaping to rows with one more column moves lag j - i from a diagonal into a column.
     skewed = jnp.pad(products.reshape(channels, -1), ((0, 0), (0, BLOCK))).reshape(channels, BLOCK, width + 1)
     return skewed[:, :, :num_lags].sum(axis=1)

@@ -1,4 +1,4 @@
-"""The learned filterbank: samples to features and back, both as matrix products over overlapping frames."""
+"""The learned encoder and decoder filterbanks, as matrix products over overlapping frames."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ class Decoder(nnx.Module):
 
 
 def sinusoids(kernel_size: int, num_channels: int) -> Float[np.ndarray, "kernel_size n"]:
-    """Encoder kernels that tell frequencies apart from the beginning; transposed, the decoder's.
+    """Sinusoidal initial kernels of the encoder; transposed, those of the decoder.
 
-    A quarter of the channels are cosines, at evenly spaced frequencies up to half the sample rate, under a window; then
-    come their sines, and both with the other sign: what the encoder's ReLU cuts off of one, its opposite keeps. As
-    loud as the random kernels that they replace. The decoder of what the encoder made of a signal is that signal again,
-    up to its level, if the stride is half the kernel and there are twice as many channels as samples in it.
+    A quarter of the channels are windowed cosines at evenly spaced frequencies up to half the sample rate, the second
+    quarter their sines, and the other half both with opposite sign, because the encoder's ReLU removes one sign. The
+    kernels have the same standard deviation as the random ones that they replace. The decoder inverts the encoder up to
+    a gain if the stride is half the kernel size and the number of channels is at least twice the kernel size.
 
     Raises:
         ValueError: the number of channels is not a multiple of four.
     """
     if num_channels % 4:
-        raise ValueError(f"{num_channels} encoder channels cannot be sinusoids: must be a multiple of 4")
+        raise ValueError(f"encoder_channels={num_channels} is not allowed for sinusoids: must be a multiple of 4")
     times_t = np.arange(kernel_size) + 0.5
     frequencies = (np.arange(num_channels // 4) + 0.5) * math.pi / (num_channels // 4)
     phases = np.outer(times_t - kernel_size / 2, frequencies)

@@ -1,4 +1,4 @@
-"""The gated dilated FSMN block, MossFormer2's recurrence without recurrence.
+"""The gated dilated FSMN block, MossFormer2's replacement for a recurrent layer.
 
 MossFormer2 (arXiv 2312.11825), section 2.3; officially `Gated_FSMN_Block_Dilated`.
 """
@@ -43,7 +43,7 @@ class PairedConv(nnx.Module):
 
 
 class DenseMemory(nnx.Module):
-    """Two densely connected memory layers: the second sees the first's output and its input, twice as far apart."""
+    """Two densely connected memory layers. The second, with dilation 2, sees the input and output of the first."""
 
     def __init__(self, channels: int, *, param_dtype: DTypeLike, draws: Draws):
         self.conv1 = DepthwiseConv(channels, MEMORY_TAPS, param_dtype=param_dtype, draws=draws)
@@ -74,7 +74,7 @@ class Memory(nnx.Module):
 
 
 class GatedFSMN(nnx.Module):
-    """Bottleneck, a memory branch gated by a plain one, and back to the model's width, around a residual."""
+    """A bottleneck with a memory branch gated by a branch without memory, with a residual connection around it."""
 
     def __init__(self, config: ModelConfig, *, draws: Draws):
         if config.fsmn_channels is None:

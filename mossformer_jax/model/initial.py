@@ -1,7 +1,7 @@
-"""Initial parameters as PyTorch draws them, all from a single draw.
+"""Initial parameters with PyTorch's default distributions, from a single random draw.
 
-JAX compiles a random draw anew for every shape: one by one, the parameters of even a tiny model took 30 seconds of CPU
-time. So the model is built twice, first to count how many numbers it takes, then from that many.
+JAX compiles a separate program for every shape that is drawn: one by one, the parameters of even a tiny model took 30 s
+of CPU time. The model is therefore built twice, first to count the random numbers, then from one draw of that size.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class Draws:
-    """Random numbers, handed out in order.
+    """An array of random numbers, used in order.
 
     Args:
-        values: as many uniform numbers between -1 and 1 as will be asked for; None hands out zeros and only counts.
+        values: uniform numbers between -1 and 1, as many as needed; None: returns zeros and only counts.
 
     Attributes:
-        taken: how many have been handed out.
+        taken: how many numbers have been used.
     """
 
     def __init__(self, values: Float[Array, " size"] | None = None):
@@ -46,20 +46,20 @@ class Draws:
 
     def normal(self, shape: tuple[int, ...], deviation: float, dtype: DTypeLike) -> Array:
         """Normal with mean 0 and the given standard deviation."""
-        # Away from +-1, where the inverse of the error function is infinite.
+        # Slightly inside +-1, where the inverse error function is infinite.
         inside = self.take(shape) * (1.0 - jnp.finfo(jnp.float32).eps)
         return (deviation * math.sqrt(2.0) * jax.scipy.special.erfinv(inside)).astype(dtype)
 
 
 def count_draws(build: Callable[[Draws], object]) -> int:
-    """How many numbers `build` takes; nothing is computed."""
+    """How many random numbers `build` uses; nothing is computed."""
     draws = Draws()
     nnx.eval_shape(lambda: build(draws))
     return draws.taken
 
 
 def build_from_one_draw(build: Callable[[Draws], T], key: Array) -> T:
-    """What `build` makes of numbers drawn with `key`, by one compiled program."""
+    """The module built by `build` from numbers drawn with `key`, in one compiled program."""
     size = count_draws(build)
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(Draws())))
     draw = jax.jit(lambda key: nnx.state(build(Draws(jax.random.uniform(key, (size,), jnp.float32, -1.0, 1.0)))))
@@ -67,7 +67,7 @@ def build_from_one_draw(build: Callable[[Draws], T], key: Array) -> T:
 
 
 def stack(build: Callable[[Draws], T], count: int, draws: Draws) -> T:
-    """One module whose every variable has a leading axis of `count`, each slice with its own draw."""
+    """A module whose variables all have a leading axis of size `count`, each slice with its own draw."""
     values = draws.take((count, count_draws(build)))
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(Draws())))
     return nnx.merge(graphdef, jax.vmap(lambda values: nnx.state(build(Draws(values))))(values))

@@ -1,4 +1,4 @@
-"""The layers that attention and FSMN are built of, with PyTorch's default initialisation.
+"""The basic layers of attention and FSMN, with PyTorch's default initialisation.
 
 Activations are channels-first with time last, `(b, channels, l)`: a depthwise convolution is then a sum of shifted
 contiguous rows (on a CPU 30 times faster than XLA's grouped convolution), and norms reduce over a leading axis.
@@ -20,18 +20,18 @@ from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, scale_chann
 from mossformer_jax.model.units import unit
 
 CONV_PROJECTION_TAPS = 17
-# What rematerialisation may keep, by name.
+# Names of the activations that rematerialisation may keep.
 PRODUCTS, MASKS = "products", "masks"
 
 
 @jax.named_scope("dropout")
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-    """Zeroes a share `rate` of x and scales the rest up; `key=None` (inference) returns x."""
+    """Zeroes a fraction `rate` of x and scales the rest up; `key=None` (inference) returns x."""
     return drop(x, dropout_mask(x.shape, rate, key), rate)
 
 
 def dropout_mask(shape: tuple[int, ...], rate: float, key: Array | None) -> Bool[Array, "*shape"] | None:
-    """What dropout keeps of an array of this shape; None where it keeps everything."""
+    """True for values that dropout keeps in an array of this shape; None if it keeps all."""
     if key is None or rate == 0.0:
         return None
     return checkpoint_name(draw_kept(key, shape=shape, rate=rate), MASKS)
@@ -39,7 +39,7 @@ def dropout_mask(shape: tuple[int, ...], rate: float, key: Array | None) -> Bool
 
 @unit
 def draw_kept(key: Array, *, shape: tuple[int, ...], rate: float) -> Bool[Array, "*shape"]:
-    """True with a probability of 1 - rate, to a 65,536th. Each random word serves two rows: drawing them takes long."""
+    """True with probability 1 - rate, in steps of 2**-16. Each random word is used for two rows, as drawing is slow."""
     *leading, rows, columns = shape
     words = jax.random.bits(key, (*leading, -(-rows // 2), columns), jnp.uint32)
     halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=-2)
@@ -48,7 +48,7 @@ def draw_kept(key: Array, *, shape: tuple[int, ...], rate: float) -> Bool[Array,
 
 @jax.custom_vjp
 def mix_channels(x_bdl: Float[Array, "b d l"], kernel_de: Float[Array, "d e"]) -> Float[Array, "b e l"]:
-    """The product that a `Linear` is. Its gradients are written out: JAX's own come transposed."""
+    """The matrix product of `Linear`. Its gradients are written by hand, because those of JAX are transposed."""
     return jnp.einsum("bdl,de->bel", x_bdl, kernel_de)
 
 
@@ -89,7 +89,7 @@ class Linear(nnx.Module):
 
 
 class PReLU(nnx.Module):
-    """Leaky ReLU with a learned slope, one for all channels (`channels=None`) or one a channel; starts at 0.25."""
+    """Leaky ReLU with a learned slope, one per channel or (`channels=None`) one for all; starts at 0.25."""
 
     def __init__(self, channels: int | None, param_dtype: DTypeLike):
         self.slope = nnx.Param(jnp.full(() if channels is None else (channels,), 0.25, param_dtype))
@@ -133,6 +133,6 @@ class ConvProjection(nnx.Module):
     ) -> Float[Array, "b e l"]:
         z_bel = self.linear(self.norm(x_bdl))
         kept = dropout_mask(z_bel.shape, self.dropout_rate, key)
-        # Beyond its end a signal is zero to the convolution, as if it had not been padded.
+        # The convolution sees zeros beyond the end of a signal, as without padding.
         valid = None if frames is None else frames.valid_b1l
         return activate_and_convolve(z_bel, self.conv.kernel[...], valid, kept, self.dropout_rate)

@@ -1,4 +1,4 @@
-"""The level that a model expects: of whole batches in a program, and of a signal that comes in blocks."""
+"""The input level of a model, for batches in JAX and for signals read in blocks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mossformer_jax.model.mossformer2 import MossFormer2
 def separate_at_level(
     network: MossFormer2, mixture_bt: Float[Array | np.ndarray, "b t"], lengths_b: Int[Array | np.ndarray, " b"]
 ) -> Float[Array, "b c t"]:
-    """Separates mixtures as `Separator` does a file: at the level that the model expects, which is undone at the end.
+    """Separates mixtures at the model's input level, as `Separator` does, and undoes the gain in the outputs.
 
     Args:
         network: the model; its `ModelConfig.input_level_db` is the level.
         mixture_bt: mixtures.
-        lengths_b: true length of each in samples.
+        lengths_b: true length of each mixture in samples.
     """
     gain_b1 = level_gain(mixture_bt, lengths_b, network.config.input_level_db)
     return network(mixture_bt * gain_b1, lengths_b) / gain_b1[:, :, None]
@@ -28,22 +28,22 @@ def separate_at_level(
 def level_gain(
     mixture_bt: Float[Array | np.ndarray, "b t"], lengths_b: Int[Array | np.ndarray, " b"], level_db: float | None
 ) -> Float[Array, "b 1"]:
-    """The factors that bring mixtures to the level that a model expects (`ModelConfig.input_level_db`).
+    """The factors that bring mixtures to the input level of a model (`ModelConfig.input_level_db`).
 
-    The level is that of the samples that are louder than the mean power, so that pauses do not count. Silence stays
-    silence, by a factor of 1.
+    The level is the RMS of the samples louder than the mean power, so that pauses do not count. The factor of a silent
+    mixture is 1.
 
     Args:
         mixture_bt: mixtures.
-        lengths_b: true length of each in samples.
-        level_db: the level in dB; None leaves mixtures as they are.
+        lengths_b: true length of each mixture in samples.
+        level_db: the level in dB; None: all factors are 1.
     """
     if level_db is None:
         return jnp.ones((mixture_bt.shape[0], 1), mixture_bt.dtype)
     counted_bt = jnp.arange(mixture_bt.shape[1]) < lengths_b[:, None]
     power_bt = jnp.where(counted_bt, jnp.square(mixture_bt), 0.0)
     threshold_b1 = power_bt.sum(axis=1, keepdims=True) / lengths_b[:, None]
-    # The power of a square wave is its mean everywhere, but for rounding: then all of it counts.
+    # Every sample of a square wave has the mean power, up to rounding: then all samples count.
     threshold_b1 = jnp.minimum(threshold_b1, power_bt.max(axis=1, keepdims=True))
     loud_bt = counted_bt & (power_bt >= threshold_b1)
     loudness_b1 = jnp.sqrt(jnp.mean(power_bt, axis=1, keepdims=True, where=loud_bt))

@@ -1,4 +1,4 @@
-"""The mask net: a stack of blocks, each gated attention followed by a gated FSMN, between two projections."""
+"""The mask net: a stack of blocks (gated attention, then gated FSMN) between two projections."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Block(nnx.Module):
 
 
 def rematerialised(run_block: Callable[..., T], remat: str) -> Callable[..., T]:
-    """A block that keeps no more for the backward pass than `ModelConfig.remat` allows."""
+    """The block function with the rematerialisation of `ModelConfig.remat`."""
     if remat == "none":
         return run_block
     names = (PRODUCTS, MASKS) if remat == "products" else ()
     policy = jax.checkpoint_policies.save_only_these_names(*names)
-    # Inside a scan, forward and backward pass are programs apart: nothing could undo the recomputation.
+    # Inside a scan, forward and backward pass are separate programs, so CSE cannot undo the recomputation.
     return jax.checkpoint(run_block, prevent_cse=False, policy=policy)
 
 
 class MaskNet(nnx.Module):
-    """Mixture features to one mask a source."""
+    """Maps the features of the mixture to one mask per source."""
 
     def __init__(self, config: ModelConfig, *, draws: Draws):
         n, d, c = config.encoder_channels, config.model_channels, config.num_sources
@@ -97,7 +97,7 @@ class MaskNet(nnx.Module):
         return masks.reshape(batch, self.num_sources, num_channels, num_frames)
 
     def run_blocks(self, x_bdl: Array, frames: Frames | None, key: Array | None) -> Array:
-        """Runs the stack as one scanned program: it compiles in the time of a single block."""
+        """Runs the stack as a scan, so that it compiles in the time of a single block."""
         graphdef, parameters = nnx.split(self.blocks)
         rotation = self.rotary(x_bdl.shape[-1], self.dtype)
         keys = None if key is None else jax.random.split(key, self.num_blocks)

@@ -1,4 +1,4 @@
-"""How much memory a forward pass takes."""
+"""Estimate of the memory of a forward pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from mossformer_jax.model.config import ModelConfig
 def activation_bytes(config: ModelConfig, batch: int, num_samples: int) -> int:
     """Upper estimate of the memory of a forward pass, in bytes, without the weights.
 
-    Fitted to what XLA reports on a CPU. The attention takes the most: values and gates, before and after each of
-    several steps; with very many sources, the masks do.
+    Fitted to the numbers that XLA reports on a CPU. Most of it is for the values and gates of the attention before and
+    after several steps; with very many sources, for the masks.
     """
     n, d, c = config.encoder_channels, config.model_channels, config.num_sources
     attention = 19 * config.hidden_channels // 4 + n + 2 * d + 2 * config.group_size

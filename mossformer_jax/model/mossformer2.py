@@ -1,4 +1,4 @@
-"""MossFormer2, the whole of it: encode the mixture, mask its features once a source, decode each."""
+"""The MossFormer2 model: encode the mixture, mask its features for each source, decode."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class MossFormer2(nnx.Module):
 
         Args:
             mixture_bt: mixtures, floating point, at least `kernel_size` samples long.
-            lengths_b: true length of each mixture in samples where they are padded at the end. What lies in the
-                padding does not matter, the separation is that of the unpadded mixture, and is zero on the padding.
-            key: random key that turns dropout on; None for inference.
+            lengths_b: true length of each mixture in samples, if they are padded at the end. The content of the padding
+                has no effect; the outputs are those of the unpadded mixtures, and zero on the padding.
+            key: random key that enables dropout; None for inference.
 
         Returns:
-            The sources, as long as the mixture.
+            The sources, with the length of the mixture.
 
         Raises:
-            ValueError: a shape, dtype or length that the model cannot take; the message says which, and what it can.
+            ValueError: a shape, dtype or length is not allowed; the message gives the allowed ones.
         """
         check_mixture(mixture_bt, lengths_b, self.config)
         mixture_bt = jnp.asarray(mixture_bt, self.config.param_dtype)
@@ -74,13 +74,13 @@ class MossFormer2(nnx.Module):
         return sources_bct * jnp.asarray(self.config.output_gains, sources_bct.dtype)[:, None]
 
     def frames(self, lengths_b: Int[Array | np.ndarray, " b"], num_frames: int) -> Frames:
-        """The frames that lie wholly inside each signal; the one that straddles its end is padding."""
+        """The frames that are entirely inside each signal; the frame that straddles its end is padding."""
         count_b = jnp.maximum((lengths_b - self.config.kernel_size) // self.config.stride + 1, 1)
         return Frames(jnp.arange(num_frames) < count_b[:, None, None], count_b)
 
 
 def check_mixture(mixture_bt: Array | np.ndarray, lengths_b: Array | np.ndarray | None, config: ModelConfig) -> None:
-    """Raises a ValueError that names what was given and what is allowed, unless the model can take the input."""
+    """Raises a ValueError with the given and allowed values if the input has a wrong shape, dtype or length."""
     shape: tuple[int, ...] = mixture_bt.shape
     dtype = mixture_bt.dtype
     if mixture_bt.ndim != 2:
@@ -88,21 +88,21 @@ def check_mixture(mixture_bt: Array | np.ndarray, lengths_b: Array | np.ndarray 
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"mixture has dtype {dtype}, but must be floating point, within about +-1")
     if jax.dtypes.canonicalize_dtype(config.param_dtype) != config.param_dtype:
-        raise ValueError(f"dtype={config.dtype!r} is for JAX in double precision; set JAX_ENABLE_X64=1, or use float32")
+        raise ValueError(f"dtype={config.dtype!r} needs JAX in double precision; set JAX_ENABLE_X64=1, or use float32")
     batch, num_samples, shortest = *shape, config.kernel_size
     if batch < 1 or num_samples < shortest:
         raise ValueError(
-            f"mixture has shape {shape}, but must hold a signal of at least kernel_size={shortest} samples"
+            f"mixture has shape {shape}, but must contain a signal of at least kernel_size={shortest} samples"
         )
     if lengths_b is None:
         return
     if lengths_b.shape != (batch,) or not jnp.issubdtype(lengths_b.dtype, jnp.integer):
         given = f"shape {lengths_b.shape} and dtype {lengths_b.dtype}"
-        raise ValueError(f"lengths have {given}, but must be {batch} integers, one a mixture")
+        raise ValueError(f"lengths have {given}, but must be {batch} integers, one per mixture")
     if isinstance(lengths_b, jax.core.Tracer):
-        return  # inside jit the values are not known; callers check them before
+        return  # inside jit the values are not available; callers check them before
     lengths = np.asarray(lengths_b)
     if lengths.min() < shortest or lengths.max() > num_samples:
         raise ValueError(
-            f"lengths are {lengths.tolist()}, but must lie between kernel_size={shortest} and {num_samples}"
+            f"lengths are {lengths.tolist()}, but must be between kernel_size={shortest} and {num_samples}"
         )

@@ -1,7 +1,7 @@
-"""The normalisations of MossFormer2, on channels-first activations `(b, channels, l)`.
+"""The normalisation layers of MossFormer2, for channels-first activations `(b, channels, l)`.
 
-Statistics are computed in at least float32. Those that run over time (`GroupNorm`, `InstanceNorm`) take the true
-extent of each signal, so that padding changes nothing.
+Statistics are computed in at least float32. Those over time (`GroupNorm`, `InstanceNorm`) only include the true frames
+of each signal, so that padding has no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Frames(NamedTuple):
 
     Attributes:
         valid_b1l: True where a frame belongs to the signal.
-        count_b: number of such frames a signal, at least 1.
+        count_b: number of such frames per signal, at least 1.
     """
 
     valid_b1l: Bool[Array, "b 1 l"]
@@ -31,7 +31,7 @@ class Frames(NamedTuple):
 
 
 def zero_padding(x_bdl: Float[Array, "b d l"], frames: Frames | None) -> Float[Array, "b d l"]:
-    """Zeroes the frames that are padding; `frames=None` means that there is none."""
+    """Sets frames of padding to zero; `frames=None` means that there is no padding."""
     return x_bdl if frames is None else jnp.where(frames.valid_b1l, x_bdl, jnp.zeros((), x_bdl.dtype))
 
 
@@ -40,9 +40,9 @@ def _at_least_float32(x: Array) -> Array:
 
 
 def sum_of_products(x_bdl: Array, y_bdl: Array, axes: tuple[int, ...]) -> Array:
-    """Sums `x * y` over some axes, which stay as axes of size 1.
+    """Sums `x * y` over some axes, which are kept with size 1.
 
-    As a contraction: XLA's sum of a product, which autodiff writes, takes a CPU 20 times as long.
+    This is a contraction, because the sum of a product that autodiff generates takes 20 times as long on a CPU.
     """
     kept = "".join(letter for axis, letter in enumerate("bdl") if axis not in axes)
     total = jnp.einsum(f"bdl,bdl->{kept}", x_bdl, y_bdl, precision=lax.Precision.HIGHEST)
@@ -51,7 +51,7 @@ def sum_of_products(x_bdl: Array, y_bdl: Array, axes: tuple[int, ...]) -> Array:
 
 @jax.custom_vjp
 def scale_channels(x_bdl: Float[Array, "b d l"], scale_d: Float[Array, " d"]) -> Float[Array, "b d l"]:
-    """Multiplies each channel by a number of its own."""
+    """Multiplies each channel by its scale."""
     return x_bdl * scale_d[:, None]
 
 
@@ -67,9 +67,9 @@ scale_channels.defvjp(lambda x, scale: (scale_channels(x, scale), (x, scale)), _
 def standardise(
     x_bdl: Float[Array, "b d l"], frames: Frames | None, axes: tuple[int, ...], eps: float
 ) -> Float[Array, "b d l"]:
-    """`(x - mean) / sqrt(variance + eps)`, the variance biased, both over `axes`.
+    """`(x - mean) / sqrt(variance + eps)`, with mean and biased variance over `axes`.
 
-    Where time is among the axes, only the true frames of each signal count. The gradient is written out so that all of
+    If time is among the axes, only the true frames of each signal count. The gradient is written by hand so that all
     its sums are contractions.
     """
     return _standardise_forward(x_bdl, frames, axes, eps)[0]
@@ -93,7 +93,7 @@ def _standardise_backward(
     y_bdl, inverse, size, frames = residuals
     shift = jnp.sum(dy_bdl, axes, keepdims=True) / size
     tilt = sum_of_products(dy_bdl, y_bdl, axes) / size
-    # Frames of padding are shifted and scaled as the others are, but have no part in by how much.
+    # Frames of padding are shifted and scaled like the others, but do not contribute to the statistics.
     return inverse * (dy_bdl - zero_padding(shift + y_bdl * tilt, frames)), None
 
 
@@ -101,7 +101,7 @@ standardise.defvjp(_standardise_forward, _standardise_backward)
 
 
 def _count(x_bdl: Array, frames: Frames | None, axes: tuple[int, ...]) -> Array | int:
-    """How many numbers a mean over `axes` is taken of."""
+    """How many values a mean over `axes` includes."""
     if frames is None:
         return math.prod(x_bdl.shape[axis] for axis in axes)
     channels = x_bdl.shape[1] if 1 in axes else 1
@@ -122,7 +122,7 @@ class ScaleNorm(nnx.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def scale_norm(x_bdl: Float[Array, "b d l"], scale: Float[Array, ""], eps: float) -> Float[Array, "b d l"]:
-    """`x / max(rms, eps) * scale`, rms over the channels of each frame."""
+    """`x / max(rms, eps) * scale`, with the RMS over the channels of each frame."""
     return _scale_norm_forward(x_bdl, scale, eps)[0]
 
 
@@ -136,7 +136,7 @@ def _scale_norm_forward(x_bdl: Array, scale: Array, eps: float) -> tuple[Array, 
 def _scale_norm_backward(eps: float, residuals: tuple[Array, Array, Array], dy_bdl: Array) -> tuple[Array, Array]:
     x_bdl, scale, inverse_b1l = residuals
     product_b1l = sum_of_products(x_bdl, dy_bdl, (1,)) * inverse_b1l
-    # Where the clamp holds, the norm is a multiplication by a constant.
+    # Where the clamp is active, the norm is a multiplication by a constant.
     clamped = inverse_b1l >= 1.0 / eps
     tilt_b1l = jnp.where(clamped, 0.0, product_b1l * jnp.square(inverse_b1l) / x_bdl.shape[1])
     return scale * (inverse_b1l * dy_bdl - tilt_b1l * x_bdl), jnp.sum(product_b1l).astype(scale.dtype)
@@ -146,7 +146,7 @@ scale_norm.defvjp(_scale_norm_forward, _scale_norm_backward)
 
 
 class _AffineNorm(nnx.Module):
-    """Standardises over `AXES`, then applies a gain and a bias a channel, starting at 1 and 0."""
+    """Standardises over `AXES`, then applies a gain and a bias per channel, starting at 1 and 0."""
 
     AXES: tuple[int, ...]
 
@@ -175,7 +175,7 @@ class GroupNorm(_AffineNorm):
 class InstanceNorm(_AffineNorm):
     """Normalises each channel of each signal over its frames (biased variance, no running statistics).
 
-    One frame alone gives the bias.
+    For a single frame, the output is the bias.
     """
 
     AXES = (2,)

@@ -1,7 +1,7 @@
-"""Scaled sinusoidal positions and rotary embeddings, from frequencies that are stored with the weights.
+"""Scaled sinusoidal positions and rotary embeddings, with frequencies that are stored with the weights.
 
-The frequencies are float32 numbers of the checkpoint, not recomputed: a last-bit difference grows with the position
-and costs 2.6e-6 of relative error at 8,000 samples.
+The float32 frequencies of the checkpoint are used instead of recomputed ones: a difference in the last bit grows with
+the position and gives a relative error of 2.6e-6 at 8,000 samples.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 
 class Buffer(nnx.Variable):
-    """An array that is stored with the weights but never trained and not counted."""
+    """An array that is stored with the weights but is neither trained nor counted as parameters."""
 
 
 def inverse_frequencies(channels: int) -> np.ndarray:
@@ -49,7 +49,7 @@ class RotaryPositions(nnx.Module):
         self.frequencies = Buffer(jnp.asarray(inverse_frequencies(rotary_channels)))
 
     def __call__(self, num_frames: int, dtype: DTypeLike) -> tuple[Float[Array, "k l"], Float[Array, "k l"]]:
-        """Tables for `rotate`: a cosine and a signed sine a channel; computed once, used by every block."""
+        """Tables for `rotate`: cosine and signed sine per channel and frame, computed once for all blocks."""
         angles = position_angles(self.frequencies[...], num_frames, dtype)
         cosines, sines = jnp.cos(angles), jnp.sin(angles)
         unturned = ((0, self.channels - 2 * len(angles)), (0, 0))
@@ -59,7 +59,7 @@ class RotaryPositions(nnx.Module):
 
 
 def rotate(x_kl: Float[Array, "... k l"], rotation: tuple[Array, Array]) -> Float[Array, "... k l"]:
-    """Turns channel pairs (0, 1), (2, 3), ... : `(x0 cos - x1 sin, x1 cos + x0 sin)`.
+    """Rotates channel pairs (0, 1), (2, 3), ... : `(x0 cos - x1 sin, x1 cos + x0 sin)`.
 
     Written without slices or concatenations of single channels, which a CPU cannot vectorise.
     """

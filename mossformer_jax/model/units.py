@@ -1,9 +1,9 @@
-"""Functions that a CPU's compiler is to take as one piece.
+"""Functions that XLA compiles as one unit on a CPU.
 
-XLA fuses an elementwise chain into every one of its consumers, where it is computed anew. That suits a chip that waits
-for its memory. On a CPU it means that seventeen taps of a convolution are added up once a consumer, and element by
-element where the consumer transposes: 250 of the 820 ms that the gradient of one block took. `lax.optimization_barrier`
-does not help, a CPU's compiler drops it before it fuses.
+XLA fuses a chain of elementwise operations into each of its consumers, where it is recomputed. This is useful on chips
+limited by memory bandwidth. On a CPU, however, the seventeen taps of a convolution are added up again for each
+consumer, and element by element if the consumer transposes: this took 250 of the 820 ms of the gradient of one block.
+`lax.optimization_barrier` does not help, because on a CPU it is dropped before fusion.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def unit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, compiled on a CPU on its own and not together with what surrounds it.
+    """The function, compiled separately from the surrounding operations on a CPU.
 
-    Its positional arguments are arrays, its keyword arguments static. It cannot be differentiated on its own account.
+    Positional arguments are arrays, keyword arguments are static. The result cannot be differentiated by JAX; it needs
+    a custom gradient.
     """
     compiled = functools.cache(lambda **static: jax.jit(functools.partial(function, **static)))
 

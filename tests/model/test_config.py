@@ -1,4 +1,4 @@
-"""A model config is checked when it is made, and says what is wrong in one line."""
+"""Model configs are checked on creation, with one-line errors."""
 
 import dataclasses
 import json
@@ -9,26 +9,28 @@ from mossformer_jax.model import PRESETS, ModelConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_config_survives_its_dict(name):
+def test_a_config_round_trips_through_a_dict(name):
     config = ModelConfig.preset(name)
     assert ModelConfig.from_dict(config.to_dict()) == config
 
 
-def test_gains_of_the_outputs_survive_json():
+def test_output_gains_round_trip_through_json():
     config = ModelConfig(output_gains=(5.6, -0.9))
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no preset 'mossformer3'; there are mossformer2-2spk, .*mossformer-m-2spk"):
+def test_the_error_for_an_unknown_preset_lists_all_presets():
+    with pytest.raises(
+        ValueError, match=r"no preset 'mossformer3'; must be one of mossformer2-2spk, .*mossformer-m-2spk"
+    ):
         ModelConfig.preset("mossformer3")
 
 
-def test_a_preset_takes_overrides():
+def test_a_preset_accepts_overrides():
     assert ModelConfig.preset("mossformer2-3spk", dtype="bfloat16") == ModelConfig(num_sources=3, dtype="bfloat16")
 
 
-def test_an_unknown_field_names_the_nearest_one():
+def test_the_error_for_an_unknown_field_suggests_the_closest_one():
     with pytest.raises(ValueError, match=r"unknown model config field 'num_block'; did you mean 'num_blocks'\?"):
         ModelConfig.from_dict({"num_block": 3})
 
@@ -58,7 +60,7 @@ def test_an_unknown_field_names_the_nearest_one():
     ],
 )
 @pytest.mark.own_checks
-def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed):
+def test_the_error_gives_the_value_and_the_allowed_values(field, value, allowed):
     with pytest.raises(ValueError, match=f"field {field}=") as error:
         ModelConfig(**{field: value})
     assert allowed in str(error.value)
@@ -66,15 +68,15 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(field, value, allowed
 
 
 @pytest.mark.parametrize(("stored", "remat"), [(True, "blocks"), (False, "none")])
-def test_rematerialisation_of_a_model_stored_by_an_earlier_version_is_read(stored, remat):
+def test_boolean_remat_of_earlier_versions_is_read(stored, remat):
     assert ModelConfig.from_dict({"remat": stored}).remat == remat
 
 
-def test_a_config_cannot_be_changed():
+def test_a_config_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().num_blocks = 3
 
 
 @pytest.mark.parametrize(("num_samples", "num_frames"), [(16, 1), (23, 1), (24, 2), (8000, 999)])
-def test_number_of_frames_is_that_of_an_unpadded_strided_convolution(num_samples, num_frames):
+def test_num_frames_equals_that_of_an_unpadded_strided_convolution(num_samples, num_frames):
     assert ModelConfig().num_frames(num_samples) == num_frames

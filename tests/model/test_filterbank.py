@@ -1,4 +1,4 @@
-"""The filterbank of sinusoids that a training may begin from."""
+"""Precision of the filterbank, and its sinusoidal initialisation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mossformer_jax.model.initial import Draws
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_no_chip_may_round_what_the_filterbank_multiplies(tiny_config, dtype):
-    """TPUs and recent GPUs do so with float32 unless they are told."""
+def test_the_filterbank_uses_the_highest_matrix_precision(tiny_config, dtype):
+    """TPUs and recent GPUs round float32 inputs of matrix products by default."""
     config = dataclasses.replace(tiny_config, dtype=dtype)
     encoder, decoder = Encoder(config, draws=Draws()), Decoder(config, draws=Draws())
 
@@ -33,7 +33,7 @@ def test_no_chip_may_round_what_the_filterbank_multiplies(tiny_config, dtype):
 
 
 @pytest.mark.parametrize(("kernel_size", "channels"), [(16, 32), (64, 256)])
-def test_what_sinusoids_encode_they_decode(tiny_config, kernel_size, channels):
+def test_the_sinusoidal_decoder_inverts_the_encoder(tiny_config, kernel_size, channels):
     config = dataclasses.replace(
         tiny_config, kernel_size=kernel_size, stride=kernel_size // 2, encoder_channels=channels
     )
@@ -42,26 +42,26 @@ def test_what_sinusoids_encode_they_decode(tiny_config, kernel_size, channels):
     encoder.kernel[...], decoder.kernel[...] = kernel, kernel.T
     signal = np.random.default_rng(0).standard_normal(20 * kernel_size).astype(np.float32)
     decoded = np.asarray(decoder(encoder(jnp.asarray(signal[None]))[:, None], len(signal)))[0, 0]
-    # At the ends there is one frame where there are two elsewhere.
+    # The ends are covered by one frame, the rest by two.
     inside = slice(kernel_size, -kernel_size)
     level = decoded[inside] @ signal[inside] / (signal[inside] @ signal[inside])
     assert level > 0
     np.testing.assert_allclose(decoded[inside], level * signal[inside], atol=1e-5 * level * np.abs(signal).max())
 
 
-def test_each_channel_hears_its_own_frequency_most():
+def test_each_channel_responds_most_to_its_own_frequency():
     kernel_size, channels = 64, 256
     kernel_tn = sinusoids(kernel_size, channels)
     quarter = channels // 4
     spectra = np.abs(np.fft.rfft(kernel_tn, 16 * kernel_size, axis=0))
     peaks = spectra.argmax(axis=0) / (8 * kernel_size)
     expected = np.tile((np.arange(quarter) + 0.5) / quarter, 4)
-    # Where positive and negative frequencies meet, at both ends, the peak is drawn or pushed aside.
+    # At both ends of the spectrum, positive and negative frequencies interfere and shift the peak.
     inner = (expected > 0.1) & (expected < 0.9)
     np.testing.assert_allclose(peaks[inner], expected[inner], atol=0.01)
     np.testing.assert_array_equal(kernel_tn[:, : 2 * quarter], -kernel_tn[:, 2 * quarter :])
 
 
-def test_sinusoids_need_channels_by_fours():
-    with pytest.raises(ValueError, match="30 encoder channels cannot be sinusoids: must be a multiple of 4"):
+def test_sinusoids_need_a_multiple_of_four_channels():
+    with pytest.raises(ValueError, match="encoder_channels=30 is not allowed for sinusoids: must be a multiple of 4"):
         sinusoids(16, 30)

@@ -1,4 +1,4 @@
-"""Gradients that are written by hand are those that JAX derives from the plain formulas, in float64."""
+"""Gradients written by hand equal those that JAX derives from the plain formulas, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from mossformer_jax.model.convolution import activate_and_convolve
 from mossformer_jax.model.layers import mix_channels
 from mossformer_jax.model.norms import Frames, scale_channels, scale_norm, standardise, zero_padding
 
-# Rounding of sums of a few dozen terms of size 1.
+# Rounding of sums of a few dozen terms of magnitude 1.
 BOUND = 1e-12
 SHAPE = (2, 6, 9)
 
@@ -23,7 +23,7 @@ def _float64():
 
 
 def assert_same_gradients(ours, plain, rng, *inputs):
-    """Both functions agree, and so do their gradients by every input."""
+    """Checks that both functions and their gradients with respect to every input agree."""
     inputs = [jnp.asarray(value) for value in inputs]
     y, pull_back = jax.vjp(ours, *inputs)
     expected, expected_pull_back = jax.vjp(plain, *inputs)
@@ -35,7 +35,7 @@ def assert_same_gradients(ours, plain, rng, *inputs):
 
 
 def two_lengths() -> Frames:
-    """The first signal is whole, the second has 4 of 9 frames."""
+    """The first signal has no padding, the second has 4 of 9 frames."""
     count_b = jnp.array([9, 4])
     return Frames(jnp.arange(9) < count_b[:, None, None], count_b)
 
@@ -52,7 +52,7 @@ def plain_standardise(x, frames, axes, eps):
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
-def test_standardising_has_the_gradient_of_its_formula(rng, axes):
+def test_gradient_of_standardise(rng, axes):
     x = rng.normal(size=SHAPE)
     assert_same_gradients(
         lambda x: standardise(x, None, axes, 0.1), lambda x: plain_standardise(x, None, axes, 0.1), rng, x
@@ -60,16 +60,16 @@ def test_standardising_has_the_gradient_of_its_formula(rng, axes):
 
 
 @pytest.mark.parametrize("axes", [(2,), (1, 2)])
-def test_standardising_over_time_has_the_gradient_of_its_formula_on_padding_too(rng, axes):
+def test_gradient_of_standardise_over_time_with_padding(rng, axes):
     x, frames = rng.normal(size=SHAPE), two_lengths()
     assert_same_gradients(
         lambda x: standardise(x, frames, axes, 0.1), lambda x: plain_standardise(x, frames, axes, 0.1), rng, x
     )
 
 
-def test_scale_norm_has_the_gradient_of_its_formula_on_both_sides_of_the_clamp(rng):
+def test_gradient_of_scale_norm_on_both_sides_of_the_clamp(rng):
     x = rng.normal(size=SHAPE)
-    x[:, :, ::2] *= 1e-3  # below the clamp, which stands at 0.1
+    x[:, :, ::2] *= 1e-3  # below the clamp at 0.1
 
     def plain(x, scale):
         return x / jnp.maximum(jnp.sqrt(jnp.square(x).mean(1, keepdims=True)), 0.1) * scale
@@ -77,19 +77,19 @@ def test_scale_norm_has_the_gradient_of_its_formula_on_both_sides_of_the_clamp(r
     assert_same_gradients(lambda x, scale: scale_norm(x, scale, 0.1), plain, rng, x, np.float64(1.7))
 
 
-def test_scaling_channels_has_the_gradient_of_a_product(rng):
+def test_gradient_of_scale_channels(rng):
     x, scale = rng.normal(size=SHAPE), rng.normal(size=SHAPE[1])
     assert_same_gradients(scale_channels, lambda x, scale: x * scale[:, None], rng, x, scale)
 
 
-def test_mixing_channels_has_the_gradient_of_a_matrix_product(rng):
+def test_gradient_of_mix_channels(rng):
     x, kernel = rng.normal(size=SHAPE), rng.normal(size=(SHAPE[1], 5))
     assert_same_gradients(mix_channels, lambda x, kernel: jnp.einsum("bdl,de->bel", x, kernel), rng, x, kernel)
 
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.25])
-def test_an_activated_convolution_has_the_gradient_of_its_formula(rng, padded, rate):
+def test_gradient_of_activate_and_convolve(rng, padded, rate):
     z, kernel = rng.normal(size=SHAPE), rng.normal(size=(5, SHAPE[1]))
     kept = jnp.asarray(rng.uniform(size=SHAPE) >= rate) if rate else None
     valid = two_lengths().valid_b1l if padded else None
@@ -103,7 +103,7 @@ def test_an_activated_convolution_has_the_gradient_of_its_formula(rng, padded, r
     assert_same_gradients(lambda z, kernel: activate_and_convolve(z, kernel, valid, kept, rate), plain, rng, z, kernel)
 
 
-def test_the_gate_has_the_gradient_of_its_formula(rng):
+def test_gradient_of_gate(rng):
     vu, attended = rng.normal(size=(2, *SHAPE))
 
     def plain(vu, attended):

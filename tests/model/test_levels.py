@@ -1,4 +1,4 @@
-"""The level that a model expects, measured in batches and in blocks."""
+"""The input level, measured in batches and in blocks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def gain_of(signal, level_db):
     return input_gain(loudness(lambda: [signal]), level_db)
 
 
-def test_the_loud_parts_are_brought_to_the_level(rng):
+def test_the_loud_parts_get_the_input_level(rng):
     signal = rng.standard_normal(4000) * np.repeat([0.01, 1.0], 2000)
     power = (signal * gain_of(signal, -25.0)) ** 2
     assert 10 * np.log10(power[power > power.mean()].mean()) == pytest.approx(-25.0, abs=1e-9)
     assert gain_of(signal, None) == 1.0
 
 
-def test_level_leaves_pauses_out_and_takes_a_square_wave(rng):
+def test_the_level_excludes_pauses_and_works_for_a_square_wave(rng):
     speech = rng.standard_normal(4000)
     with_pause = np.concatenate([speech, np.zeros(400)])
-    # A tenth of silence lowers the plain RMS by 0.41 dB; what counts as loud hardly changes.
+    # 10 % of silence lowers the plain RMS by 0.41 dB, but hardly changes which samples are loud.
     assert gain_of(with_pause, -25.0) == pytest.approx(gain_of(speech, -25.0), rel=0.02)
     square = 0.3 * np.sign(np.sin(np.arange(1000) + 0.5))
     assert gain_of(square, -25.0) == pytest.approx(10 ** (-25 / 20) / 0.3)
@@ -39,7 +39,7 @@ def test_loudness_does_not_depend_on_the_blocks(rng):
     assert loudness(lambda: blocks) == pytest.approx(loudness(lambda: [signal]), rel=1e-12)
 
 
-def test_the_level_is_that_of_separating_a_file(rng):
+def test_batch_and_block_measurements_agree(rng):
     envelope = np.repeat(rng.uniform(size=(5, 20)) ** 4, 100, axis=1)
     mixture_bt = (envelope * rng.normal(size=envelope.shape)).astype(np.float32)
     mixture_bt[3] = np.where(np.arange(2000) % 100 < 50, 0.3, -0.3)
@@ -56,7 +56,7 @@ def test_the_level_is_that_of_separating_a_file(rng):
     np.testing.assert_array_equal(level_gain(mixture_bt, lengths_b, None), np.ones((5, 1)))
 
 
-def test_the_gain_of_the_input_is_undone_in_the_estimates(tiny_config, rng):
+def test_the_input_gain_is_undone_in_the_outputs(tiny_config, rng):
     network = MossFormer2(dataclasses.replace(tiny_config, input_level_db=-25.0), rngs=nnx.Rngs(0))
     mixture_bt = rng.normal(size=(2, 500)).astype(np.float32) * np.float32([[0.3], [0.003]])
     lengths_b = np.array([500, 400], np.int32)

@@ -1,4 +1,4 @@
-"""The whole model: what it takes, what it refuses, and that padding, depth and rematerialisation change nothing."""
+"""The whole model: shapes, input errors, and invariance to padding and rematerialisation."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ CONFIG = ModelConfig(
 
 
 def make(**overrides):
-    """The small model with weights near those of a fresh one, drawn by numpy: JAX would compile every draw."""
+    """The small model with random weights from numpy, because JAX would compile a program for every draw."""
     config = dataclasses.replace(CONFIG, **overrides)
     graphdef, state = nnx.split(nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def make(**overrides):
 
 @pytest.fixture(scope="module")
 def separate():
-    """The small model, compiled once a shape: `separate(mixture_bt, lengths_b=None, key=None)`."""
+    """The small model, compiled once per shape: `separate(mixture_bt, lengths_b=None, key=None)`."""
     graphdef, state = nnx.split(make())
     run = jax.jit(lambda state, *inputs: nnx.merge(graphdef, state)(*inputs[:2], key=inputs[2]))
     return lambda mixture, lengths=None, key=None: run(state, mixture, lengths, key)
@@ -38,8 +38,8 @@ def noise(rng, *shape):
     return rng.normal(size=shape).astype(np.float32)
 
 
-def test_sources_are_as_long_as_the_mixture(rng, separate):
-    # Not a multiple of the stride; one frame; less than one group; several.
+def test_sources_have_the_length_of_the_mixture(rng, separate):
+    # Not a multiple of the stride; one frame; less than one group; several groups.
     for num_samples in (16, 23, 100, 403):
         sources = separate(noise(rng, 2, num_samples))
         assert sources.shape == (2, 2, num_samples)
@@ -68,7 +68,7 @@ def test_silence_gives_silence(separate):
     ],
 )
 @pytest.mark.own_checks
-def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
+def test_errors_for_invalid_mixtures(mixture, message):
     with pytest.raises(ValueError, match=message):
         make()(mixture)
 
@@ -78,17 +78,17 @@ def test_an_input_that_the_model_cannot_take_is_named(mixture, message):
     [
         (np.array([100]), r"shape \(1,\).* must be 2 integers"),
         (np.array([100.0, 50.0]), "dtype float64"),
-        (np.array([100, 101]), r"\[100, 101\], but must lie between kernel_size=16 and 100"),
+        (np.array([100, 101]), r"\[100, 101\], but must be between kernel_size=16 and 100"),
         (np.array([15, 100]), "between kernel_size=16 and 100"),
     ],
 )
 @pytest.mark.own_checks
-def test_lengths_that_cannot_be_are_named(lengths, message):
+def test_errors_for_invalid_lengths(lengths, message):
     with pytest.raises(ValueError, match=message):
         make()(np.zeros((2, 100), np.float32), lengths)
 
 
-def test_double_precision_is_refused_where_jax_would_compute_in_single():
+def test_float64_is_an_error_if_jax_is_in_single_precision():
     config = dataclasses.replace(CONFIG, dtype="float64")
     mixture = np.zeros((1, 100), np.float32)
     with pytest.raises(ValueError, match="set JAX_ENABLE_X64=1, or use float32"):
@@ -99,12 +99,12 @@ def test_double_precision_is_refused_where_jax_would_compute_in_single():
 
 # One sample of padding; a frame that straddles the end; whole groups of padding; one frame of signal.
 @pytest.mark.parametrize("length", [399, 250, 100, 16])
-def test_padding_of_any_content_does_not_change_the_separation(rng, separate, length):
+def test_the_content_of_the_padding_does_not_change_the_separation(rng, separate, length):
     mixture = noise(rng, 2, 400)
     padded = mixture.copy()
     padded[1, length:] = np.nan
     batched = separate(padded, np.array([400, length]))
-    # Sums of another order round otherwise; 1e-5 is the bound that every float32 preset keeps.
+    # The order of sums changes the rounding; 1e-5 is the bound for all float32 presets.
     assert relative_error(batched[1:, :, :length], separate(mixture[1:, :length])) < 1e-5
     np.testing.assert_array_equal(batched[1, :, length:], 0.0)
 
@@ -118,7 +118,7 @@ def gradient_of_loss(model, mixture, references, lengths=None):
 
 @pytest.fixture(scope="module")
 def loss_gradient():
-    """A mixture of 250 samples, its references and the gradient of the loss with respect to everything."""
+    """A mixture of 250 samples, its references, and the gradient of the loss with respect to all parameters."""
     rng = np.random.default_rng(3)
     mixture, references = noise(rng, 1, 250), noise(rng, 1, 2, 250)
     return mixture, references, gradient_of_loss(make(), mixture, references)
@@ -137,11 +137,11 @@ def test_rematerialisation_does_not_change_the_gradient(loss_gradient, remat):
 
 
 @pytest.mark.slow
-def test_gradients_in_bfloat16_stay_near_those_in_float32(loss_gradient):
+def test_gradients_in_bfloat16_are_close_to_those_in_float32(loss_gradient):
     mixture, references, expected = loss_gradient
     gradient = gradient_of_loss(make(dtype="bfloat16"), mixture, references)
     assert gradient.dtype == np.float32, "as the parameters"
-    # Not by "<" alone: NaN. A step of bfloat16 is 0.4 %; forward and backward pass add up the errors of two blocks.
+    # bfloat16 has a precision of 0.4 %, and the errors of two blocks add up in both passes. Also checks for NaN.
     assert 1e-4 < relative_error(gradient, expected) < 0.1
 
 
@@ -158,17 +158,17 @@ def test_the_program_does_not_grow_with_depth():
     assert num_operations(2) == num_operations(24)
 
 
-def test_bfloat16_stays_near_float32(rng, separate):
+def test_bfloat16_is_close_to_float32(rng, separate):
     mixture = noise(rng, 1, 400)
     graphdef, state = nnx.split(make(dtype="bfloat16"))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state)), "parameters stay float32"
     sources = jax.jit(lambda s, x: nnx.merge(graphdef, s)(x))(state, mixture)
     assert sources.dtype == jnp.float32
-    # bfloat16 has 8 bits: a step is 0.4 %, and the errors of a few layers add up.
+    # bfloat16 has 8 bits, a precision of 0.4 %, and the errors of a few layers add up.
     assert 1e-5 < relative_error(sources, separate(mixture)) < 0.03
 
 
-def test_dropout_acts_only_with_a_key_and_follows_it(rng, separate):
+def test_dropout_is_active_only_with_a_key_and_depends_on_it(rng, separate):
     mixture = noise(rng, 1, 400)
     first, again, other = (separate(mixture, None, jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)

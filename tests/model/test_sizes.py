@@ -1,4 +1,4 @@
-"""Every preset has the published number of parameters; shapes alone, no memory."""
+"""Parameter counts of the presets, computed from shapes without allocating memory."""
 
 import math
 
@@ -18,7 +18,7 @@ SIZES = {
 }
 
 
-def test_every_preset_has_a_size_here():
+def test_every_preset_has_an_expected_size():
     assert PRESETS.keys() == SIZES.keys()
 
 

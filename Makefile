@@ -5,15 +5,15 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-# Of whatever VENV a target has.
+# Not :=, because some targets set their own VENV.
 BIN = $(VENV)/bin
-# A test uses about one core, nearly all of it to compile.
+# Each test worker uses about one core, mostly for compilation.
 TEST_WORKERS ?= 2
-# Written last, so that a set-up that was broken off is done again; older than its inputs, it is done again too.
+# Stamp files, written at the end of a set-up. An interrupted set-up, or one older than INPUTS, is repeated.
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 INPUTS := pyproject.toml constraints.txt
-# Nothing here may ever install into a Python that is not this clone's own environment.
+# Makes pip refuse to install outside a virtual environment.
 export PIP_REQUIRE_VIRTUALENV := true
 
 .PHONY: help setup demo check test test-tpu-compile test-gpu-compile docs lint format clean
@@ -21,7 +21,7 @@ export PIP_REQUIRE_VIRTUALENV := true
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-setup: $(TEST_READY)  ## make .venv with everything that the tests need
+setup: $(TEST_READY)  ## create .venv with everything that the tests need
 
 demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo --overwrite
@@ -34,11 +34,11 @@ check: lint  ## lint, then the tests that take less than about ten seconds each
 test: lint  ## lint, then run every test
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-# Environments of their own: what compiles for an accelerator takes gigabytes, and JAX would look for the hardware.
-test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs that are not there (minutes; docs/accelerators.md)
+# In separate environments: the compilers take gigabytes, and with them installed, JAX would look for the hardware.
+test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs, without hardware (minutes; docs/accelerators.md)
 	JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest tests/accelerators
 
-test-gpu-compile: .venv-gpu/.ready  ## compile for an H100 that is not there
+test-gpu-compile: .venv-gpu/.ready  ## compile for an H100, without hardware
 	JAX_PLATFORMS=cpu .venv-gpu/bin/python -m pytest tests/accelerators
 
 # Pages are copied with the layout of the repository, so that the same relative links work on the site.
@@ -50,26 +50,26 @@ docs: .venv-docs/.ready  ## build the documentation with an API reference in sit
 	.venv-docs/bin/zensical build --strict --clean
 	.venv-docs/bin/python tools/check_site.py site
 
-lint: $(TEST_READY)  ## ruff (lint and format) and mypy
+lint: $(TEST_READY)  ## ruff (lint and format), mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(TEST_READY)  ## format and mend what ruff can
+format: $(TEST_READY)  ## format, and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove .venv and everything that was made
+clean:  ## remove .venv and all generated files
 	rm -rf $(VENV) .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A .venv that is broken off half-way, whose Python is gone, or that is no environment of its own is made anew.
+# The environment is created again if it is incomplete, its Python no longer exists, or it is not a virtual environment.
 IS_ENVIRONMENT := import sys, pip; sys.exit(sys.prefix == sys.base_prefix)
 define make_venv
 @echo "Setting up $(VENV) (once; a few minutes, mostly downloads)"
-@[ -n "$(PYTHON)" ] || { echo "no Python found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("%s is Python %d.%d; mossformer-jax needs 3.11 or newer: install it, or name one: make PYTHON=/path/to/python3" % (sys.executable, v[0], v[1]))'
+@[ -n "$(PYTHON)" ] || { echo "no Python found: install Python 3.11 or newer, or give its path: make PYTHON=/path/to/python3" >&2; exit 1; }
+@"$(PYTHON)" -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("%s is Python %d.%d; mossformer-jax needs 3.11 or newer: install it, or give its path: make PYTHON=/path/to/python3" % (sys.executable, v[0], v[1]))'
 $(BIN)/python -c '$(IS_ENVIRONMENT)' >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 endef
 
@@ -79,7 +79,7 @@ $(DEMO_READY): $(INPUTS)
 	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval]' -c constraints.txt
 	touch $@
 
-# clearvoice holds the official model that the tests compare with; only its code is used, not its many dependencies.
+# clearvoice contains the official model for the parity tests. Its many dependencies are not needed.
 $(TEST_READY): $(INPUTS)
 	rm -f $@
 	$(make_venv)
@@ -94,7 +94,7 @@ $(TEST_READY): $(INPUTS)
 	$(BIN)/python -m pip install --quiet -e '.[train,eval,tpu]' pytest -c constraints.txt
 	touch $@
 
-# Of CUDA only the assembler: the libraries that the extra cuda12 brings are for running.
+# Compiling needs only CUDA's assembler, not the run-time libraries of the extra cuda12.
 .venv-gpu/.ready: VENV := .venv-gpu
 .venv-gpu/.ready: $(INPUTS)
 	rm -f $@
@@ -103,7 +103,7 @@ $(TEST_READY): $(INPUTS)
 	  nvidia-cuda-nvcc-cu12 -c constraints.txt
 	touch $@
 
-# The package is read from its source, not imported: its dependencies are not needed.
+# The docs are built from the source, without importing the package, so its dependencies are not needed.
 .venv-docs/.ready: VENV := .venv-docs
 .venv-docs/.ready: $(INPUTS)
 	rm -f $@

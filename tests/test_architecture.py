@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = "A package imports only those below it; packages on one line are independent of each other BROKEN"
-SEPARATION = "Separation needs neither data sets nor scores nor figures BROKEN"
+SEPARATION = "Separation does not import data, figures or scoring BROKEN"
 CYCLES = "No import cycles BROKEN"
 
 

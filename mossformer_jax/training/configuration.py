@@ -1,4 +1,4 @@
-"""Configs: files with `get_config()`, overrides as on the command line, the check of the whole, the copy in a run."""
+"""Configs: config files with `get_config()`, command-line overrides, validation, and the copy saved in a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("model", "data", "train")
 _PACKAGE = Path(__file__).parents[1]
-# The wheel carries the repository's configs/ inside the package; a clone has them beside it.
+# The wheel contains the repository's configs/ inside the package; in a clone they are next to the package.
 _SHIPPED_CONFIGS = next(
     (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE / "configs"
 )
@@ -38,9 +38,9 @@ _WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
 def section(options: Any) -> ConfigDict:
-    """A frozen dataclass of options (`ModelConfig`, `Recipe`) as a part of a config, so that each can be overridden.
+    """Converts a frozen dataclass of options (`ModelConfig`, `Recipe`) to a config section with overridable fields.
 
-    A field that may be None is one that takes a value of its other type, too.
+    A field that may be None also accepts values of its other type.
     """
     from ml_collections import ConfigDict, config_dict
 
@@ -61,13 +61,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
         path: the name of a shipped config ("libri2mix"), or a Python file with a function `get_config()` that returns
-            an `ml_collections.ConfigDict`. "CONFIG:NAME" asks for a variant: `get_config(NAME=True)`.
-        overrides: fields to change, each as "--config.data.root=/data/Libri2Mix"; "None" is no value.
+            an `ml_collections.ConfigDict`. "CONFIG:NAME" selects a variant, `get_config(NAME=True)`.
+        overrides: fields to change, such as "--config.data.root=/data/Libri2Mix"; "None" sets a field to None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: `ml_collections` is not installed, the file has no `get_config()` or no such variant, it fails, or
-            an override names no field (the nearest one is named) or has a value of another type.
+        ValueError: `ml_collections` is not installed, the file has no `get_config()` or no such variant, it raises an
+            exception, or an override has an unknown field (the closest one is suggested) or a value of the wrong type.
     """
     try:
         from ml_collections import ConfigDict
@@ -84,20 +84,21 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         get_config = runpy.run_path(file).get("get_config")
         variants = inspect.signature(get_config).parameters if get_config else {}
         config = get_config(**{name: True for name in [variant] if name in variants}) if get_config else None
-    except Exception as error:  # whatever a Python file may raise
+    except Exception as error:  # a Python file may raise any exception
         raise ValueError(f"{_place(file, error)}: {' '.join(str(error).split())} ({type(error).__name__})") from error
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{file}: has no function get_config() returning a ConfigDict; see {_SHIPPED_CONFIGS}")
     if variant and variant not in variants:
         known = ", ".join(variants)
-        raise ValueError(f"{file}: has no variant {variant!r}; {f'it has {known}' if known else 'give the file alone'}")
+        hint = f"must be one of {known}" if known else "give the file without a variant"
+        raise ValueError(f"{file}: has no variant {variant!r}; {hint}")
     for override in overrides:
         _apply(config, override)
     return config
 
 
 def _config_file(name: str) -> str:
-    """The file of a config: `name` itself, or the shipped config of that name."""
+    """The file of a config: `name` itself, or the shipped config with that name."""
     if Path(name).is_file():
         return name
     if name and Path(name).name == name and (shipped := _SHIPPED_CONFIGS / f"{name}.py").is_file():
@@ -109,15 +110,15 @@ def _config_file(name: str) -> str:
 
 
 def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
-    """Checks a whole config, before anything is opened or compiled.
+    """Checks a whole config before data are opened or programs compiled.
 
     Returns:
-        `config.model`, `config.train`, and `config.data` with every field. What is wrong inside the train, validation
-        and test of the latter is for `open_training_mixtures` and `open_mixtures` to find.
+        `config.model`, `config.train`, and `config.data` with all its fields. The contents of its train, validation and
+        test sections are checked later, by `open_training_mixtures` and `open_mixtures`.
 
     Raises:
-        ValueError: a section or a field is unknown or lacking, of the wrong type or out of range, or two of them do not
-            go together; the message names them.
+        ValueError: a section or a field is unknown or missing, of the wrong type or out of range, or two fields
+            contradict each other; the message names them.
     """
     from ml_collections import ConfigDict
 
@@ -125,40 +126,41 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
 
     fields = config.to_dict()
     if set(fields) != set(SECTIONS) or not all(isinstance(part, dict) for part in fields.values()):
-        raise ValueError(f"a config has the sections {', '.join(SECTIONS)}, this one {', '.join(fields) or 'none'}")
+        given = ", ".join(fields) or "no sections"
+        raise ValueError(f"a config must have the sections {', '.join(SECTIONS)}, but this one has {given}")
     model, recipe = ModelConfig.from_dict(fields["model"]), Recipe.from_dict(fields["train"])
     data = from_fields(_Data, fields["data"], _DATA)
     multiple = f"a multiple of config.train.accumulation={recipe.accumulation}"
     require(data.batch_size % recipe.accumulation == 0, _DATA, "batch_size", data.batch_size, multiple)
     for part in ("train", "validation", "test"):
         options = getattr(data, part) or {}
-        # Of two speakers in its mixtures, mix_single has the one as its source.
+        # mix_single has one source, whatever num_sources is.
         names = _SHARED[1:] if str(options.get("task")).startswith("mix_single") else _SHARED
         _check_agreement(model, part, {name: options[name] for name in names if name in options})
     return model, recipe, ConfigDict(vars(data))
 
 
 def check_mixtures(model: ModelConfig, mixtures: TrainingMixtures | MixtureSource, part: str) -> None:
-    """Checks that mixtures are what the model is for.
+    """Checks that mixtures match the model.
 
     Args:
         model: `config.model`.
-        mixtures: what was opened.
-        part: of `config.data`: train, validation or test.
+        mixtures: the opened mixtures.
+        part: their section of `config.data`: train, validation or test.
 
     Raises:
-        ValueError: they have other numbers of sources or another sample rate.
+        ValueError: their number of sources or sample rate differs from the model's.
     """
     _check_agreement(model, part, {name: getattr(mixtures, name) for name in _SHARED})
 
 
 def save_config(path: str | os.PathLike[str], config: ConfigDict) -> None:
-    """Writes a config as JSON, whole or not at all; references are resolved, tuples become lists."""
+    """Writes a config as JSON, atomically; references are resolved, tuples become lists."""
     write_atomically(Path(path), (json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_saved_config(path: str | os.PathLike[str]) -> ConfigDict:
-    """Reads what `save_config` wrote.
+    """Reads a config written by `save_config`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -167,22 +169,25 @@ def read_saved_config(path: str | os.PathLike[str]) -> ConfigDict:
     from ml_collections import ConfigDict
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; name the folder of a training run")
+        raise FileNotFoundError(f"{path}: no such file; give the folder of a training run")
     try:
         fields = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: is damaged ({error}); train again in a new folder") from error
     if not isinstance(fields, dict) or not set(SECTIONS) <= set(fields):
-        raise ValueError(f"{path}: is no config of a training, which has the sections {', '.join(SECTIONS)}")
+        raise ValueError(
+            f"{path}: is not the config of a training run, which has the sections {', '.join(SECTIONS)}; give the "
+            "folder of a training run"
+        )
     return ConfigDict(fields)
 
 
 def changed_fields(saved: ConfigDict, given: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """What differs between two configs.
+    """The differences between two configs.
 
     Returns:
-        By dotted name, the value in `saved` and in `given`; a field that one of them lacks counts as None, a tuple as a
-        list.
+        For each field that differs, by dotted name, the values in `saved` and `given`. A missing field counts as None,
+        a tuple as a list.
     """
     before, after = (dict(_flatten(json.loads(json.dumps(config.to_dict())))) for config in (saved, given))
     names = sorted(before | after)
@@ -190,7 +195,7 @@ def changed_fields(saved: ConfigDict, given: ConfigDict) -> dict[str, tuple[Any,
 
 
 def _place(file: str, error: Exception) -> str:
-    """The file and the last line in it on the way to the error."""
+    """The file and the line in it where the error occurred."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)
@@ -198,12 +203,12 @@ def _place(file: str, error: Exception) -> str:
 
 
 def _apply(config: ConfigDict, override: str) -> None:
-    """Sets a field, which must exist, to a value of the type it has."""
+    """Applies an override to an existing field; its value must have the field's type."""
     from ml_collections import ConfigDict
 
     name, equals, text = override.removeprefix("--config.").partition("=")
     if not override.startswith("--config.") or not equals:
-        raise ValueError(f"{override!r} is no override; write them as --config.data.root=/data/Libri2Mix")
+        raise ValueError(f"{override!r} is not an override; write overrides as --config.data.root=/data/Libri2Mix")
     known = dict(_flatten(config.to_dict()))
     if name not in known:
         near = " or ".join(f"--config.{field}" for field in _nearest(name, known))
@@ -217,19 +222,19 @@ def _apply(config: ConfigDict, override: str) -> None:
     try:
         holder[leaf] = None if text == "None" else _parse(text, kind, known[name])
     except (ValueError, TypeError) as error:
-        wanted = _WANTED.get(kind, f"a {kind.__name__}, as {known[name]!r}")
+        wanted = _WANTED.get(kind, f"a {kind.__name__}, such as {known[name]!r}")
         raise ValueError(f"--config.{name}={text}: must be {wanted}") from error
 
 
 def _nearest(name: str, known: Collection[str]) -> list[str]:
-    """Up to three fields that may have been meant: those of this name in other sections, then those that look alike."""
+    """Up to three suggestions: fields with this name in other sections, then fields with similar names."""
     leaf = name.rpartition(".")[2]
     likeness = {field: difflib.SequenceMatcher(None, name, field).ratio() for field in known}
     return sorted(known, key=lambda field: (field.rpartition(".")[2] != leaf, -likeness[field]))[:3]
 
 
 def _parse(text: str, kind: type, now: Any) -> Any:
-    """A value of that kind, which stands for the one that the field has now; ValueError if the text is none."""
+    """Parses a value of a type. Items of a tuple must have the types of the current items; otherwise a ValueError."""
     if kind is bool:
         return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     if kind in (int, float, str):
@@ -262,7 +267,7 @@ _SHARED = ("num_sources", "sample_rate")
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """What `config.data` may hold."""
+    """The fields of `config.data`."""
 
     batch_size: int = 1
     seconds: float = 4.0
@@ -283,11 +288,11 @@ class _Data:
         require(0 <= self.max_failed_share <= 1, _DATA, "max_failed_share", self.max_failed_share, "from 0 to 1")
         for part in ("train", "validation"):
             options = getattr(self, part)
-            require(bool(options), _DATA, part, options, "a section, as docs/data.md has them")
+            require(bool(options), _DATA, part, options, "a section (see docs/data.md)")
 
 
 def _check_agreement(model: ModelConfig, part: str, found: Mapping[str, Any]) -> None:
     for name, value in found.items():
         wanted = getattr(model, name)
         if value != wanted:
-            raise ValueError(f"config.data.{part} has {name}={value}, config.model has {wanted}; set both alike")
+            raise ValueError(f"config.data.{part} has {name}={value}, but config.model has {wanted}; make them equal")

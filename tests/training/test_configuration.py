@@ -89,11 +89,11 @@ def test_the_last_override_of_a_field_holds(config_file):
         ("--config.train.decay=fast", "--config.train.decay=fast: must be a number$"),
         ("--config.train.steps=2.5", "--config.train.steps=2.5: must be a whole number$"),
         ("--config.train.remat=yes", "--config.train.remat=yes: must be True or False$"),
-        ("--config.train.seeds=(1", r"--config.train.seeds=\(1: must be a tuple, as \(1, 2\)$"),
-        ("--config.train.seeds=(0.5,)", "must be a tuple, as"),
-        ("--confg.train.steps=2", "'--confg.train.steps=2' is no override; write them as --config.data.root="),
-        ("train.steps=2", "'train.steps=2' is no override"),
-        ("--config.train.steps", "'--config.train.steps' is no override"),
+        ("--config.train.seeds=(1", r"--config.train.seeds=\(1: must be a tuple, such as \(1, 2\)$"),
+        ("--config.train.seeds=(0.5,)", "must be a tuple, such as"),
+        ("--confg.train.steps=2", "'--confg.train.steps=2' is not an override; write overrides as --config.data.root="),
+        ("train.steps=2", "'train.steps=2' is not an override"),
+        ("--config.train.steps", "'--config.train.steps' is not an override"),
     ],
 )
 def test_a_misspelt_or_mistyped_override_is_named(config_file, override, message):
@@ -105,7 +105,7 @@ def test_a_misspelt_or_mistyped_override_is_named(config_file, override, message
 def test_a_file_may_have_variants(config_file):
     assert load_config(config_file).width == 3
     assert load_config(f"{config_file}:large").width == 9
-    with pytest.raises(ValueError, match=r"config\.py: has no variant 'huge'; it has large"):
+    with pytest.raises(ValueError, match=r"config\.py: has no variant 'huge'; must be one of large"):
         load_config(f"{config_file}:huge")
 
 
@@ -166,8 +166,8 @@ def test_a_whole_config_is_resolved(config):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("eval", {}, "a config has the sections model, data, train, this one data, eval, model, train"),
-        ("train", 3, "a config has the sections"),
+        ("eval", {}, "a config must have the sections model, data, train, but this one has data, eval, model, train"),
+        ("train", 3, "a config must have the sections"),
         ("model.num_block", 3, "unknown model config field 'num_block'; did you mean 'num_blocks'"),
         ("train.lrr", 3, "unknown config.train field 'lrr'; did you mean 'lr'"),
         ("train.lr", None, "config.train field lr=None is not allowed: must be of type float"),
@@ -181,8 +181,8 @@ def test_a_whole_config_is_resolved(config):
         ("data.num_workers", 1.5, "num_workers=1.5 is not allowed: must be of type int"),
         ("data.max_failed_share", 2.0, "max_failed_share=2.0 is not allowed: must be from 0 to 1"),
         ("data.validation", None, "config.data field validation=None is not allowed: must be a section"),
-        ("data.train.sample_rate", 16000, "config.data.train has sample_rate=16000, config.model has 8000; set both"),
-        ("data.validation.num_sources", 3, "config.data.validation has num_sources=3, config.model has 2; set both"),
+        ("data.train.sample_rate", 16000, "config.data.train has sample_rate=16000, but config.model has 8000; make"),
+        ("data.validation.num_sources", 3, "config.data.validation has num_sources=3, but config.model has 2; make"),
     ],
 )
 def test_what_is_wrong_with_a_config_is_named(config, name, value, message):
@@ -202,7 +202,7 @@ def test_the_one_source_of_mix_single_is_no_contradiction(config):
 
 def test_mixtures_that_the_model_is_not_for_are_refused():
     check_mixtures(ModelConfig(), SimpleNamespace(num_sources=2, sample_rate=8000), "test")
-    with pytest.raises(ValueError, match=r"config\.data\.test has num_sources=3, config\.model has 2"):
+    with pytest.raises(ValueError, match=r"config\.data\.test has num_sources=3, but config\.model has 2"):
         check_mixtures(ModelConfig(), SimpleNamespace(num_sources=3, sample_rate=8000), "test")
 
 
@@ -231,5 +231,5 @@ def test_a_file_that_is_no_saved_config_is_named(tmp_path, text):
     with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
         read_saved_config(path)
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json: is (damaged|no config of a training)"):
+    with pytest.raises(ValueError, match=r"config\.json: is (damaged|not the config of a training run)"):
         read_saved_config(path)

@@ -66,6 +66,7 @@ def measure(options: argparse.Namespace) -> None:
 def jax_step(options: argparse.Namespace, sources: np.ndarray) -> tuple[float, Callable[[], None]]:
     import jax
 
+    from mossformer_jax.data.batch import Batch
     from mossformer_jax.model import ModelConfig
     from mossformer_jax.sharding import make_mesh, place_rows
     from mossformer_jax.training.recipe import Recipe
@@ -75,7 +76,7 @@ def jax_step(options: argparse.Namespace, sources: np.ndarray) -> tuple[float, C
     config = ModelConfig(num_blocks=options.blocks, dtype=options.dtype, remat=options.measure)
     recipe, mesh = Recipe(), make_mesh()
     lengths = np.full(len(sources), sources.shape[-1], np.int32)
-    batch = place_rows({"mixture": sources.sum(axis=1), "sources": sources, "lengths": lengths}, mesh)
+    batch = place_rows(Batch(sources.sum(axis=1), sources, lengths), mesh)
     state = begin(config, recipe, mesh)
     began = time.perf_counter()
     compiled = make_train_step(config, recipe, 1000, mesh).lower(state, batch).compile()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
 
 DATA, FSDP = "data", "fsdp"
 # Sharding smaller arrays saves too little memory to be worth the communication.
@@ -119,13 +122,13 @@ def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def place_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Places a batch on the mesh; every process passes its own rows.
+def place_rows(batch: Tree, mesh: Mesh) -> Tree:
+    """Places the arrays of a batch on the mesh; every process passes its own rows.
 
     Raises:
         ValueError: the devices cannot share the rows evenly.
     """
-    return {name: jax.make_array_from_process_local_data(by_rows(mesh), array) for name, array in batch.items()}
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(by_rows(mesh), array), batch)
 
 
 def local_rows(array: jax.Array) -> np.ndarray:

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.stages import Traced
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.sharding import by_rows, make_mesh, replicated
 from mossformer_jax.weights.loaded import separation_program
@@ -34,11 +35,11 @@ def training_step(config: ModelConfig, recipe: Recipe, mesh: Mesh, batch_size: i
     from mossformer_jax.training.step import make_train_step
 
     rows = by_rows(mesh)
-    batch = {
-        "mixture": jax.ShapeDtypeStruct((batch_size, num_samples), np.float32, sharding=rows),
-        "sources": jax.ShapeDtypeStruct((batch_size, config.num_sources, num_samples), np.float32, sharding=rows),
-        "lengths": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows),
-    }
+    batch = Batch(
+        jax.ShapeDtypeStruct((batch_size, num_samples), np.float32, sharding=rows),
+        jax.ShapeDtypeStruct((batch_size, config.num_sources, num_samples), np.float32, sharding=rows),
+        jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows),
+    )
     # The learning-rate schedule needs a number of steps. It is a constant and does not change the cost.
     total_steps = recipe.steps or recipe.epochs
     return make_train_step(config, recipe, total_steps, mesh).trace(abstract_state(config, recipe, mesh), batch)

@@ -22,12 +22,9 @@ from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
 from mossformer_jax.audio.lengths import Ladder
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.mixing import TrainingMixtures
 from mossformer_jax.data.records import Mixture, MixtureSource
-
-Batch = dict[str, np.ndarray]
-"""mixture (b, t) float32, sources (b, c, t) float32, lengths (b,) int32 in samples, index (b,) int32: which mixture of
-the data set a row is; for evaluation also mask (b,) bool, false in rows that only fill up the batch."""
 
 _ATTEMPTS = 10
 # Number of rows that counts as endless. Grain's limit of 2**63 overflows when batches have a single row.
@@ -232,7 +229,7 @@ class _DrawBatch:
         for row, index in enumerate(indices):
             # The number of the row in the whole training, independent of the number of processes.
             rng = np.random.default_rng((self.seed, number * len(indices) + row))
-            _fill_row(batch, row, *self._draw(int(index), rng, failures))
+            batch = _fill_row(batch, row, *self._draw(int(index), rng, failures))
         return batch, failures
 
     def _draw(self, index: int, rng: np.random.Generator, failures: list[str]) -> tuple[int, Mixture]:
@@ -258,37 +255,38 @@ class _ReadBatch:
         batch = _empty_batch(len(indices), self.mixtures.num_sources, num_samples, self.shared)
         for row, index in enumerate(indices):
             if index >= 0:
-                _fill_row(batch, row, index, self.mixtures.read(index))
-        batch["mask"] = batch["index"] >= 0
+                batch = _fill_row(batch, row, index, self.mixtures.read(index))
         return batch, []
 
 
 def _empty_batch(num_rows: int, num_sources: int, num_samples: int, shared: bool) -> Batch:
     # Shared memory saves a copy between a worker and the main process.
     zeros = SharedMemoryArray if shared else np.zeros
-    return {
-        "sources": zeros((num_rows, num_sources, num_samples), np.float32),
-        "lengths": np.full(num_rows, num_samples, np.int32),
-        "index": np.full(num_rows, -1, np.int32),
-    }
+    return Batch(
+        None,
+        zeros((num_rows, num_sources, num_samples), np.float32),
+        np.full(num_rows, num_samples, np.int32),
+        np.full(num_rows, -1, np.int32),
+    )
 
 
-def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> None:
+def _fill_row(batch: Batch, row: int, index: int, mixture: Mixture) -> Batch:
     """Writes a row. To save memory, mixtures are stored only if one of them is not just the sum of its sources."""
     length = mixture.sources.shape[1]
-    batch["sources"][row, :, :length] = mixture.sources
-    batch["lengths"][row] = length
-    batch["index"][row] = index
-    if "mixture" not in batch and (mixture.mixture is not None or mixture.noise is not None):
-        batch["mixture"] = batch["sources"].sum(axis=1)
-    if "mixture" in batch:
-        batch["mixture"][row, :length] = mixture.mixed()
+    batch.sources[row, :, :length] = mixture.sources
+    batch.lengths[row] = length
+    batch.index[row] = index
+    if batch.mixture is None and (mixture.mixture is not None or mixture.noise is not None):
+        batch = batch._replace(mixture=batch.sources.sum(axis=1))
+    if batch.mixture is not None:
+        batch.mixture[row, :length] = mixture.mixed()
+    return batch
 
 
 def _complete(batch: Batch) -> Batch:
     """The batch with its mixtures, copied out of shared memory because JAX may keep a reference to its input."""
-    batch = {name: np.array(array) if isinstance(array, SharedMemoryArray) else array for name, array in batch.items()}
-    return batch if "mixture" in batch else {"mixture": batch["sources"].sum(axis=1), **batch}
+    batch = Batch(*(np.array(array) if isinstance(array, SharedMemoryArray) else array for array in batch))
+    return batch if batch.mixture is not None else batch._replace(mixture=batch.sources.sum(axis=1))
 
 
 def _local_rows(batch_size: int, process_index: int, process_count: int, num_workers: int) -> int:

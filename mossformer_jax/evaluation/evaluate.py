@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr
 
-if TYPE_CHECKING:
-    # The pipeline needs Grain, which is not required to score files.
-    from mossformer_jax.data.pipeline import Batch
+AnyBatch = TypeVar("AnyBatch")
 
 
 class Scores(NamedTuple):
@@ -32,11 +30,6 @@ class Scores(NamedTuple):
     si_sdri_bc: Float[Array, "b c"]
     permutation_bc: Int[Array, "b c"]
     silent_bc: Bool[Array, "b c"]
-
-
-ScoreBatch: TypeAlias = "Callable[[Batch], tuple[Scores, Int[Array, ' b']]]"
-"""Separates and scores a batch. Returns the `Scores` and the `index` of all rows. With several processes, each passes
-its part of the rows, and every process gets the results of all rows in the same order."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +81,16 @@ def score_separation(
 
 
 def evaluate(
-    score_batch: ScoreBatch,
-    batches: Iterable[Batch],
+    score_batch: Callable[[AnyBatch], tuple[Scores, Int[Array, " b"]]],
+    batches: Iterable[AnyBatch],
     on_batch: Callable[[list[UtteranceScores]], None] | None = None,
 ) -> list[UtteranceScores]:
     """Scores every utterance of a data set.
 
     Args:
-        score_batch: separates and scores a batch; see `ScoreBatch`.
+        score_batch: separates and scores a batch. Returns the `Scores` and the `index` of all rows. With several
+            processes, each passes its part of the rows, and every process gets the results of all rows in the same
+            order.
         batches: batches of `evaluation_batches`; with several processes, this process's part of them.
         on_batch: called with the rows of each batch.
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mossformer_jax.data.pipeline import Batch, evaluation_batches
+from mossformer_jax.data.batch import Batch
+from mossformer_jax.data.pipeline import evaluation_batches
 from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.evaluation.evaluate import utterance_scores
 from mossformer_jax.evaluation.partial import PartialMetrics, as_read_back, read_object

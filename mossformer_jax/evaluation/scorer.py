@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.evaluation.evaluate import Scores, score_separation
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.levels import separate_at_level
 from mossformer_jax.sharding import place, place_rows, replicated
 from mossformer_jax.weights.parameters import Parameters, assemble_network
-
-if TYPE_CHECKING:
-    from mossformer_jax.data.pipeline import Batch
 
 
 class ScoredBatch(NamedTuple):
@@ -57,12 +55,11 @@ class Scorer:
         self._parameters = {name: place(array, replicated(mesh)) for name, array in parameters.items()}
         self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
 
-        def run(parameters: Mapping[str, Array], batch: Mapping[str, Array]) -> ScoredBatch:
-            mixture_bt, lengths_b = batch["mixture"], batch["lengths"]
+        def run(parameters: Mapping[str, Array], batch: Batch) -> ScoredBatch:
             network = assemble_network(config, parameters)
-            estimates_bct = separate_at_level(network, mixture_bt, lengths_b)
-            scores = score_separation(estimates_bct, batch["sources"], mixture_bt, lengths_b)
-            return ScoredBatch(scores, batch["index"], estimates_bct)
+            estimates_bct = separate_at_level(network, batch.mixture, batch.lengths)
+            scores = score_separation(estimates_bct, batch.sources, batch.mixture, batch.lengths)
+            return ScoredBatch(scores, batch.index, estimates_bct)
 
         self._jitted = jax.jit(run, out_shardings=replicated(mesh))
 
@@ -74,9 +71,8 @@ class Scorer:
     def __call__(self, batch: Batch) -> ScoredBatch:
         """Separates and scores a batch; with several processes, each passes its part of the rows."""
         start = time.perf_counter()
-        names = ("mixture", "sources", "lengths", "index")
-        placed = place_rows({name: batch[name] for name in names}, self.mesh)
-        shape = placed["sources"].shape
+        placed = place_rows(batch, self.mesh)
+        shape = placed.sources.shape
         if shape not in self._programs:
             self._programs[shape] = self._jitted.lower(self._parameters, placed).compile()
             compiled = time.perf_counter()

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from mossformer_jax.audio import AudioReader, read_audio, to_mono
 from mossformer_jax.audio.lengths import Ladder
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, score_separation
 from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.report import Row, utterance_row
@@ -163,7 +164,7 @@ def _mismatch(path: str, header: tuple[int, int], mixture: str, wanted: tuple[in
 
 def _batches(
     utterances: Sequence[SeparatedFiles], lengths: Sequence[int], ladder: Ladder, pool: Executor
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[tuple[Batch, np.ndarray]]:
     """Batches of utterances of similar length. Each batch is read while the previous one is scored."""
     buckets: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
@@ -180,31 +181,31 @@ def _batches(
         yield _stack(*ahead)
 
 
-def _stack(shape: tuple[int, int], indices: list[int], reading: list[Future[Signals]]) -> dict[str, np.ndarray]:
+def _stack(shape: tuple[int, int], indices: list[int], reading: list[Future[Signals]]) -> tuple[Batch, np.ndarray]:
     rows, num_samples = shape
     signals = [future.result() for future in reading]
     shape_bct = rows, len(signals[0].references_ct), num_samples
-    batch = {
-        "mixture": np.zeros(shape, np.float32),
-        "sources": np.zeros(shape_bct, np.float32),
-        "estimates": np.zeros(shape_bct, np.float32),
-        "lengths": np.full(rows, num_samples, np.int32),
-        "index": np.array(indices + [-1] * (rows - len(indices)), np.int32),
-    }
+    estimates_bct = np.zeros(shape_bct, np.float32)
+    batch = Batch(
+        np.zeros(shape, np.float32),
+        np.zeros(shape_bct, np.float32),
+        np.full(rows, num_samples, np.int32),
+        np.array(indices + [-1] * (rows - len(indices)), np.int32),
+    )
     for row, read in enumerate(signals):
-        length = batch["lengths"][row] = len(read.mixture_t)
-        batch["mixture"][row, :length] = read.mixture_t
-        batch["sources"][row, :, :length] = read.references_ct
-        batch["estimates"][row, :, :length] = read.estimates_ct
-    return batch
+        length = batch.lengths[row] = len(read.mixture_t)
+        batch.mixture[row, :length] = read.mixture_t
+        batch.sources[row, :, :length] = read.references_ct
+        estimates_bct[row, :, :length] = read.estimates_ct
+    return batch, estimates_bct
 
 
 _score = jax.jit(score_separation)
 
 
-def _score_batch(batch: dict[str, np.ndarray]) -> tuple[Scores, Int[Array, " b"]]:
-    scores = _score(batch["estimates"], batch["sources"], batch["mixture"], batch["lengths"])
-    return scores, jnp.asarray(batch["index"])
+def _score_batch(separated: tuple[Batch, np.ndarray]) -> tuple[Scores, Int[Array, " b"]]:
+    batch, estimates_bct = separated
+    return _score(estimates_bct, batch.sources, batch.mixture, batch.lengths), jnp.asarray(batch.index)
 
 
 def _on_host(results: Sequence[FileScores], metrics: Sequence[str], jobs: int) -> Iterator[FileScores]:

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.layouts import open_mixtures
-from mossformer_jax.data.pipeline import Batch, train_batches
+from mossformer_jax.data.pipeline import train_batches
 from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
 from mossformer_jax.training import state as states
@@ -186,7 +187,7 @@ class Training:
                 self._drain(in_flight, journal)
                 self._save(None)
                 break
-            placed = place_rows({name: batch[name] for name in _USED}, self.mesh)
+            placed = place_rows(batch._replace(index=None), self.mesh)
             with jax.transfer_guard("disallow"):
                 self.state, metrics = program(self.state, placed)
             self.step += 1
@@ -212,11 +213,11 @@ class Training:
         began = time.perf_counter()
         samples = round(self.data.seconds * self.model.sample_rate)
         rows, sources = self.data.batch_size // jax.process_count(), self.model.num_sources
-        empty = {
-            "mixture": np.zeros((rows, samples), np.float32),
-            "sources": np.zeros((rows, sources, samples), np.float32),
-            "lengths": np.zeros(rows, np.int32),
-        }
+        empty = Batch(
+            np.zeros((rows, samples), np.float32),
+            np.zeros((rows, sources, samples), np.float32),
+            np.zeros(rows, np.int32),
+        )
         program = jitted.lower(self.state, place_rows(empty, self.mesh)).compile()
         journal.note(f"compiled in {time.perf_counter() - began:.1f} s")
         return program
@@ -339,7 +340,3 @@ class Training:
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
             self._profiling = False
-
-
-# The arrays of a batch that the training step takes.
-_USED = ("mixture", "sources", "lengths")

@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.levels import level_gain
 from mossformer_jax.scoring import pit_training_score
@@ -20,8 +21,6 @@ from mossformer_jax.training.optimizer import learning_rate, make_optimizer
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.state import Arrays, TrainState, abstract_state
 from mossformer_jax.weights.parameters import assemble_network
-
-Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
@@ -141,10 +140,10 @@ def _accumulate(config: ModelConfig, recipe: Recipe, state: TrainState, batch: B
 def _loss_and_gradients(config: ModelConfig, recipe: Recipe, state: TrainState, batch: Batch, key: Array) -> _Sums:
     def summed_loss(parameters: Arrays) -> tuple[Array, Array]:
         network = assemble_network(config, {**parameters, **state.buffers})
-        gain_b1 = level_gain(batch["mixture"], batch["lengths"], config.input_level_db)
+        gain_b1 = level_gain(batch.mixture, batch.lengths, config.input_level_db)
         # The score does not depend on the level of the estimates.
-        estimates_bct = network(batch["mixture"] * gain_b1, batch["lengths"], key=key if config.dropout else None)
-        scores_b = pit_training_score(estimates_bct, batch["sources"], batch["lengths"])
+        estimates_bct = network(batch.mixture * gain_b1, batch.lengths, key=key if config.dropout else None)
+        scores_b = pit_training_score(estimates_bct, batch.sources, batch.lengths)
         counts_b = scores_b < recipe.threshold_db
         # NaN compares as not below the threshold, but it must stay in the loss so that the step is skipped.
         counts_b = counts_b | jnp.isnan(scores_b)

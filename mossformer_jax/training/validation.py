@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from mossformer_jax.data.pipeline import Batch, EvaluationBatches, evaluation_batches
+from mossformer_jax.data.batch import Batch
+from mossformer_jax.data.pipeline import EvaluationBatches, evaluation_batches
 from mossformer_jax.data.records import MixtureSource
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, mean_si_sdri_db, score_separation
 from mossformer_jax.model import ModelConfig
@@ -68,13 +69,13 @@ class Validation:
             num_workers=num_workers,
         )
 
-        def score(weights: Arrays, batch: dict[str, Array]) -> tuple[Scores, Array, Array, Array]:
-            mixture_bt, sources_bct, lengths_b = batch["mixture"], batch["sources"], batch["lengths"]
+        def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
+            mixture_bt, sources_bct, lengths_b, index_b = batch
             estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
             scores = score_separation(estimates_bct, sources_bct, mixture_bt, lengths_b)
-            counted_bct = jnp.where(batch["mask"][:, None, None], estimates_bct, 0.0)
+            counted_bct = jnp.where(batch.mask[:, None, None], estimates_bct, 0.0)
             levels_2c = output_levels(counted_bct, sources_bct, scores.permutation_bc)
-            return scores, batch["index"], levels_2c, estimates_bct
+            return scores, index_b, levels_2c, estimates_bct
 
         everywhere = replicated(mesh)
         self._score = jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
@@ -114,17 +115,17 @@ class Validation:
         local_bct = local_rows(estimates_bct)
         local_bct = local_bct * gains_c[:, None].astype(local_bct.dtype)
         permutation = dict(zip(np.asarray(index_b).tolist(), np.asarray(scores.permutation_bc), strict=True))
-        rows = [row for row in range(len(local_bct)) if batch["mask"][row]][: self._num_examples]
+        rows = [row for row in range(len(local_bct)) if batch.mask[row]][: self._num_examples]
         examples = []
         for row in rows:
-            index, length = int(batch["index"][row]), batch["lengths"][row]
+            index, length = int(batch.index[row]), batch.lengths[row]
             examples.append(
                 Example(
                     name=self._mixtures.mixture_id(index),
                     sample_rate=self._mixtures.sample_rate,
-                    mixture_t=batch["mixture"][row, :length],
+                    mixture_t=batch.mixture[row, :length],
                     estimates_ct=local_bct[row][permutation[index], :length],
-                    references_ct=batch["sources"][row, :, :length],
+                    references_ct=batch.sources[row, :, :length],
                 )
             )
         return examples

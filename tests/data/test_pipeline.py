@@ -11,6 +11,7 @@ import pytest
 
 from mossformer_jax.audio import write_audio
 from mossformer_jax.audio.lengths import Ladder
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
@@ -53,10 +54,9 @@ def dynamic() -> DynamicMixing:
 
 
 def assert_equal(batch, other):
-    assert batch.keys() == other.keys()
-    for name in batch:
-        assert batch[name].dtype == other[name].dtype
-        assert batch[name].tobytes() == other[name].tobytes(), name
+    for name, array, expected in zip(batch._fields, batch, other, strict=True):
+        assert array.dtype == expected.dtype
+        assert array.tobytes() == expected.tobytes(), name
 
 
 def take(batches, count):
@@ -65,46 +65,46 @@ def take(batches, count):
 
 def test_a_batch_has_mixtures_sources_and_lengths(dynamic):
     batch = next(train_batches(dynamic, batch_size=3, num_samples=4000))
-    assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
+    assert {name: (array.shape, array.dtype.name) for name, array in batch._asdict().items()} == {
         "mixture": ((3, 4000), "float32"),
         "sources": ((3, 2, 4000), "float32"),
         "lengths": ((3,), "int32"),
         "index": ((3,), "int32"),
     }
-    np.testing.assert_allclose(batch["mixture"], batch["sources"].sum(1), atol=1e-6)
+    np.testing.assert_allclose(batch.mixture, batch.sources.sum(1), atol=1e-6)
 
 
 def test_short_mixtures_are_padded_and_their_lengths_are_kept():
     mixtures = CroppedMixtures(NumberedMixtures([30, 500]), speeds=(100,))
     for batch in take(train_batches(mixtures, batch_size=2, num_samples=100), 3):
-        for row, index in enumerate(batch["index"]):
+        for row, index in enumerate(batch.index):
             length = (30, 100)[index]
-            assert batch["lengths"][row] == length
-            assert (batch["sources"][row, :, :length] == index + 1).all()
-            assert (batch["mixture"][row, :length] == 2 * (index + 1)).all()
-            assert not batch["sources"][row, :, length:].any()
-            assert not batch["mixture"][row, length:].any()
+            assert batch.lengths[row] == length
+            assert (batch.sources[row, :, :length] == index + 1).all()
+            assert (batch.mixture[row, :length] == 2 * (index + 1)).all()
+            assert not batch.sources[row, :, length:].any()
+            assert not batch.mixture[row, length:].any()
 
 
 def test_every_epoch_has_each_mixture_once_in_a_new_order():
     mixtures = CroppedMixtures(NumberedMixtures([50] * 12), speeds=(100,))
     batches = train_batches(mixtures, batch_size=4, num_samples=50)
-    first, second = (np.concatenate([batch["index"] for batch in take(batches, 3)]) for _ in range(2))
+    first, second = (np.concatenate([batch.index for batch in take(batches, 3)]) for _ in range(2))
     assert sorted(first) == sorted(second) == list(range(12))
     assert list(first) != list(second)
 
 
 def test_batches_depend_on_the_seed_and_differ_between_steps(dynamic):
     one, other = take(train_batches(dynamic, batch_size=2, num_samples=800), 2)
-    assert one["mixture"].tobytes() != other["mixture"].tobytes()
+    assert one.mixture.tobytes() != other.mixture.tobytes()
     assert_equal(one, next(train_batches(dynamic, batch_size=2, num_samples=800)))
     reseeded = next(train_batches(dynamic, batch_size=2, num_samples=800, seed=1))
-    assert one["mixture"].tobytes() != reseeded["mixture"].tobytes()
+    assert one.mixture.tobytes() != reseeded.mixture.tobytes()
 
 
 def test_each_epoch_draws_different_crops(dynamic):
     batches = take(train_batches(dynamic, batch_size=1, num_samples=800), 20)
-    assert len({batch["mixture"].tobytes() for batch in batches}) == 20
+    assert len({batch.mixture.tobytes() for batch in batches}) == 20
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
@@ -113,7 +113,7 @@ def test_processes_hold_the_rows_of_one_batch_in_order(dynamic, process_count):
     whole = take(train_batches(dynamic, batch_size=4, num_samples=800), 3)
     parts = [take(train_batches(dynamic, process_index=index, **options), 3) for index in range(process_count)]
     for step, batch in enumerate(whole):
-        assert_equal(batch, {name: np.concatenate([part[step][name] for part in parts]) for name in batch})
+        assert_equal(batch, Batch(*map(np.concatenate, zip(*(part[step] for part in parts), strict=True))))
 
 
 def test_batches_after_a_restore_equal_those_of_an_uninterrupted_run(dynamic):
@@ -160,9 +160,9 @@ def test_a_broken_mixture_is_logged_and_replaced_deterministically(caplog):
         "mixture replaced (failure 1 of 1 allowed): mixture3.wav: is damaged"
     ]
     for batch, other in zip(taken, take(train_batches(mixtures, **options), 6), strict=True):
-        assert 3 not in batch["index"]
+        assert 3 not in batch.index
         assert_equal(batch, other)
-        np.testing.assert_array_equal(batch["sources"][:, 0, 0], batch["index"] + 1)
+        np.testing.assert_array_equal(batch.sources[:, 0, 0], batch.index + 1)
 
 
 def test_more_broken_mixtures_than_allowed_stop_the_training():
@@ -201,7 +201,7 @@ def test_a_missing_file_is_replaced_in_dynamic_mixing(tmp_path, rng, max_speaker
     (tmp_path / "ben" / "u.wav").unlink()
     mixing = DynamicMixing(speech, epoch_size=10, max_speaker_seconds=max_speaker_seconds)
     batches = train_batches(mixing, batch_size=4, num_samples=400, max_failed_share=0.1)
-    assert all(batch["mixture"].any(axis=1).all() for batch in take(batches, 3))
+    assert all(batch.mixture.any(axis=1).all() for batch in take(batches, 3))
     assert len(batches.failures) == 1
     assert "ben" in batches.failures[0]
     assert "no such file" in batches.failures[0]
@@ -216,22 +216,22 @@ def test_evaluation_batches_contain_every_mixture_once(process_count):
     assert len({len(host) for host in hosts}) == 1
     seen = []
     for batches in zip(*hosts, strict=True):
-        assert len({batch["mixture"].shape for batch in batches}) == 1
-        assert batches[0]["mixture"].shape in hosts[0].shapes
-        assert any(batch["mask"].any() for batch in batches)
+        assert len({batch.mixture.shape for batch in batches}) == 1
+        assert batches[0].mixture.shape in hosts[0].shapes
+        assert any(batch.mask.any() for batch in batches)
         for batch in batches:
-            for row in np.flatnonzero(batch["mask"]):
-                index, length = batch["index"][row], batch["lengths"][row]
+            for row in np.flatnonzero(batch.mask):
+                index, length = batch.index[row], batch.lengths[row]
                 assert length == lengths[index]
-                assert (batch["mixture"][row, :length] == 2 * (index + 1)).all()
-                assert (batch["sources"][row, :, :length] == index + 1).all()
-                assert not batch["mixture"][row, length:].any()
-                assert batch["mixture"].shape[1] == Ladder(step=128).rung(length)
+                assert (batch.mixture[row, :length] == 2 * (index + 1)).all()
+                assert (batch.sources[row, :, :length] == index + 1).all()
+                assert not batch.mixture[row, length:].any()
+                assert batch.mixture.shape[1] == Ladder(step=128).rung(length)
                 seen.append(int(index))
-            filling = ~batch["mask"]
-            assert not batch["mixture"][filling].any()
-            assert (batch["lengths"][filling] == batch["mixture"].shape[1]).all()
-            assert (batch["index"][filling] == -1).all()
+            filling = ~batch.mask
+            assert not batch.mixture[filling].any()
+            assert (batch.lengths[filling] == batch.mixture.shape[1]).all()
+            assert (batch.index[filling] == -1).all()
     assert sorted(seen) == list(range(len(lengths)))
 
 

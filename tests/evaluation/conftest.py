@@ -43,17 +43,17 @@ class SwappingScorer:
         self.seen = []
 
     def __call__(self, batch):
-        self.seen += [int(index) for index in batch["index"] if index >= 0]
+        self.seen += [int(index) for index in batch.index if index >= 0]
         return _swap(batch)
 
 
 @jax.jit
 def _swap(batch):
-    sources_bct = batch["sources"]
+    sources_bct = batch.sources
     noise = 0.01 * np.cos(np.arange(sources_bct.shape[-1])) * np.array([1.0, 3.0])[:, None]
     estimates_bct = sources_bct[:, ::-1] + noise
-    scores = score_separation(estimates_bct, sources_bct, batch["mixture"], batch["lengths"])
-    return ScoredBatch(scores, batch["index"], estimates_bct)
+    scores = score_separation(estimates_bct, sources_bct, batch.mixture, batch.lengths)
+    return ScoredBatch(scores, batch.index, estimates_bct)
 
 
 @pytest.fixture

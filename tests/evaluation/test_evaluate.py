@@ -42,8 +42,8 @@ def swapped_and_noisy(sources_bct):
 
 @jax.jit
 def score_batch(batch):
-    estimates_bct = swapped_and_noisy(batch["sources"])
-    return score_separation(estimates_bct, batch["sources"], batch["mixture"], batch["lengths"]), batch["index"]
+    estimates_bct = swapped_and_noisy(batch.sources)
+    return score_separation(estimates_bct, batch.sources, batch.mixture, batch.lengths), batch.index
 
 
 def test_every_utterance_is_scored_once_and_independently_of_its_batch():

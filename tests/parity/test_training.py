@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.sharding import make_mesh, place_rows
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.state import begin
@@ -41,11 +42,7 @@ def official_steps(network: torch.nn.Module, references: torch.Tensor) -> list[f
 def our_steps(weights: dict[str, np.ndarray], references_bct: np.ndarray) -> tuple[list[float], dict[str, np.ndarray]]:
     """The same with ours, from the same weights."""
     rows, _, num_samples = references_bct.shape
-    batch = {
-        "mixture": references_bct.sum(1),
-        "sources": references_bct,
-        "lengths": np.full(rows, num_samples, np.int32),
-    }
+    batch = Batch(references_bct.sum(1), references_bct, np.full(rows, num_samples, np.int32))
     with harness.precision(CONFIG):
         mesh = make_mesh()
         state = begin(CONFIG, RECIPE, mesh)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.sharding import DATA, FSDP, make_mesh, place_rows
 from mossformer_jax.training.configuration import resolve
 from mossformer_jax.training.state import begin, on_host
@@ -30,7 +31,7 @@ def main(file: str) -> None:
     recipe = dataclasses.replace(recipe, lr=1e-3, accumulation=1, ema_decay=None)
     rng = np.random.default_rng(0)
     sources_bct = 0.1 * rng.standard_normal((8, 2, 800))
-    batch = {"mixture": sources_bct.sum(1), "sources": sources_bct, "lengths": np.full(8, 800, np.int32)}
+    batch = Batch(sources_bct.sum(1), sources_bct, np.full(8, 800, np.int32))
     found: dict[str, np.ndarray] = {}
     for name, shape in MESHES.items():
         devices = jax.devices()[: np.prod(shape)]

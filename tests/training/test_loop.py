@@ -41,7 +41,7 @@ def quick_step(monkeypatch):
         state = state._replace(step=state.step + 1)
         count = state.step.astype(jnp.float32)
         # The loss is the batch's, so that the batch is needed.
-        return state, jnp.stack([batch["mixture"].mean(), count, count, count, count, count])
+        return state, jnp.stack([batch.mixture.mean(), count, count, count, count, count])
 
     monkeypatch.setattr(loop, "make_train_step", lambda *_: step)
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.sharding import make_mesh
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.state import abstract_state
@@ -42,11 +43,11 @@ def config(tiny_config):
 
 def lower_step(config):
     mesh, recipe = make_mesh(), Recipe()
-    batch = {
-        "mixture": jax.ShapeDtypeStruct((2, 1600), np.float32),
-        "sources": jax.ShapeDtypeStruct((2, 2, 1600), np.float32),
-        "lengths": jax.ShapeDtypeStruct((2,), np.int32),
-    }
+    batch = Batch(
+        jax.ShapeDtypeStruct((2, 1600), np.float32),
+        jax.ShapeDtypeStruct((2, 2, 1600), np.float32),
+        jax.ShapeDtypeStruct((2,), np.int32),
+    )
     return make_train_step(config, recipe, 10, mesh).lower(abstract_state(config, recipe, mesh), batch)
 
 

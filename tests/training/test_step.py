@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.scoring import pit_si_sdr
 from mossformer_jax.sharding import make_mesh, place_rows
 from mossformer_jax.training.recipe import Recipe
@@ -35,7 +36,7 @@ def run_step(config):
     """Runs a step: host arrays in, host arrays out; every program is compiled once."""
     mesh, programs = make_mesh(), {}
 
-    def run(state: TrainState, batch: dict, recipe: Recipe = RECIPE, config=config) -> tuple[TrainState, Metrics]:
+    def run(state: TrainState, batch: Batch, recipe: Recipe = RECIPE, config=config) -> tuple[TrainState, Metrics]:
         where = jax.tree.map(lambda array: array.sharding, abstract_state(config, recipe, mesh))
         arguments = jax.device_put(state, where), place_rows(batch, mesh)
         if (recipe, config) not in programs:
@@ -53,14 +54,14 @@ def start(config) -> TrainState:
 
 
 @pytest.fixture(scope="module")
-def batch() -> dict[str, np.ndarray]:
+def batch() -> Batch:
     """Four mixtures, of which two are shorter than the rows."""
     rng = np.random.default_rng(1)
     sources_bct = 0.1 * rng.standard_normal((4, 2, NUM_SAMPLES)).astype(np.float32)
     lengths_b = np.array([NUM_SAMPLES, 1200, NUM_SAMPLES, 1200], np.int32)
     sources_bct *= np.arange(NUM_SAMPLES) < lengths_b[:, None, None]
     # The longer, the better a network that cannot do anything is at it.
-    return {"mixture": sources_bct.sum(1), "sources": sources_bct, "lengths": lengths_b}
+    return Batch(sources_bct.sum(1), sources_bct, lengths_b)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def scores(config, start, batch) -> np.ndarray:
 
     scores_b = np.empty(4)
     for length in (NUM_SAMPLES, 1200):
-        rows = batch["lengths"] == length
-        scores_b[rows] = score(batch["mixture"][rows, :length], batch["sources"][rows, :, :length])
+        rows = batch.lengths == length
+        scores_b[rows] = score(batch.mixture[rows, :length], batch.sources[rows, :, :length])
     return scores_b
 
 
@@ -87,11 +88,11 @@ def assert_same(ours: object, expected: object) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
-def changed_rows(batch: dict[str, np.ndarray], rows: list[int], by: float) -> dict[str, np.ndarray]:
+def changed_rows(batch: Batch, rows: list[int], by: float) -> Batch:
     """The batch with something added to the first sample of some mixtures."""
-    mixture_bt = batch["mixture"].copy()
+    mixture_bt = batch.mixture.copy()
     mixture_bt[rows, 0] += by
-    return {**batch, "mixture": mixture_bt}
+    return batch._replace(mixture=mixture_bt)
 
 
 def test_the_loss_is_the_mean_over_the_mixtures_below_the_threshold_whatever_the_padding(scores, stepped):
@@ -109,13 +110,13 @@ def test_a_mixture_above_the_threshold_does_not_affect_the_step(run_step, start,
 
 def test_a_silent_source_is_not_scored_by_si_sdr(run_step, start, batch, scores):
     below = np.flatnonzero(scores < RECIPE.threshold_db)
-    sources_bct = batch["sources"].copy()
+    sources_bct = batch.sources.copy()
     sources_bct[below[0], 1] = 0.0
     # SI-SDR against silence is -100 dB, far below the threshold; outputs that are about as loud are about 0 dB apart.
-    _, metrics = run_step(start, {**batch, "sources": sources_bct})
+    _, metrics = run_step(start, batch._replace(sources=sources_bct))
     assert metrics.loss == pytest.approx(-np.mean(scores[below[1:]]), abs=1e-3)
     # With nothing but silence in the references there is nothing to learn.
-    state, metrics = run_step(start, {**batch, "sources": 0 * sources_bct})
+    state, metrics = run_step(start, batch._replace(sources=0 * sources_bct))
     assert (metrics.loss, metrics.skipped, metrics.num_mixtures) == (0, 0, 0)
     assert_same(state, start._replace(step=np.int32(1)))
 
@@ -163,7 +164,7 @@ def test_accumulation_gives_the_step_of_the_whole_batch_and_a_huge_loss_is_skipp
 ):
     # One piece has both of the mixtures that count, the other none.
     order = [0, 2, 1, 3]
-    pieces = {name: rows[order] for name, rows in batch.items()}
+    pieces = jax.tree.map(lambda rows: rows[order], batch)
     recipe = dataclasses.replace(RECIPE, accumulation=2, max_loss=29.0)
     state, metrics = run_step(start, pieces, recipe)
     # The same sums in another order: float32 roundings of gradients, which Adam's first step makes no larger than the
@@ -176,7 +177,7 @@ def test_accumulation_gives_the_step_of_the_whole_batch_and_a_huge_loss_is_skipp
         assert np.max(difference) < 2.1 * RECIPE.lr, name
 
     # Without the better one of the two that count, the loss is above max_loss.
-    worst = {name: np.repeat(rows[1:2], 4, axis=0) for name, rows in batch.items()}
+    worst = jax.tree.map(lambda rows: np.repeat(rows[1:2], 4, axis=0), batch)
     assert -scores[1] > recipe.max_loss
     state, metrics = run_step(start, worst, recipe)
     assert metrics.loss == pytest.approx(-scores[1], abs=1e-3)

@@ -43,13 +43,8 @@ def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
 
 
 @jax.custom_vjp
-<<<<<<< HEAD
 def gate(vu_bel: Float[Array, "b h l"], attended_bel: Float[Array, "b h l"]) -> Float[Array, "b h//2 l"]:
-    """Values and gates, plain and attended, gate each other: `att_u v sigmoid(att_v u)`."""
-=======
-def gate(vu_bel: Float[Array, "b 2*e l"], attended_bel: Float[Array, "b 2*e l"]) -> Float[Array, "b e l"]:
     """Gates the values v and gates u with their attended versions: `att_u v sigmoid(att_v u)`."""
->>>>>>> ca57629 (Plain English in model and its tests)
     return _gate(vu_bel, attended_bel)
 
 

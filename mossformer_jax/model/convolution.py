@@ -195,13 +195,8 @@ def _kernel_gradient(x_bel: Array, dy_bel: Array, kernel_te: Array, dilation: in
 
 def correlate_channels(
     x_bel: Float[Array, "b e l"], y_bel: Float[Array, "b e l"], reach: int
-<<<<<<< HEAD
 ) -> Float[Array, "e 2*{reach}+1"]:
-    """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, x zero beyond its ends.
-=======
-) -> Float[Array, "e 2*reach+1"]:
     """`sum over b and l of x[l + lag] y[l]` for every lag from -reach to reach, with x zero beyond its ends.
->>>>>>> ca57629 (Plain English in model and its tests)
 
     One reduction per lag would run along the last axis and could not be vectorised. Instead, time is cut into rows of
     BLOCK samples: in the matrix product of the rows of y and x of a channel, every diagonal is a lag.

@@ -1,4 +1,4 @@
-"""The script that makes the held-out mixtures of the default model, and the list that it drew."""
+"""The script that makes the held-out mixtures of the default model, and the committed list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_heldout():
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """Noise of five speakers, one of them for training, one without a name and one too short to be drawn."""
+    """Noise of five speakers, of which one is for training, one is unknown and one is too short to be drawn."""
     folder, rng = tmp_path_factory.mktemp("speech"), np.random.default_rng(0)
     rows = ["path,speaker,speaker_known,split,n_samples"]
     speakers = (("a", 1, "dev", 4), ("b", 1, "dev", 9), ("t", 1, "train", 4), ("u", 0, "dev", 4), ("s", 1, "dev", 2))
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(make_heldout, speech, folder):
-    """Draws a list and writes it; gives the mixtures that are written under a condition."""
+    """Draws a list; returns a function that writes and reads the mixtures of a condition."""
     make_heldout.main(["--data", str(speech), "--list", str(folder / "list.csv"), "--draw"])
 
     def run(condition: str):
@@ -67,7 +67,7 @@ def level_db(waveform) -> float:
     return float(20 * np.log10(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))))
 
 
-def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_heldout, speech):
+def test_the_list_has_known_held_out_speakers_and_is_reproducible(make_heldout, speech):
     rows = make_heldout.draw_list(speech / "manifest.csv", 20)
     assert rows == make_heldout.draw_list(speech / "manifest.csv", 20)
     assert {frozenset((row["source_1_speaker"], row["source_2_speaker"])) for row in rows} == {frozenset("ab")}
@@ -76,7 +76,7 @@ def test_the_list_is_of_known_held_out_speakers_and_the_same_every_time(make_hel
     assert len({row["mixture_ID"] for row in rows}) == 20
 
 
-def test_a_list_that_cannot_be_drawn_again_stays_as_it_was(make_heldout, tmp_path):
+def test_a_failed_draw_leaves_the_list_unchanged(make_heldout, tmp_path):
     written = tmp_path / "list.csv"
     written.write_text("as it was")
     with pytest.raises(FileNotFoundError):
@@ -105,7 +105,7 @@ def test_clean_mixtures_are_the_sum_of_their_files_at_levels_within_the_range(ma
         assert set(mixture.speakers) == {"a", "b"}
 
 
-def test_every_condition_is_what_it_is_called(make):
+def test_every_condition_changes_the_clean_mixtures_as_documented(make):
     clean = make("clean")
     for plain, mixture in zip(clean, make("single"), strict=True):
         np.testing.assert_array_equal(mixture.sources[0], plain.sources[0])
@@ -124,7 +124,7 @@ def test_every_condition_is_what_it_is_called(make):
     assert not any(mixture.mixed().any() or mixture.sources.any() for mixture in make("silence"))
 
 
-def test_noise_is_held_out_and_as_loud_as_in_wham(make, speech):
+def test_noise_is_held_out_and_has_the_snr_range_of_wham(make, speech):
     recording, _ = soundfile.read(speech / "noise_dev.flac")
     for plain, mixture in zip(make("clean"), make("noise"), strict=True):
         np.testing.assert_array_equal(mixture.sources, plain.sources)
@@ -136,7 +136,7 @@ def test_noise_is_held_out_and_as_loud_as_in_wham(make, speech):
         assert likeness.max() > 0.99
 
 
-def test_a_room_is_in_the_mixture_and_its_sources_are_the_direct_sound(make):
+def test_room_mixtures_are_reverberant_and_their_sources_are_the_direct_sound(make):
     for plain, mixture in zip(make("clean"), make("room"), strict=True):
         for source, dry in zip(mixture.sources, plain.sources, strict=True):
             gain = float(source @ dry) / float(dry @ dry)
@@ -162,7 +162,7 @@ def test_all_conditions_are_written_with_one_table_to_choose_by(make_heldout, ma
     np.testing.assert_array_equal(chosen_by.read(5).mixed(), room.mixed())
 
 
-def test_a_condition_without_its_recordings_is_wrong_usage(make_heldout, speech, folder, capsys):
+def test_a_condition_without_its_recordings_is_a_usage_error(make_heldout, speech, folder, capsys):
     arguments = ["--data", str(speech), "--output", str(folder / "x"), "--condition"]
     for condition, option in (("noise", "--noise"), ("room", "--noise"), ("all", "--noise")):
         with pytest.raises(SystemExit) as stopped:
@@ -172,7 +172,7 @@ def test_a_condition_without_its_recordings_is_wrong_usage(make_heldout, speech,
     assert not (folder / "x").exists()
 
 
-def test_mixtures_to_validate_with_are_none_of_those_to_test_with(make, folder):
+def test_validation_and_test_mixtures_are_disjoint(make, folder):
     make("clean")
     validation, test = (open_mixtures("csv", path=folder / f"clean/{name}mixtures.csv") for name in ("validation/", ""))
     assert len(validation) == len(test) == 4

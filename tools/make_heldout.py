@@ -1,28 +1,28 @@
-"""Mixtures of speakers that the default model was never trained on: draws the fixed lists, or writes them as audio.
+"""Makes the test mixtures of speakers that the default model is not trained on: draws their list, or writes the audio.
 
     python tools/make_heldout.py --data SPEECH --output HELDOUT
     python tools/make_heldout.py --data SPEECH --output HELDOUT --condition all --noise TABLES/noise.csv --rooms ROOMS
     python tools/make_heldout.py --data SPEECH --draw
 
 SPEECH holds manifest.csv (path, speaker, speaker_known, split, n_samples) and the mono 8 kHz files that it names; the
-list, configs/default_8k_heldout.csv, is drawn from its split "dev": 200 mixtures to test with, then 60 others to choose
-between models with. The output is mix/, s1/ and s2/, for `mossformer-jax separate` and `score`, and mixtures.csv, for
-layout="csv"; the 60 are in a folder of their own below it, validation/. Every run writes the same files.
+list, configs/default_8k_heldout.csv, is drawn from its split "dev": 200 mixtures for testing, then 60 others for
+validation. The output is mix/, s1/ and s2/, for `mossformer-jax separate` and `mossformer-jax score`, and mixtures.csv,
+for layout="csv"; the 60 validation mixtures are in the subfolder validation/. Every run writes the same files.
 
 Conditions:
 
-    clean    the list itself
-    single   the first source alone
+    clean    the mixtures of the list, unchanged
+    single   only the first source
     partial  each source for 60 % of the time, both for 20 %
     levels   the sources 10 dB apart
     hiss     noise between white and pink, 20 dB below both sources together
-    noise    recorded noise, as in WHAM!: the louder source is -6 to 3 dB above it
+    noise    recorded noise; the louder source has an SNR of -6 to 3 dB, as in WHAM!
     room     the same noise, and talkers in a room, as in WHAMR!; the sources are the direct sound
-    silence  no sound at all
-    all      all of these, each in HELDOUT/CONDITION; and HELDOUT/validation.csv, the mixtures to validate with of
-             clean, noise and room together: the mean over them is the figure that the default model is chosen by
+    silence  silence
+    all      all of these, each in HELDOUT/CONDITION, and HELDOUT/validation.csv with the validation mixtures of clean,
+             noise and room; the default model is selected by the mean score over these mixtures
 
-The noise is that of the split "dev" of a table that tools/prepare_default_data.py wrote. Rooms are simulated:
+The noise is the split "dev" of the table written by tools/prepare_default_data.py. Rooms are simulated with
 `mossformer-jax data rooms --seed 1 --rooms 60 --places 2 -o ROOMS`.
 """
 
@@ -49,30 +49,30 @@ SAMPLE_RATE = 8000
 CHOSEN_BY = ("clean", "noise", "room")
 NUM_TEST, NUM_VALIDATION = 200, 60
 SECONDS = (3.0, 8.0)
-# Of each source, in dB RMS, drawn evenly: Libri2Mix draws its loudness from a range as wide.
+# Level of each source in dB RMS, drawn uniformly. The range is as wide as that of the loudness in Libri2Mix.
 LEVELS_DB = (-33.0, -25.0)
 PEAK = 0.9
 LEVEL_DIFFERENCE_DB, HISS_SNR_DB, HEARD_SHARE = 10.0, 20.0, 0.6
-# Of the louder source over the noise; WHAM! draws from this range.
+# SNR of the louder source. WHAM! uses the same range.
 NOISE_SNR_DB = (-6.0, 3.0)
 
 
 def draw_list(
     manifest: Path, count: int = NUM_TEST + NUM_VALIDATION, seed: int = 0, split: str = "dev"
 ) -> list[dict[str, str]]:
-    """Draws mixtures of two labelled speakers each, all speakers being equally likely.
+    """Draws mixtures of two labelled speakers; all speakers are equally likely.
 
     Args:
-        manifest: the table of the speech; the paths of the list start from its folder.
-        count: how many mixtures.
-        seed: another seed draws others.
-        split: the part of the table to draw from.
+        manifest: the table of the speech; paths in the list are relative to its folder.
+        count: number of mixtures.
+        seed: seed of the random draws.
+        split: the split of the table to draw from.
 
     Returns:
-        A row a mixture, with the fields of `COLUMNS`; starts and lengths in samples.
+        One row per mixture, with the fields of `COLUMNS`; starts and lengths in samples.
 
     Raises:
-        FileNotFoundError, ValueError: the manifest or a file is missing, or does not fit.
+        FileNotFoundError, ValueError: the manifest or a file is missing or invalid.
     """
     rng = np.random.default_rng(seed)
     speech = Utterances.from_manifest(manifest, sample_rate=SAMPLE_RATE, split=split)
@@ -106,10 +106,10 @@ def draw_list(
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the conditions "noise" and "room" need.
+    """The noise and the rooms for the conditions "noise" and "room".
 
     Attributes:
-        noise: held-out recordings of noise.
+        noise: held-out noise recordings.
         rooms: held-out impulse responses, by room.
     """
 
@@ -117,7 +117,7 @@ class Surroundings:
     rooms: Speech | None = None
 
     def check(self, condition: str) -> None:
-        """Raises a ValueError that names the option that a condition lacks."""
+        """Raises a ValueError that names the missing option if the condition needs one."""
         if condition in ("noise", "room", "all") and self.noise is None:
             raise ValueError(f"condition {condition} needs --noise, the table of noise")
         if condition in ("room", "all") and self.rooms is None:
@@ -131,14 +131,14 @@ def make_mixture(
     condition: str = "clean",
     surroundings: Surroundings = Surroundings(),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mixture `(t,)` and its sources `(2, t)` of a row of the list, under a condition."""
+    """Makes the mixture `(t,)` and the sources `(2, t)` of a row of the list in a condition."""
     length = int(row["num_samples"])
     sources_ct = np.empty((2, length))
     for s, source in enumerate(sources_ct, 1):
         waveform, _ = read_audio(folder / row[f"source_{s}_path"])
         start = int(row[f"source_{s}_start"])
         source[:] = to_mono(waveform)[start : start + length] * float(row[f"source_{s}_gain"])
-    # Odd mixtures the other way round: neither source is always the fainter or the later one.
+    # Odd mixtures swap the sources, so that neither source is always the quieter or the later one.
     first, second = (0, 1) if number % 2 == 0 else (1, 0)
     if condition == "single":
         sources_ct[1] = 0.0
@@ -149,7 +149,7 @@ def make_mixture(
     elif condition == "levels":
         level = np.sqrt(np.mean(np.square(sources_ct), axis=1))
         ratio = level[first] / level[second] * 10 ** (-LEVEL_DIFFERENCE_DB / 20)
-        # The one that must become fainter does, so that nothing clips.
+        # One source is attenuated rather than the other amplified, to prevent clipping.
         sources_ct[second if ratio < 1 else first] *= ratio if ratio < 1 else 1 / ratio
     elif condition == "silence":
         sources_ct[:] = 0.0
@@ -157,7 +157,7 @@ def make_mixture(
     if condition == "room":
         assert surroundings.rooms is not None
         heard_ct, sources_ct = Reverberation(surroundings.rooms, target="dry")(sources_ct.astype(np.float32), rng)
-    # To 16 bits before they are added: the files then add up.
+    # Rounded to 16 bits before they are added, so that the files add up exactly.
     sources_ct = np.round(sources_ct * 2**15) / 2**15
     mixture = (heard_ct if condition == "room" else sources_ct).sum(axis=0)
     if condition == "hiss":
@@ -175,7 +175,7 @@ def make_mixture(
 def write_audio_files(
     folder: Path, rows: Sequence[dict[str, str]], output: Path, condition: str, surroundings: Surroundings
 ) -> None:
-    """Writes mix/, s1/, s2/ and their table, mixtures.csv."""
+    """Writes mix/, s1/, s2/ and the table mixtures.csv."""
     for name in ("mix", "s1", "s2"):
         (output / name).mkdir(parents=True, exist_ok=True)
     table = []
@@ -192,7 +192,7 @@ def write_audio_files(
 
 
 def join_tables(output: Path) -> None:
-    """Writes validation.csv: the validation mixtures of all conditions that a model is chosen by."""
+    """Writes validation.csv, the validation mixtures of the conditions by which models are selected."""
     rows = []
     for condition in CHOSEN_BY:
         with open(output / condition / "validation" / "mixtures.csv", newline="", encoding="utf-8") as file:
@@ -206,21 +206,21 @@ def join_tables(output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws the list, or writes the audio of one."""
+    """Draws the list, or writes its mixtures as audio files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="SPEECH", help="the folder with manifest.csv")
     parser.add_argument("--list", type=Path, default=LIST, metavar="CSV", help="the list (default: %(default)s)")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--draw", action="store_true", help="draw the list again and write it")
+    what.add_argument("--draw", action="store_true", help="draw the list and write it")
     what.add_argument("--output", type=Path, metavar="HELDOUT", help="write the mixtures of the list as audio files")
     parser.add_argument(
         "--manifest", default="manifest.csv", metavar="CSV", help="table in SPEECH (default: %(default)s)"
     )
     parser.add_argument("--split", default="dev", help="part of the table to draw from (default: %(default)s)")
-    parser.add_argument("--noise", type=Path, metavar="CSV", help="table of noise, of which the split dev is taken")
+    parser.add_argument("--noise", type=Path, metavar="CSV", help="table of noise; its split dev is used")
     parser.add_argument("--rooms", type=Path, metavar="ROOMS", help="folder of impulse responses, ROOM/PLACE.wav")
     parser.add_argument("--condition", choices=(*CONDITIONS, "all"), default="clean", help="default: %(default)s")
-    parser.add_argument("--count", type=int, metavar="N", help="the first N of each part only")
+    parser.add_argument("--count", type=int, metavar="N", help="only the first N mixtures of each part")
     flags = parser.parse_args(arguments)
     if flags.draw:
         drawn = draw_list(flags.data / flags.manifest, split=flags.split)
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(drawn)
-        print(f"{flags.list}: {NUM_TEST} mixtures to test with, {NUM_VALIDATION} to validate with")
+        print(f"{flags.list}: {NUM_TEST} mixtures for testing, {NUM_VALIDATION} for validation")
         return
     with open(flags.list, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

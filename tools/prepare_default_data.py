@@ -1,16 +1,16 @@
-"""Writes the tables of speech and noise that the default model is trained on and tested with.
+"""Writes the tables of the speech and noise for training and testing the default model.
 
     python tools/prepare_default_data.py --data DATA --output TABLES
 
 DATA holds the folders speech8k, speech8k_more and noise8k, each with its manifest.csv. TABLES/speech.csv and
-TABLES/noise.csv name their files and add who is held out, in the column split:
+TABLES/noise.csv list their files, with the column split:
 
-    train          everyone and everything else
+    train          all other speakers and noises
     dev            the 27 held-out speakers of speech8k; held-out noises
     dev-children   every sixth child under 16 of speechocean762 (21 of 122)
     dev-nonnative  every eighth adult of speechocean762 (16 of 128)
 
-A noise is held out with everything else of its recording: takes 2-* of ESC-10, the exercise bike, and rooms 8 and 9.
+All noises of a recording are in the same split. Held out are takes 2-* of ESC-10, the exercise bike, and rooms 8 and 9.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ COLUMNS = ("path", "speaker", "speaker_known", "split", "num_samples", "corpus",
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
+    """Reads the rows of a table."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def held_out_speakers(speakers: Path) -> dict[str, str]:
-    """The split of each held-out speaker of speechocean762, by the table of their ages."""
+    """The split of each held-out speaker of speechocean762, from the table of their ages."""
     rows = sorted(read_rows(speakers), key=lambda row: row["speaker"])
     children = [row["speaker"] for row in rows if int(row["age"]) < ADULT_AGE]
     adults = [row["speaker"] for row in rows if int(row["age"]) >= ADULT_AGE]
@@ -42,7 +42,7 @@ def held_out_speakers(speakers: Path) -> dict[str, str]:
 
 
 def speech_rows(data: Path, output: Path) -> list[dict[str, str]]:
-    """The rows of speech.csv."""
+    """Makes the rows of speech.csv."""
     held_out = held_out_speakers(data / "speech8k_more" / "speechocean762" / "speakers.csv")
     rows = []
     for name in ("speech8k", "speech8k_more"):
@@ -54,7 +54,7 @@ def speech_rows(data: Path, output: Path) -> list[dict[str, str]]:
 
 
 def noise_rows(data: Path, output: Path) -> list[dict[str, str]]:
-    """The rows of noise.csv; each file is a speaker of its own."""
+    """Makes the rows of noise.csv; each file has its own speaker id."""
     rows = []
     for row in read_rows(data / "noise8k" / "manifest.csv"):
         split = "dev" if any(fnmatch(row["path"], pattern) for pattern in HELD_OUT_NOISE) else "train"

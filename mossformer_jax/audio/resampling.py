@@ -32,7 +32,7 @@ def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) 
 
 
 def resample_blocks(
-    blocks: Iterable[Float[np.ndarray, "channels t"]], from_rate: int, to_rate: int
+    blocks: Iterable[Float[np.ndarray, "channels _"]], from_rate: int, to_rate: int
 ) -> Iterator[Float[np.ndarray, "channels u"]]:
     """Resamples a waveform in blocks. Concatenated, the result equals `resample` of the whole waveform.
 

@@ -162,7 +162,7 @@ def _measure(
     return Spectrogram(levels_db, sample_rate, column / sample_rate, num_samples / sample_rate)
 
 
-def _with_context(blocks: Iterable[Float[np.ndarray, " t"]], num_samples: int) -> Iterable[Float[np.ndarray, " u"]]:
+def _with_context(blocks: Iterable[Float[np.ndarray, " _"]], num_samples: int) -> Iterable[Float[np.ndarray, " u"]]:
     """Yields each block preceded by the `num_samples` samples before it, or by zeros before the first block."""
     context = np.zeros(num_samples, np.float32)
     for block in blocks:

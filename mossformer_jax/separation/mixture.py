@@ -35,7 +35,7 @@ class Mixture:
         loudness: RMS of its loud parts (see `model.levels.loudness`); 0 for silence.
     """
 
-    def __init__(self, blocks: Iterable[Float[np.ndarray, "k t"]], sample_rate: int, model_rate: int, *, mix: bool):
+    def __init__(self, blocks: Iterable[Float[np.ndarray, "k _"]], sample_rate: int, model_rate: int, *, mix: bool):
         self.sample_rate, self.model_rate = sample_rate, model_rate
         self.duration_samples = 0
         self.heard = False

@@ -199,7 +199,7 @@ class Separator:
 
     def recording(
         self,
-        blocks: Iterable[Float[np.ndarray, "k t"]],
+        blocks: Iterable[Float[np.ndarray, "k _"]],
         sample_rate: int,
         options: OutputOptions = OutputOptions(),
     ) -> Recording:

@@ -98,7 +98,7 @@ def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], famil
         array = np.asarray(parameters[rule.ours])
         for i, name in enumerate(official_names(rule, family, config.num_blocks)):
             one = array[i] if rule.per_block and rule.ours != SHARED_BY_ALL_BLOCKS else array
-            state_dict[name] = np.array(rule.layout.to_torch(one), order="C")
+            state_dict[name] = np.array(rule.layout.to_torch(np.asarray(one)), order="C")
     return state_dict
 
 

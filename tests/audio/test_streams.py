@@ -171,6 +171,7 @@ def test_an_exception_keeps_only_the_old_file(tmp_path, stereo, error):
         (np.zeros(9), r"a block has shape \(9,\)"),
     ],
 )
+@pytest.mark.own_checks
 def test_lossy_blocks_are_errors(tmp_path, stereo, block, message):
     with pytest.raises(ValueError, match=message):
         _write(tmp_path / "a.wav", [stereo, block], num_channels=2)

@@ -98,12 +98,12 @@ def test_the_data_lie_where_root_says(path, tmp_path):
     if ":dynamic" in path and "libri" not in path:
         overrides.append(f"--config.data.train.root={tmp_path}/wsj0/si_tr_s")
     model, _, data = resolve(load_config(path, overrides))
-    train = open_training_mixtures(**data.train.to_dict())
+    train = open_training_mixtures(**data.train)
     check_mixtures(model, train, "train")
     mixture = train.draw(0, 800, np.random.default_rng(0))
     assert mixture.sources.shape == (model.num_sources, 800)
     for part in ("validation", "test"):
-        mixtures = open_mixtures(**data[part].to_dict())
+        mixtures = open_mixtures(**getattr(data, part))
         check_mixtures(model, mixtures, part)
         assert len(mixtures.read(0).sources) == model.num_sources
 
@@ -114,7 +114,7 @@ def test_missing_data_are_named(path):
         return
     _, _, data = resolve(load_config(path, ["--config.data.root=/nowhere"]))
     with pytest.raises(FileNotFoundError, match="/nowhere"):
-        open_mixtures(**data.validation.to_dict())
+        open_mixtures(**data.validation)
 
 
 def _docstring(file: Path) -> str:

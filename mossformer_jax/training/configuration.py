@@ -37,6 +37,36 @@ _SHIPPED_CONFIGS = next(
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
+_DATA = "config.data"
+_SHARED = ("num_sources", "sample_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The fields of `config.data`."""
+
+    batch_size: int = 1
+    seconds: float = 4.0
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
+    validation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    test: dict[str, Any] | None = None
+    root: str | None = None
+    seed: int = 0
+    num_workers: int = 0
+    max_failed_share: float = 0.001
+
+    def __post_init__(self) -> None:
+        for part in ("train", "validation"):
+            options = getattr(self, part)
+            require(bool(options), _DATA, part, options or None, "a section (see docs/data.md)")
+        check_types(self, _DATA)
+        require(self.batch_size >= 1, _DATA, "batch_size", self.batch_size, "1 or more")
+        require(0 < self.seconds < math.inf, _DATA, "seconds", self.seconds, "above 0")
+        require(0 <= self.seed < 2**32, _DATA, "seed", self.seed, "from 0 to 2**32 - 1")
+        require(self.num_workers >= 0, _DATA, "num_workers", self.num_workers, "0 or more")
+        require(0 <= self.max_failed_share <= 1, _DATA, "max_failed_share", self.max_failed_share, "from 0 to 1")
+
+
 def section(options: Any) -> ConfigDict:
     """Converts a frozen dataclass of options (`ModelConfig`, `Recipe`) to a config section with overridable fields.
 
@@ -109,7 +139,7 @@ def _config_file(name: str) -> str:
     raise FileNotFoundError(f"no such config file, nor a shipped config ({', '.join(known)}){hint}")
 
 
-def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
+def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, DataConfig]:
     """Checks a whole config before data are opened or programs compiled.
 
     Returns:
@@ -120,8 +150,6 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
         ValueError: a section or a field is unknown or missing, of the wrong type or out of range, or two fields
             contradict each other; the message names them.
     """
-    from ml_collections import ConfigDict
-
     from mossformer_jax.model import ModelConfig
 
     fields = config.to_dict()
@@ -129,7 +157,7 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
         given = ", ".join(fields) or "no sections"
         raise ValueError(f"a config must have the sections {', '.join(SECTIONS)}, but this one has {given}")
     model, recipe = ModelConfig.from_dict(fields["model"]), Recipe.from_dict(fields["train"])
-    data = from_fields(_Data, fields["data"], _DATA)
+    data = from_fields(DataConfig, fields["data"], _DATA)
     multiple = f"a multiple of config.train.accumulation={recipe.accumulation}"
     require(data.batch_size % recipe.accumulation == 0, _DATA, "batch_size", data.batch_size, multiple)
     for part in ("train", "validation", "test"):
@@ -137,7 +165,7 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, ConfigDict]:
         # mix_single has one source, whatever num_sources is.
         names = _SHARED[1:] if str(options.get("task")).startswith("mix_single") else _SHARED
         _check_agreement(model, part, {name: options[name] for name in names if name in options})
-    return model, recipe, ConfigDict(vars(data))
+    return model, recipe, data
 
 
 def check_mixtures(model: ModelConfig, mixtures: TrainingMixtures | MixtureSource, part: str) -> None:
@@ -259,36 +287,6 @@ def _flatten(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-_DATA = "config.data"
-_SHARED = ("num_sources", "sample_rate")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """The fields of `config.data`."""
-
-    batch_size: int = 1
-    seconds: float = 4.0
-    train: dict | None = None
-    validation: dict | None = None
-    test: dict | None = None
-    root: str | None = None
-    seed: int = 0
-    num_workers: int = 0
-    max_failed_share: float = 0.001
-
-    def __post_init__(self) -> None:
-        check_types(self, _DATA)
-        require(self.batch_size >= 1, _DATA, "batch_size", self.batch_size, "1 or more")
-        require(0 < self.seconds < math.inf, _DATA, "seconds", self.seconds, "above 0")
-        require(0 <= self.seed < 2**32, _DATA, "seed", self.seed, "from 0 to 2**32 - 1")
-        require(self.num_workers >= 0, _DATA, "num_workers", self.num_workers, "0 or more")
-        require(0 <= self.max_failed_share <= 1, _DATA, "max_failed_share", self.max_failed_share, "from 0 to 1")
-        for part in ("train", "validation"):
-            options = getattr(self, part)
-            require(bool(options), _DATA, part, options, "a section (see docs/data.md)")
 
 
 def _check_agreement(model: ModelConfig, part: str, found: Mapping[str, Any]) -> None:

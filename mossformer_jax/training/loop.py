@@ -65,7 +65,7 @@ class Training:
         check_rows("config.data.batch_size", self.data.batch_size, self.mesh, self.recipe.accumulation)
         if self.recipe.validation_batch_size:
             check_rows("config.train.validation_batch_size", self.recipe.validation_batch_size, self.mesh)
-        mixtures = open_training_mixtures(**self.data.train.to_dict())
+        mixtures = open_training_mixtures(**self.data.train)
         check_mixtures(self.model, mixtures, "train")
         self._batches = train_batches(
             mixtures,
@@ -77,7 +77,7 @@ class Training:
             num_workers=self.data.num_workers,
             max_failed_share=self.data.max_failed_share,
         )
-        heldout = open_mixtures(**self.data.validation.to_dict())
+        heldout = open_mixtures(**self.data.validation)
         check_mixtures(self.model, heldout, "validation")
         self._validation = Validation(self.model, self.recipe, heldout, self.data.num_workers, self.mesh)
         self.steps_per_epoch = math.ceil(len(mixtures) / self.data.batch_size)

@@ -159,7 +159,7 @@ def test_a_whole_config_is_resolved(config):
     config.model.num_blocks, config.train.steps = 2, 7
     model, recipe, data = resolve(config)
     assert (model, recipe) == (ModelConfig(num_blocks=2), Recipe(steps=7))
-    assert data.train == config.data.train
+    assert data.train == config.data.train.to_dict()
     assert (data.seconds, data.num_workers, data.test) == (2.0, 0, None)  # the last two by default
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share."""
+"""Fixtures shared by several test folders."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def load_tool(name: str) -> ModuleType:
-    """A script of tools/, which is no package, as a module."""
+    """Imports a script of tools/, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs_compiled_once(tmp_path_factory) -> None:
-    """Many tests load a model of their own and compile the same program: the second takes it from a folder."""
+    """Shares compiled programs between tests in a cache folder, because many tests compile the same program."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _optimize(fully: bool) -> None:
     jax.config.update("jax_disable_most_optimizations", not fully)
-    # And in the processes that a test starts.
+    # Also for processes started by tests.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not fully))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs_compiled_in_short() -> None:
-    """A test spends nearly all its time compiling for a tiny network; without LLVM's costly passes, a third less."""
+    """Turns off LLVM's costly passes: tests mostly compile tiny networks, which then takes a third less time."""
     _optimize(fully=False)
 
 
 @pytest.fixture(scope="module")
 def fully_optimized(_programs_compiled_in_short) -> Iterator[None]:
-    """Compiles as users do: for what is about the machine's arithmetic, speed or memory, and for large networks."""
+    """Compiles with default options, for tests of arithmetic, speed or memory and for large networks."""
     _optimize(fully=True)
     yield
     _optimize(fully=False)
@@ -60,7 +60,7 @@ def fully_optimized(_programs_compiled_in_short) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def libri2mix_samples() -> Path:
-    """The folder with six real Libri2Mix test mixtures; it lies outside the repository, so that it may be missing."""
+    """The folder with six real Libri2Mix test mixtures. It is not part of the repository and may be missing."""
     root = Path(os.environ.get("MOSSFORMER_JAX_DATA", REPOSITORY.parent / "shared" / "data"))
     folder = root / "libri2mix_samples"
     if not folder.is_dir():
@@ -83,7 +83,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
-    """Every part of MossFormer2 is in it, and it compiles in seconds."""
+    """A tiny MossFormer2 with all its parts, which compiles in seconds."""
     return ModelConfig(
         encoder_channels=16, model_channels=8, num_blocks=1, group_size=32, query_key_channels=8, fsmn_channels=8
     )
@@ -99,5 +99,5 @@ def tiny_model_folder(tmp_path_factory, tiny_config) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_separator(tiny_model_folder) -> Separator:
-    """Shared, and so compiled once for 800 samples at 8 kHz, which most tests use."""
+    """A shared separator, so that it is compiled only once for 800 samples at 8 kHz, the length in most tests."""
     return Separator.from_pretrained(tiny_model_folder)

@@ -19,7 +19,7 @@ from mossformer_jax.weights.parameters import count_parameters
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = sorted((REPOSITORY / "configs").glob("*.py"))
-# With every variant of each.
+# All configs and their variants.
 CONFIGS = [
     f"{file}:{variant}" if variant else str(file)
     for file in FILES
@@ -29,27 +29,27 @@ configs = pytest.mark.parametrize("path", CONFIGS, ids=[Path(path).name for path
 files = pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
 
 
-def test_every_promised_config_is_there():
+def test_every_documented_config_exists():
     names = {"default_8k", "demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham", "whamr"}
     assert names <= {file.stem for file in FILES}
 
 
 @configs
-def test_a_config_is_whole(path):
+def test_every_config_is_valid(path):
     _, recipe, data = resolve(load_config(path))
     assert data.test
     assert recipe.steps or recipe.epochs
 
 
 @configs
-def test_the_length_can_be_given_in_steps(path):
+def test_the_training_length_can_be_set_in_steps(path):
     config = load_config(path, ["--config.train.steps=7", "--config.train.checkpoint_every=3"])
     _, recipe, _ = resolve(config)
     assert (recipe.steps, recipe.checkpoint_every) == (7, 3)
 
 
 @configs
-def test_a_misspelt_learning_rate_leads_to_the_right_one(path):
+def test_the_right_name_is_suggested_for_a_misspelt_learning_rate(path):
     with pytest.raises(ValueError, match=r"did you mean .*--config\.train\.lr\b(?!_)"):
         load_config(path, ["--config.train.lerning_rate=3"])
 
@@ -68,14 +68,14 @@ def test_the_docstring_has_commands_that_load(file):
 
 
 @files
-def test_the_docstring_says_what_is_needed_and_what_to_expect(file):
+def test_the_docstring_lists_requirements_and_expected_results(file):
     docstring = _docstring(file)
     assert any(word in docstring for word in ("Published:", "Expect "))
     assert any(word in docstring for word in ("We have not run this", "nobody publishes"))
 
 
 @files
-def test_the_model_is_of_the_size_that_the_docstring_says(file):
+def test_the_model_has_the_size_in_the_docstring(file):
     model, _, _ = resolve(load_config(str(file)))
     millions = f"{count_parameters(model) / 1e6:.1f}M"
     assert millions in _docstring(file) or file.name in ("demo.py", "finetune.py")
@@ -83,7 +83,7 @@ def test_the_model_is_of_the_size_that_the_docstring_says(file):
 
 @configs
 def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
-    # The demo's data have rates of their own; a small config that spells it out reads better there.
+    # The demo data have their own rates, so the small demo config sets them explicitly.
     if Path(path).name == "demo.py":
         return
     config = load_config(path, ["--config.model.sample_rate=16000"])
@@ -92,7 +92,7 @@ def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
 
 
 @configs
-def test_the_data_lie_where_root_says(path, tmp_path):
+def test_the_data_of_every_config_are_found_below_root(path, tmp_path):
     _make_data_sets(tmp_path)
     overrides = [] if Path(path).name == "demo.py" else [f"--config.data.root={tmp_path / _root(path)}"]
     if ":dynamic" in path and "libri" not in path:
@@ -109,7 +109,7 @@ def test_the_data_lie_where_root_says(path, tmp_path):
 
 
 @configs
-def test_missing_data_are_named(path):
+def test_the_error_names_missing_data(path):
     if Path(path).name == "demo.py":
         return
     _, _, data = resolve(load_config(path, ["--config.data.root=/nowhere"]))
@@ -118,7 +118,7 @@ def test_missing_data_are_named(path):
 
 
 def _docstring(file: Path) -> str:
-    """As written: a string's own escapes would join lines."""
+    """The docstring as written in the source, because escapes in a string would join lines."""
     text = ast.parse(file.read_text()).body[0]
     assert isinstance(text, ast.Expr)
     return ast.get_source_segment(file.read_text(), text) or ""
@@ -130,7 +130,7 @@ def _root(path: str) -> str:
 
 
 def _make_data_sets(root: Path) -> None:
-    """One mixture or a few utterances of everything, as the data sets name them."""
+    """One mixture or a few utterances of every data set, with its file names."""
     name = "050a0501_1.7783_442o030z_-1.7783.wav"
     for number in (2, 3):
         sources = [f"s{source}" for source in range(1, number + 1)]
@@ -166,7 +166,7 @@ def _make_data_sets(root: Path) -> None:
 
 
 def _make_tree(folder: Path, signals: list[str], name: str) -> None:
-    """Signals of which the first is the sum of the others."""
+    """Signals; the first is the sum of the others."""
     samples = [_make_audio(folder / signal / name, 8000, seed) for seed, signal in enumerate(signals[1:])]
     _make_audio(folder / signals[0] / name, 8000, 0, np.sum(samples, axis=0))
 

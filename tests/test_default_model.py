@@ -1,4 +1,4 @@
-"""The default model is as small as promised and separates as well as its card says."""
+"""The size of the default model, and its separation quality as stated in the model card."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("fully_optimized")
 
-# Mean SI-SDR improvement in dB, as in MODEL_CARD.md; 0.1 dB less is let through, for other rounding elsewhere.
+# Mean SI-SDR improvement in dB, as in MODEL_CARD.md, with a tolerance of 0.1 dB for rounding on other machines.
 RECORDED_ON_REAL_MIXTURES = 7.43
 RECORDED_ON_THE_EXAMPLE = 9.64
 MARGIN = 0.1
-# What bfloat16 may cost or gain in dB, as docs/separation.md has it.
+# Largest change by bfloat16 in dB, as in docs/separation.md.
 BFLOAT16_MARGIN = 0.1
-# By how many dB talkers may be louder or quieter than in the mixture; one factor for both outputs left one at -15.
+# Largest level error of a talker in dB. With one factor for both outputs, one talker was at -15 dB.
 LEVEL_MARGIN = 3.0
 
 
@@ -30,28 +30,28 @@ def separator():
 
 @pytest.fixture(scope="module")
 def bfloat16_separator():
-    """The same weights, computed with in bfloat16."""
+    """The same weights with bfloat16 computation."""
     config, parameters = load_parameters("default")
     return Separator(LoadedModel(dataclasses.replace(config, dtype="bfloat16"), parameters))
 
 
 def separated(separator, mixture_path, reference_paths):
-    """A mixture, its true sources and what comes out, each (channels, samples)."""
+    """A mixture, its true sources and the separated sources, each (channels, samples)."""
     mixture, sample_rate = read_audio(mixture_path)
     references = np.concatenate([read_audio(path)[0] for path in reference_paths])
     return mixture, references, separator(mixture, sample_rate).sources
 
 
 def improvement(mixture, references, sources):
-    """SI-SDR improvement in dB, mean over the sources under the best permutation."""
+    """SI-SDR improvement in dB, averaged over the sources with the best permutation."""
     score = float(pit_si_sdr(sources[None], references[None])[0][0])
     return score - float(si_sdr(mixture, references).mean())
 
 
 def talker_levels_db(mixture, references, sources):
-    """How loud the talker of each output is in it, in dB against the mixture."""
+    """Level of the talker in each output in dB, relative to their level in the mixture."""
     permutation = np.asarray(pit_si_sdr(sources[None], references[None])[1][0])
-    # Not against the references' own level: those of Libri2Mix's samples are louder than what is in the mixture.
+    # Not relative to the references, because those of the Libri2Mix samples are louder than in the mixture.
     in_output, in_mixture = (np.abs(np.sum(x * references, axis=1)) for x in (sources[permutation], mixture))
     return 20 * np.log10(in_output / in_mixture)[np.argsort(permutation)]
 
@@ -69,18 +69,18 @@ def test_the_default_model_separates_the_example_as_recorded(separator):
     assert improvement(*of_one) >= RECORDED_ON_THE_EXAMPLE - MARGIN
 
 
-def test_both_talkers_of_the_example_come_out_about_as_loud_as_they_are_in_it(separator):
+def test_both_talkers_of_the_example_keep_their_levels(separator):
     folder = REPOSITORY / "examples"
     of_one = separated(separator, folder / "mixture.wav", [folder / "source1.wav", folder / "source2.wav"])
     assert np.abs(talker_levels_db(*of_one)).max() < LEVEL_MARGIN
 
 
 @pytest.mark.parametrize("name", [".", "two_men"])
-def test_the_shipped_separated_examples_are_what_the_default_model_makes_of_them(separator, name):
+def test_the_shipped_separated_examples_equal_the_output_of_the_default_model(separator, name):
     folder = REPOSITORY / "examples" / name
     sources = separator(*read_audio(folder / "mixture.wav")).sources
     shipped = np.concatenate([read_audio(folder / "separated" / f"mixture_s{k}.wav")[0] for k in (1, 2)])
-    # Other rounding elsewhere, and 16 bits.
+    # Rounding on other machines, and to 16 bits.
     assert si_sdr(sources, shipped).min() > 40.0
 
 

@@ -1,4 +1,4 @@
-"""The package as users get it: a wheel, installed away from the clone."""
+"""The package as users install it: a wheel, outside the clone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _run(*command: str | Path, **options) -> str:
     return ran.stdout
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_can_be_imported():
     assert {name: getattr(mossformer_jax, name) for name in mossformer_jax.__all__}
     assert set(dir(mossformer_jax)) == set(mossformer_jax.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
@@ -47,7 +47,7 @@ def test_the_example_mixture_is_the_sum_of_its_sources():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    # Without isolation, so that building asks no package index for hatchling.
+    # Without isolation, so that hatchling is not downloaded.
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     _run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, REPOSITORY)
     (path,) = folder.glob("*.whl")
@@ -55,7 +55,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_package_whole_and_nothing_else(wheel):
+def test_the_wheel_contains_exactly_the_package(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     files = [path for path in REPOSITORY.glob("mossformer_jax/**/*") if path.is_file() and path.suffix != ".pyc"]
     assert "mossformer_jax/py.typed" in names
@@ -78,13 +78,13 @@ def installed(wheel, tmp_path_factory) -> Path:
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     _run(scripts / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, env=_environment())
     site_packages = sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)})
-    # Python reads no .pth files in a folder linked like this, so the one there that names the clone has no effect.
+    # Python does not read .pth files in a linked folder, so the one that refers to the clone has no effect.
     Path(site_packages, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return scripts
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without the clone."""
+    """The environment variables of this process without the clone."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 

@@ -20,7 +20,7 @@ def code_cells() -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fully_optimized")
-def test_the_notebook_runs_and_scores_as_the_readme_says(code_cells, monkeypatch):
+def test_the_notebook_runs_and_gives_the_score_in_the_readme(code_cells, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("MPLBACKEND", "agg")
     names: dict = {"__name__": "__main__"}

@@ -1,4 +1,4 @@
-"""`mossformer-jax train`: what it refuses, in one line, and what its flags do."""
+"""`mossformer-jax train`: one-line errors and flags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = str(runs.TINY)
 
 
 def refusal(capsys, *flags: str) -> str:
-    """The one line that the command refuses these flags with."""
+    """The one-line error of the command for these flags."""
     assert main(["train", "--device", "cpu", "--no-compile-cache", *flags]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -27,7 +27,7 @@ def refusal(capsys, *flags: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _settings_of_jax_as_they_were():
-    """The command sets JAX up for itself."""
+    """Restores JAX's settings, which the command changes."""
     import jax
 
     names = ("jax_enable_compilation_cache", "jax_default_device", "jax_platforms", "jax_debug_nans")
@@ -37,16 +37,16 @@ def _settings_of_jax_as_they_were():
         jax.config.update(name, value)
 
 
-def test_a_missing_config_is_named(capsys):
+def test_the_error_names_a_missing_config(capsys):
     assert "no_such.py: no such config file" in refusal(capsys, "--config", "no_such.py")
 
 
-def test_a_misspelt_override_leads_to_the_right_one(capsys, tmp_path):
+def test_the_right_name_is_suggested_for_a_misspelt_override(capsys, tmp_path):
     line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), "--config.train.stpes=3")
     assert "--config.train.steps" in line
 
 
-def test_other_unknown_flags_are_wrong_usage(capsys):
+def test_other_unknown_flags_are_usage_errors(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--config", TINY, "--epochs=3"])
     assert exit_.value.code == 2
@@ -60,12 +60,12 @@ def test_profiled_steps_must_be_two_numbers_in_order(capsys, steps):
     assert "10:15" in capsys.readouterr().err
 
 
-def test_a_batch_that_cannot_be_cut_into_pieces_is_refused(capsys, tmp_path):
+def test_a_batch_size_not_divisible_by_accumulation_is_an_error(capsys, tmp_path):
     flags = ["--workdir", str(tmp_path), "--config.data.batch_size=5"]
     assert "batch_size=5" in refusal(capsys, "--config", TINY, *flags)
 
 
-def test_a_missing_data_folder_is_named(capsys, tmp_path):
+def test_the_error_names_a_missing_data_folder(capsys, tmp_path):
     root = tmp_path / "nowhere"
     config = str(runs.REPOSITORY / "configs" / "libri2mix.py")
     line = refusal(capsys, "--config", config, "--workdir", str(tmp_path / "run"), f"--config.data.root={root}")
@@ -73,7 +73,7 @@ def test_a_missing_data_folder_is_named(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_bucket_is_not_taken_for_a_folder(capsys, tmp_path, monkeypatch):
+def test_a_bucket_url_as_workdir_is_an_error(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--config", TINY, "--workdir", "gs://bucket/run"])
@@ -82,13 +82,13 @@ def test_a_bucket_is_not_taken_for_a_folder(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_workdir_that_is_a_file_is_named(capsys, tmp_path):
+def test_a_workdir_that_is_a_file_is_an_error(capsys, tmp_path):
     workdir = tmp_path / "file"
     workdir.touch()
     assert str(workdir) in refusal(capsys, "--config", TINY, "--workdir", str(workdir))
 
 
-def test_a_run_cannot_change_its_network(capsys, tmp_path):
+def test_changing_the_network_of_a_run_is_an_error(capsys, tmp_path):
     save_config(tmp_path / "config.json", load_config(TINY))
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), "--config.model.num_blocks=2")
@@ -96,7 +96,7 @@ def test_a_run_cannot_change_its_network(capsys, tmp_path):
     assert "--workdir" in line
 
 
-def test_initial_weights_of_another_size_come_with_the_overrides_that_fit(
+def test_the_error_for_initial_weights_of_another_size_suggests_overrides(
     capsys, tmp_path, tiny_model_folder, tiny_config
 ):
     flags = ["--workdir", str(tmp_path), "--config.model.model_channels=16", "--config.model.num_blocks=3"]
@@ -104,13 +104,13 @@ def test_initial_weights_of_another_size_come_with_the_overrides_that_fit(
     assert line.endswith("use --config.model.model_channels=8 --config.model.num_blocks=1")
 
 
-def test_missing_initial_weights_are_named(capsys, tmp_path):
+def test_the_error_names_missing_initial_weights(capsys, tmp_path):
     flags = ["--workdir", str(tmp_path), f"--config.train.initial_weights={tmp_path / 'nowhere'}"]
     assert str(tmp_path / "nowhere") in refusal(capsys, "--config", TINY, *flags)
 
 
 @pytest.mark.slow
-def test_rows_that_devices_cannot_share_are_refused(tmp_path):
+def test_a_batch_size_not_divisible_by_devices_is_an_error(tmp_path):
     ended = runs.train(tmp_path / "run", xla_flags="--xla_force_host_platform_device_count=8")
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -118,7 +118,7 @@ def test_rows_that_devices_cannot_share_are_refused(tmp_path):
     assert "--config.data.batch_size=16" in line
 
 
-def test_fine_tuning_begins_from_the_given_weights(tmp_path, tiny_model_folder):
+def test_fine_tuning_starts_from_the_given_weights(tmp_path, tiny_model_folder):
     _, recipe, _ = resolve(load_config(TINY, [f"--config.train.initial_weights={tiny_model_folder}"]))
     config, given = load_parameters(tiny_model_folder)
     state = begin(config, recipe, make_mesh())
@@ -128,7 +128,7 @@ def test_fine_tuning_begins_from_the_given_weights(tmp_path, tiny_model_folder):
 
 
 @pytest.mark.slow
-def test_steps_can_be_profiled(tmp_path):
+def test_profile_flag_writes_a_trace(tmp_path):
     ended = runs.train(tmp_path, "--config.train.steps=3", "--profile-steps=2:3")
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("profile/**/*.xplane.pb"))
@@ -136,7 +136,7 @@ def test_steps_can_be_profiled(tmp_path):
 
 @pytest.mark.slow
 def test_debug_nans_stops_at_the_first_nan(tmp_path):
-    # The learning rate blows the weights up in a single step.
+    # The high learning rate makes the weights diverge in a single step.
     flags = ["--config.train.lr=1e38", "--config.train.warmup_steps=0", "--config.train.steps=4"]
     ended = runs.train(tmp_path / "run", "--debug-nans", *flags)
     assert ended.returncode == 1

@@ -24,8 +24,8 @@ from mossformer_jax.training.configuration import check_mixtures, resolve, save_
 from mossformer_jax.training.journal import Journal
 from mossformer_jax.training.meter import Meter, Silence
 from mossformer_jax.training.output import write_weights
+from mossformer_jax.training.results import Outcome, Results
 from mossformer_jax.training.signals import StopRequest
-from mossformer_jax.training.standing import Outcome, Standing
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
 from mossformer_jax.training.workdir import CONFIG_FILE, changes_since_start, lock
@@ -108,7 +108,7 @@ class Training:
                 finished = self.step >= self.total_steps and not self._validation_is_due()
                 stopped_by = "" if finished else request.received or "a signal to another process"
                 outcome = Outcome(
-                    self.step, self.total_steps, self.standing.best_si_sdri_db, self.standing.best_step, stopped_by
+                    self.step, self.total_steps, self.results.best_si_sdri_db, self.results.best_step, stopped_by
                 )
                 journal.note(outcome.summary(self.workdir))
             self.checkpoints.close()
@@ -127,7 +127,7 @@ class Training:
         self.checkpoints = Checkpoints(
             self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
         )
-        self.step, self.standing = 0, Standing()
+        self.step, self.results = 0, Results()
         unrecorded: list[list[float]] = []
         like = states.abstract_state(self.model, self.recipe, self.mesh)
         newest = max(self.checkpoints.steps(), default=0)
@@ -142,7 +142,7 @@ class Training:
         else:
             self.step, arrays, notes = restored
             self.state = states.from_arrays(like, arrays)
-            self.standing = Standing.from_dict(notes["standing"])
+            self.results = Results.from_dict(notes["standing"])
             self._batches.set_state(notes["batches"])
             unrecorded = notes["unrecorded"]
         self._meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every, unrecorded)
@@ -160,8 +160,8 @@ class Training:
             self.workdir,
             total_steps=self.total_steps,
             step=self.step,
-            validated_step=self.standing.validated_step,
-            si_sdri_db=self.standing.last_si_sdri_db,
+            validated_step=self.results.validated_step,
+            si_sdri_db=self.results.last_si_sdri_db,
         )
 
     def _catch_up(self, journal: Journal | Silence, request: StopRequest) -> bool:
@@ -264,10 +264,10 @@ class Training:
             raise
         if validated is None:
             return None
-        score, before = validated.si_sdri_db, self.standing
+        score, before = validated.si_sdri_db, self.results
         best = math.isfinite(score) and (before.best_si_sdri_db is None or score > before.best_si_sdri_db)
         plateau = before.plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
-        self.standing = Standing(
+        self.results = Results(
             plateau,
             score if best else before.best_si_sdri_db,
             self.step if best else before.best_step,
@@ -286,7 +286,7 @@ class Training:
 
     def _save(self, score: float | None) -> None:
         notes = {
-            "standing": dataclasses.asdict(self.standing),
+            "standing": dataclasses.asdict(self.results),  # the name in existing checkpoints
             "batches": self._batches.get_state(),
             "unrecorded": list(self._meter.unrecorded),  # a copy, because it is written while the meter continues
             "config": self.config.to_dict(),
@@ -298,11 +298,11 @@ class Training:
     def _write_weights(self, name: str, score: float | None) -> None:
         weights = states.on_host(self.state.weights, self.mesh)
         if self._first_process:
-            write_weights(self.workdir / name, self.model, weights, self.standing.output_gains, self.step, score)
+            write_weights(self.workdir / name, self.model, weights, self.results.output_gains, self.step, score)
 
     def _validation_is_due(self) -> bool:
         regular = self.step % self._validate_every == 0 or self.step == self.total_steps
-        return regular and self.standing.validated_step != self.step
+        return regular and self.results.validated_step != self.step
 
     @property
     def _validate_every(self) -> int:

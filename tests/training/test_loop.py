@@ -21,7 +21,7 @@ from mossformer_jax.training import loop
 from mossformer_jax.training.configuration import load_config
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.recipe import Recipe
-from mossformer_jax.training.standing import Standing
+from mossformer_jax.training.results import Results
 from mossformer_jax.training.state import initial_weights
 from mossformer_jax.training.validation import Validated
 from mossformer_jax.weights import load_parameters, save_model
@@ -232,15 +232,15 @@ def test_validation_gains_are_multiplied_with_those_of_the_model(tmp_path, tiny_
         assert all(np.array_equal(stored[name], weights[name]) for name in weights)
 
 
-def test_a_standing_survives_json_and_an_earlier_version_is_read():
-    standing = Standing(best_si_sdri_db=3.0, best_step=4, output_gains=(5.6, 0.9), validated_step=4)
-    fields = json.loads(json.dumps(dataclasses.asdict(standing)))
-    assert Standing.from_dict(fields) == standing
+def test_results_round_trip_through_json_and_earlier_versions_are_read():
+    results = Results(best_si_sdri_db=3.0, best_step=4, output_gains=(5.6, 0.9), validated_step=4)
+    fields = json.loads(json.dumps(dataclasses.asdict(results)))
+    assert Results.from_dict(fields) == results
     del fields["output_gains"]
-    earlier = Standing.from_dict({**fields, "output_gain": 0.7})
-    assert earlier == dataclasses.replace(standing, output_gains=None)
+    earlier = Results.from_dict({**fields, "output_gain": 0.7})
+    assert earlier == dataclasses.replace(results, output_gains=None)
     with pytest.raises(ValueError, match="unknown checkpoint field 'later'"):
-        Standing.from_dict({**fields, "later": 1})
+        Results.from_dict({**fields, "later": 1})
 
 
 def test_a_sinusoidal_filterbank_leaves_all_other_initial_weights_unchanged(tiny_config):

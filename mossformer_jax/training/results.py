@@ -12,7 +12,7 @@ from mossformer_jax.weights.folders import BEST
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class Results:
     """The validation results so far; plain numbers, stored in checkpoints.
 
     Attributes:
@@ -33,7 +33,7 @@ class Standing:
     last_si_sdri_db: float | None = None
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Standing:
+    def from_dict(cls, fields: dict[str, Any]) -> Results:
         """Reads the output of `dataclasses.asdict`, also after a round trip through JSON.
 
         Checkpoints of earlier versions have one gain for all outputs. It is ignored; the next validation measures one

@@ -30,6 +30,9 @@ CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "opus": ("OGG", "OPUS", (0.5, 0.99)),
     "vorbis": ("OGG", "VORBIS", (0.5, 0.99)),
 }
+# What arrives this soon after the direct sound belongs to it: the response of a simulated or measured loudspeaker and
+# microphone is no single sample.
+DIRECT_SECONDS = 0.0025
 # The pass band of a telephone line (ITU-T G.712), in Hz.
 TELEPHONE_BAND = (300.0, 3400.0)
 
@@ -84,15 +87,14 @@ class Reverberation:
         self, source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], name: str
     ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
         direct = int(np.argmax(np.abs(response)))
-        late = direct + 1 + round(self.early_seconds * self.responses.sample_rate)
-        energy = math.sqrt(np.sum(np.square(response[:late])))
+        rate = self.responses.sample_rate
+        early = direct + 1 + round(self.early_seconds * rate)
+        kept = direct + 1 + round(DIRECT_SECONDS * rate) if self.target == "dry" else early
+        energy = math.sqrt(np.sum(np.square(response[:early])))
         if not energy > 0:
-            raise ValueError(f"{name}: is silent, so it is not a room impulse response; remove the file")
+            raise ValueError(f"{name}: is silent, so it is not a room impulse response; remove it")
         response = response / energy
-        heard = _convolve_from(source, response, direct)
-        if self.target == "dry":
-            return heard, source * response[direct]
-        return heard, _convolve_from(source, response[:late], direct)
+        return _convolve_from(source, response, direct), _convolve_from(source, response[:kept], direct)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from mossformer_jax.audio.files import write_audio
 # Offices, living rooms and meeting rooms, with ranges similar to those of WHAMR!; in metres and seconds.
 FLOOR = (3.0, 10.0)
 HEIGHT = (2.4, 4.0)
-T60 = (0.15, 0.8)
+T60 = (0.1, 0.5)
 MICROPHONE_HEIGHT = (0.7, 1.6)
 TALKER_HEIGHT = (1.0, 1.9)
 WALL_DISTANCE = 0.4
 # Distance to the microphone. Closer talkers would sound like a headset, almost without reverberation.
-TALKER_DISTANCE = (0.4, 4.0)
+TALKER_DISTANCE = (0.4, 2.0)
 _ATTEMPTS = 100
 
 

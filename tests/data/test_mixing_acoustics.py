@@ -22,7 +22,7 @@ def folders(tmp_path, rng):
     for room in range(2):
         for place in range(2):
             decay = np.exp(-np.arange(1000) / 200) * rng.standard_normal(1000) * 0.1
-            decay[:20], decay[20] = 0.0, 1.0
+            decay[:50], decay[20] = 0.0, 1.0  # the first reflection comes after the direct sound has ended
             _write(tmp_path / f"rooms/room{room}/{place}.wav", decay)
     return tmp_path
 

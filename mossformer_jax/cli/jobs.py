@@ -20,7 +20,7 @@ NAME_FIELDS = ("stem", "suffix", "source", "folder")
 
 
 @dataclass(frozen=True)
-class Recording:
+class InputRecording:
     """An input of a run.
 
     Attributes:
@@ -79,7 +79,7 @@ class Job:
         return [path for path in self.written if not os.path.exists(path)]
 
 
-def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) -> list[Recording]:
+def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) -> list[InputRecording]:
     """Finds the recordings that the inputs of a run name.
 
     Folders are searched recursively for audio file suffixes; links to folders are not followed and hidden files are
@@ -97,7 +97,7 @@ def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) ->
         ValueError: a folder or a pattern contains no audio.
         OSError: a folder cannot be read.
     """
-    recordings: dict[str, Recording] = {}
+    recordings: dict[str, InputRecording] = {}
     for text in inputs:
         for recording in _expand(text, output_folder):
             recordings.setdefault(_key(recording.location), recording)
@@ -105,7 +105,7 @@ def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) ->
 
 
 def plan_jobs(
-    recordings: Sequence[Recording],
+    recordings: Sequence[InputRecording],
     num_sources: int,
     output_folder: Path | None = None,
     template: str = NAME_TEMPLATE,
@@ -179,9 +179,9 @@ def check_template(template: str) -> None:
         raise ValueError(f"{template!r} names a folder; use -o for the folder, and --name only for the file names")
 
 
-def _expand(text: str, output_folder: Path | None) -> list[Recording]:
+def _expand(text: str, output_folder: Path | None) -> list[InputRecording]:
     if is_url(text):
-        return [Recording(text)]
+        return [InputRecording(text)]
     if os.path.isdir(text):
         root, paths = Path(text), list(_audio_below(Path(text)))
     elif any(character in text for character in "*?[") and not os.path.lexists(text):
@@ -190,14 +190,14 @@ def _expand(text: str, output_folder: Path | None) -> list[Recording]:
         paths = [path for match in matches for path in (_audio_below(match) if match.is_dir() else [match])]
         paths = [path for path in paths if _is_audio(path.name)]
     else:
-        return [Recording(text)]
+        return [InputRecording(text)]
     if output_folder is not None and not _lies_in(root, output_folder):
         paths = [path for path in paths if not _lies_in(path, output_folder)]
     if not paths:
         raise ValueError(
             f"{text}: no audio files found; their names must end in {', '.join(AUDIO_SUFFIXES[:7])} or similar"
         )
-    return [Recording(str(path), path.parent.relative_to(root), found=True) for path in paths]
+    return [InputRecording(str(path), path.parent.relative_to(root), found=True) for path in paths]
 
 
 def _audio_below(root: Path) -> Iterator[Path]:
@@ -230,7 +230,7 @@ def _fields(location: str) -> dict[str, str]:
     return {"stem": path.stem, "suffix": path.suffix.lstrip("."), "folder": folder}
 
 
-def _beside(recording: Recording) -> Path:
+def _beside(recording: InputRecording) -> Path:
     return Path() if is_url(recording.location) else Path(recording.location).parent
 
 
@@ -239,7 +239,7 @@ def _without_source(template: str) -> str:
     return re.sub(r"[ ._-]*\w*\{source[^}]*\}", "", template).strip(" ._-") or "{stem}"
 
 
-def _is_a_source(recording: Recording, job: Job, writers: dict[str, list[Job]]) -> bool:
+def _is_a_source(recording: InputRecording, job: Job, writers: dict[str, list[Job]]) -> bool:
     """Whether the job's recording is a file that another job writes.
 
     Raises:

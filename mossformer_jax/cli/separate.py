@@ -16,7 +16,7 @@ from mossformer_jax.cli.results import Result, as_json, summary
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
-    from mossformer_jax.cli.jobs import Job, Recording
+    from mossformer_jax.cli.jobs import InputRecording, Job
 
 UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -167,7 +167,7 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise ValueError("--plot needs matplotlib; run: pip install 'mossformer-jax[eval]'")
 
 
-def _warn_of_skipped_sources(recordings: Sequence[Recording], jobs: Sequence[Job]) -> None:
+def _warn_of_skipped_sources(recordings: Sequence[InputRecording], jobs: Sequence[Job]) -> None:
     inputs = {job.input for job in jobs}
     if left_out := [named.location for named in recordings if not named.found and named.location not in inputs]:
         others = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""

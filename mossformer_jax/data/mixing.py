@@ -23,7 +23,7 @@ from mossformer_jax.data.random_draws import (
     draw_crop,
     draw_joined,
     draw_noise,
-    place,
+    place_randomly,
 )
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.data.utterances import Speech
@@ -191,7 +191,10 @@ class DynamicMixing:
             )
         gains = 10 ** ((self._draw_levels(rng) - levels) / 20).astype(np.float32)
         sources_ct = np.stack(
-            [place(crop, length, self.sample_rate, rng) * gain for crop, gain in zip(crops, gains, strict=True)]
+            [
+                place_randomly(crop, length, self.sample_rate, rng) * gain
+                for crop, gain in zip(crops, gains, strict=True)
+            ]
         )
         if _falls(self.single_share, rng):
             sources_ct[np.arange(self.num_sources) != rng.integers(self.num_sources)] = 0.0

@@ -52,7 +52,7 @@ def draw_joined(
     return np.concatenate([_fade(piece, speech.sample_rate) for piece in pieces])
 
 
-def place(
+def place_randomly(
     waveform: Float[np.ndarray, " t"], num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " {num_samples}"]:
     """A waveform at a random position in `num_samples` of silence; unchanged if it already has this length."""

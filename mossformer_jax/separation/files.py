@@ -13,9 +13,9 @@ import numpy as np
 
 from mossformer_jax.audio.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
-from mossformer_jax.separation.mixture import BLOCK, Mixture
 from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary
+from mossformer_jax.separation.resampled import BLOCK, ResampledRecording
 from mossformer_jax.separation.separator import Separator, Timings
 
 
@@ -107,7 +107,7 @@ def separate_file(
 
 
 @contextmanager
-def _opened(paths: Sequence[Path], mixture: Mixture, subtype: str) -> Iterator[list[AudioWriter]]:
+def _opened(paths: Sequence[Path], mixture: ResampledRecording, subtype: str) -> Iterator[list[AudioWriter]]:
     """One writer per source. All files get their names at the end, or no file does."""
     made = [folder for output in paths for folder in (output.parent, *output.parents) if not folder.exists()]
     try:

@@ -13,9 +13,9 @@ from mossformer_jax.model.levels import input_gain
 from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.channels import align_channels
 from mossformer_jax.separation.levels import SourceStatistics, output_gains
-from mossformer_jax.separation.mixture import BLOCK, Mixture
 from mossformer_jax.separation.network import Network
 from mossformer_jax.separation.options import OutputOptions
+from mossformer_jax.separation.resampled import BLOCK, ResampledRecording
 from mossformer_jax.separation.segments import crossfade, window_starts
 from mossformer_jax.separation.spool import Spool
 from mossformer_jax.separation.tying import SpeakerTies
@@ -55,7 +55,7 @@ class Plan:
     padded: int
 
 
-def plan_windows(mixture: Mixture, window: int, network: Network) -> Plan:
+def plan_windows(mixture: ResampledRecording, window: int, network: Network) -> Plan:
     """Plans one window over the whole recording if it fits the memory budget, else windows that overlap by half.
 
     Args:
@@ -108,7 +108,7 @@ class Recording:
         statistics: peak, power and correlation of the network's outputs.
     """
 
-    def __init__(self, mixture: Mixture, plan: Plan, network: Network, options: OutputOptions):
+    def __init__(self, mixture: ResampledRecording, plan: Plan, network: Network, options: OutputOptions):
         self.mixture, self.plan = mixture, plan
         self.boundaries: tuple[Boundary, ...] = ()
         self._options = options

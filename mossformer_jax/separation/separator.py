@@ -14,10 +14,10 @@ from jaxtyping import Float, Int16
 
 from mossformer_jax.audio.files import check_sample_rate
 from mossformer_jax.model.memory import activation_bytes
-from mossformer_jax.separation.mixture import Mixture
 from mossformer_jax.separation.network import LADDER_GROWTH, Network, device_memory
 from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary, Recording, plan_windows
+from mossformer_jax.separation.resampled import ResampledRecording
 from mossformer_jax.weights import LoadedModel, load_model
 
 FULL_SCALE_INT16 = 32768.0
@@ -204,7 +204,7 @@ class Separator:
         options: OutputOptions = OutputOptions(),
     ) -> Recording:
         """Prepares a recording, given block by block, for `separate`; errors as in `__call__`."""
-        mixture = Mixture(blocks, sample_rate, self.config.sample_rate, mix=options.channels == "mix")
+        mixture = ResampledRecording(blocks, sample_rate, self.config.sample_rate, mix=options.channels == "mix")
         return Recording(mixture, plan_windows(mixture, self._window, self.network), self.network, options)
 
     def separate(

@@ -22,7 +22,7 @@ from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
 from mossformer_jax.training.configuration import check_mixtures, resolve, save_config
 from mossformer_jax.training.journal import Journal
-from mossformer_jax.training.meter import Meter, Silence
+from mossformer_jax.training.meter import Meter, SilentJournal
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.results import Outcome, Results
 from mossformer_jax.training.signals import StopRequest
@@ -153,9 +153,9 @@ class Training:
         if self._lock is not None:
             self._lock.close()
 
-    def _open_journal(self) -> Journal | Silence:
+    def _open_journal(self) -> Journal | SilentJournal:
         if not self._first_process:
-            return Silence()
+            return SilentJournal()
         return Journal(
             self.workdir,
             total_steps=self.total_steps,
@@ -164,7 +164,7 @@ class Training:
             si_sdri_db=self.results.last_si_sdri_db,
         )
 
-    def _catch_up(self, journal: Journal | Silence, request: StopRequest) -> bool:
+    def _catch_up(self, journal: Journal | SilentJournal, request: StopRequest) -> bool:
         """Repeats a validation that a signal or an error interrupted; False if a signal interrupts it again."""
         if not self.step or not self._validation_is_due():
             return True
@@ -174,7 +174,7 @@ class Training:
         self._write_weights("last", score)  # the validation has measured their output gains
         return True
 
-    def _train(self, journal: Journal | Silence, request: StopRequest) -> None:
+    def _train(self, journal: Journal | SilentJournal, request: StopRequest) -> None:
         program = self._compile(journal)
         in_flight: deque[tuple[int, Array]] = deque()
         stopped, first = False, self.step
@@ -205,7 +205,7 @@ class Training:
                 self._meter.restart()
         self._profile(None)
 
-    def _compile(self, journal: Journal | Silence) -> Any:
+    def _compile(self, journal: Journal | SilentJournal) -> Any:
         """Compiles the training step ahead of the first step, so that no step's time includes compilation."""
         jitted = make_train_step(self.model, self.recipe, self.total_steps, self.mesh)
         if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
@@ -231,11 +231,11 @@ class Training:
                 return None
             raise
 
-    def _drain(self, in_flight: deque[tuple[int, Array]], journal: Journal | Silence) -> None:
+    def _drain(self, in_flight: deque[tuple[int, Array]], journal: Journal | SilentJournal) -> None:
         while in_flight:
             self._collect(*in_flight.popleft(), journal)
 
-    def _collect(self, step: int, metrics: Array, journal: Journal | Silence) -> None:
+    def _collect(self, step: int, metrics: Array, journal: Journal | SilentJournal) -> None:
         """Fetches and records the metrics of a finished step."""
         figures = Metrics(*np.asarray(jax.device_get(metrics)).tolist())
         record = self._meter.add(step, figures)
@@ -253,7 +253,7 @@ class Training:
                 "--debug-nans"
             )
 
-    def _validate(self, journal: Journal | Silence, request: StopRequest) -> float | None:
+    def _validate(self, journal: Journal | SilentJournal, request: StopRequest) -> float | None:
         """Validates, updates the plateau and writes the best weights. Returns None if a signal interrupted it."""
         try:
             validated = self._validation(self.state.weights, lambda: any_process(bool(request.received)))
@@ -317,7 +317,7 @@ class Training:
             return False
         return any_process(bool(request.received))
 
-    def _introduce(self, journal: Journal | Silence) -> None:
+    def _introduce(self, journal: Journal | SilentJournal) -> None:
         devices = f"{self.mesh.size} {jax.devices()[0].platform} device(s)"
         journal.note(
             f"{count_parameters(self.model):,} parameters on {devices} {dict(self.mesh.shape)}, steps {self.step} to "

@@ -71,10 +71,10 @@ class Meter:
         return record
 
 
-class Silence:
+class SilentJournal:
     """A journal that writes nothing, for all processes but the first."""
 
-    def __enter__(self) -> Silence:
+    def __enter__(self) -> SilentJournal:
         return self
 
     def __exit__(self, *_: object) -> None:

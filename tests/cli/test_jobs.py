@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mossformer_jax.cli.jobs import Recording, check_template, find_recordings, plan_jobs
+from mossformer_jax.cli.jobs import InputRecording, check_template, find_recordings, plan_jobs
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def _plan(*inputs, output_folder=None, **options) -> dict[str, list[str]]:
 
 def test_a_folder_is_searched_for_audio_with_its_subfolders(tree):
     assert _found(".") == ["A.FLAC", "b.wav", "sub/c.mp3", "sub/deep/d.ogg"]
-    assert find_recordings(["sub"])[1] == Recording(str(Path("sub/deep/d.ogg")), Path("deep"), found=True)
+    assert find_recordings(["sub"])[1] == InputRecording(str(Path("sub/deep/d.ogg")), Path("deep"), found=True)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mossformer_jax.separation.spool import Spool
 BLOCK = 2**18
 
 
-class Mixture:
+class ResampledRecording:
     """A recording, resampled and measured.
 
     Args:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax, random
 from scipy.signal.windows import kaiser
 
+from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.mixing import (
     FIRST_LEVEL_DB,
     LEVEL_RANGE_DB,
@@ -169,7 +170,7 @@ def make_draw(
     batch_size: int,
     noise_share: float,
     noise_snr: Sequence[float],
-) -> Callable[[Bank, Bank | None, jax.Array], dict[str, jax.Array]]:
+) -> Callable[[Bank, Bank | None, jax.Array], Batch]:
     """The function `(bank, noise bank or None, key) -> batch`, to be compiled.
 
     Args:
@@ -189,7 +190,7 @@ def make_draw(
     percents = jnp.asarray(speeds, jnp.int32)
     shape = (rows, num_sources)
 
-    def draw(bank: Bank, noises: Bank | None, key: jax.Array) -> dict[str, jax.Array]:
+    def draw(bank: Bank, noises: Bank | None, key: jax.Array) -> Batch:
         keys = iter(random.split(key, 24))
 
         def falls(share: float) -> jax.Array:
@@ -243,11 +244,11 @@ def make_draw(
         quieter = jnp.minimum(1.0, PEAK / jnp.maximum(peak, 1e-12))
         heard_well = jnp.all(level > faintest, axis=1)
         chosen = jnp.argsort(~heard_well, stable=True)[:batch_size]
-        return {
-            "mixture": (mixture * quieter[:, None])[chosen],
-            "sources": (sources * quieter[:, None, None])[chosen],
-            "lengths": jnp.full(batch_size, num_samples, jnp.int32),
-        }
+        return Batch(
+            (mixture * quieter[:, None])[chosen],
+            (sources * quieter[:, None, None])[chosen],
+            jnp.full(batch_size, num_samples, jnp.int32),
+        )
 
     def at_ratio(noise: jax.Array, power: jax.Array, snr_db: Sequence[float], key: jax.Array) -> jax.Array:
         wanted = power * 10 ** (-random.uniform(key, power.shape, minval=snr_db[0], maxval=snr_db[1]) / 10)

@@ -78,6 +78,7 @@ def ours(options: argparse.Namespace) -> None:
     import numpy as np
     from flax import nnx
 
+    from mossformer_jax.data.batch import Batch
     from mossformer_jax.model import MossFormer2
     from mossformer_jax.sharding import make_mesh, place_rows
     from mossformer_jax.training.recipe import Recipe
@@ -98,10 +99,10 @@ def ours(options: argparse.Namespace) -> None:
         _, batch, seconds = next(program for program in programs(options) if program[0] == "step")
         extra = [("step", batch, seconds, remat) for remat in ("products", "none")]
 
-    def batch_of(batch: int, seconds: float) -> dict:
+    def batch_of(batch: int, seconds: float) -> Batch:
         sources = noise(batch, 2, round(8000 * seconds))
         lengths = np.full(batch, sources.shape[2], np.int32)
-        return place_rows({"mixture": sources.sum(1), "sources": sources, "lengths": lengths}, mesh)
+        return place_rows(Batch(sources.sum(1), sources, lengths), mesh)
 
     def prepare(what: str, batch: int, seconds: float, remat: str):
         began = time.monotonic()
@@ -110,12 +111,12 @@ def ours(options: argparse.Namespace) -> None:
             program = separate.lower(state, mixture, jax.ShapeDtypeStruct((batch,), np.int32)).compile()
         else:
             trained = dataclasses.replace(config, remat=remat)
-            shapes = {
-                "mixture": ((batch, round(8000 * seconds)), np.float32),
-                "sources": ((batch, 2, round(8000 * seconds)), np.float32),
-                "lengths": ((batch,), np.int32),
-            }
-            like = {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+            samples = round(8000 * seconds)
+            like = Batch(
+                mixture=jax.ShapeDtypeStruct((batch, samples), np.float32),
+                sources=jax.ShapeDtypeStruct((batch, 2, samples), np.float32),
+                lengths=jax.ShapeDtypeStruct((batch,), np.int32),
+            )
             of_state = abstract_state(trained, recipe, mesh)
             program = make_train_step(trained, recipe, 1000, mesh).lower(of_state, like).compile()
         return program, time.monotonic() - began
@@ -151,7 +152,7 @@ def ours(options: argparse.Namespace) -> None:
             ) / 1e9
             inputs = batch_of(batch, seconds)
             if what == "forward":
-                run = lambda: jax.block_until_ready(compiled(state, inputs["mixture"], inputs["lengths"]))  # noqa: E731, B023
+                run = lambda: jax.block_until_ready(compiled(state, inputs.mixture, inputs.lengths))  # noqa: E731, B023
             else:
                 holder = [begin(dataclasses.replace(config, remat=remat), recipe, mesh)]
 

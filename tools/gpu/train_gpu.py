@@ -100,7 +100,9 @@ def read_options() -> tuple[ConfigDict, ModelConfig, Recipe]:
 def read_banks(data: dict[str, Any], speeds: tuple[int, ...], pool: ThreadPoolExecutor) -> tuple[Bank, Bank | None]:
     """Speech and, with NOISE, recorded noise."""
     rate = data["sample_rate"]
-    speech = Utterances.from_manifest(data["path"], sample_rate=rate, split=data.get("split"))
+    speech = Utterances.from_manifest(
+        Path(option("DATA")) / "speech8k" / "manifest.csv", sample_rate=rate, split=data.get("split")
+    )
     bank = make_bank(speech, speeds, data.get("max_speaker_seconds"), pool)
     if float(option("NOISE")) == 0:
         return bank, None
@@ -187,7 +189,8 @@ def main() -> None:
     state = begin(model, recipe, mesh)
     step = compile_step(model, recipe, mesh, state, draw(bank, noises, random.fold_in(key, 0)), log)
 
-    table = open_mixtures("csv", path=config.data.validation.path, sample_rate=rate)
+    validation = Path(option("DATA")) / "heldout" / "validation"
+    table = open_mixtures("csv", path=str(validation / "mixtures.csv"), sample_rate=rate)
     validate = Validator(out, model, mesh, HeldOut(model, table, mesh, min(30, len(table)), pool))
     at_start = validate(state, 0)
     validating = time.monotonic()

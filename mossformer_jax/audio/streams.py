@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from mossformer_jax.audio.containers import LENGTH_NOT_KNOWN
+from mossformer_jax.audio.opening import AudioFile, for_libsndfile, libsndfile_reason, no_audio
 from mossformer_jax.audio.resampling import check_sample_rate, resample_blocks
+from mossformer_jax.audio.sources import AudioSource
 
 __all__ = ["AudioReader", "AudioWriter", "resample_blocks"]
 
@@ -25,55 +29,46 @@ MAX_WAV_BYTES = 2**32 - 2**12
 
 # If the size declared in a header differs from the size of the file, libsndfile's log contains both.
 _DECLARED_SIZE = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write WAV to a pipe declare one of these sizes, because they cannot update the header at the end.
-_LENGTH_NOT_KNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)
-_FRAMES_NOT_KNOWN = 2**63 - 1
+# Samples of all channels in a block: a file may have a thousand channels.
+_BLOCK_VALUES = 2**22
 
 
 class AudioReader:
     """An audio file (WAV, FLAC, Ogg, MP3 and the other formats of libsndfile), read in blocks in a `with` statement.
 
     Attributes:
-        path: the file.
+        path: the file; for an object without a path, a description of it.
         sample_rate: in Hz.
         num_channels: number of channels.
-        num_samples: number of samples per channel, as declared in the header. An MP3 file may contain fewer.
-        warning: a one-line message if the file seems to be cut short, otherwise None. For formats in which only reading
-            reveals this, it is set when `blocks` reaches the end.
+        num_samples: number of samples per channel. An MP3 file may contain fewer.
+        subtype: sample format, such as PCM_16, as libsndfile names it.
+        warning: a one-line message if the file seems to be cut short, or if its header declares less audio than it
+            contains; otherwise None. For formats in which only reading reveals this, it is set when `blocks` reaches
+            the end.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, source: AudioSource):
         """Opens the file and reads its header.
 
         Args:
-            path: the file.
+            source: a path, the content of a file (bytes), or an open binary file.
 
         Raises:
             FileNotFoundError: there is no such file.
             PermissionError: read access is denied.
-            ValueError: the file is a folder, is empty, is not audio, or its header does not contain its length.
+            ValueError: the file is a folder, is empty, is not audio, or its header does not contain its length or
+                contradicts its size.
         """
-        self.path = Path(path)
-        _check_file(self.path)
-        try:
-            self._file = soundfile.SoundFile(_for_libsndfile(self.path))
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
-            raise ValueError(
-                f"{self.path}: cannot be read as audio ({libsndfile_reason(error)}); convert it to WAV or FLAC"
-            ) from error
-        self.sample_rate: int = self._file.samplerate
-        self.num_channels: int = self._file.channels
-        self.num_samples: int = self._file.frames
-        self.warning = self._cut_short()
-        if self.num_samples == _FRAMES_NOT_KNOWN:
-            self._file.close()
-            raise ValueError(
-                f"{self.path}: its header does not contain the length (it was written to a pipe); "
-                "convert it again, from file to file"
-            )
-        if self.num_samples == 0:
-            self._file.close()
-            raise ValueError(self._no_audio())
+        if isinstance(source, str | os.PathLike):
+            _check_file(Path(source))
+        self._file = AudioFile(source)
+        self.path = Path(self._file.name)
+        self.sample_rate = self._file.sample_rate
+        self.num_channels = self._file.num_channels
+        self.num_samples = self._file.num_samples
+        self.subtype = self._file.subtype
+        repaired = self._file.warning
+        self.warning = self._cut_short() if repaired is None else f"{self.path}: {repaired}"
 
     def __enter__(self) -> AudioReader:
         return self
@@ -85,7 +80,8 @@ class AudioReader:
         """Reads the file from start to end.
 
         Args:
-            num_samples: samples per block; the last block may have fewer.
+            num_samples: samples per block; the last block may have fewer, and all have fewer in files with many
+                channels.
 
         Yields:
             Blocks (channels, t), float32, with integer formats scaled to +-1.
@@ -94,8 +90,8 @@ class AudioReader:
             ValueError: the file is damaged, or contains NaN or infinity; the message gives the first such sample.
         """
         start = 0
-        self._file.seek(0)
-        while len(frames := self._read(num_samples, start)):
+        num_samples = max(min(num_samples, _BLOCK_VALUES // self.num_channels), 1)
+        while len(frames := self._file.read(start, num_samples)):
             finite = np.isfinite(frames).all(axis=1)
             if not finite.all():
                 raise ValueError(
@@ -105,28 +101,16 @@ class AudioReader:
             yield np.ascontiguousarray(frames.T)
             start += len(frames)
         if start == 0:
-            raise ValueError(self._no_audio())
+            raise ValueError(no_audio(self._file.name, self.sample_rate))
         if start < self.num_samples:
             self.warning = (
                 f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, but only {start} "
                 "can be read; these are used"
             )
 
-    def _read(self, num_samples: int, start: int) -> np.ndarray:
-        try:
-            return self._file.read(num_samples, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(
-                f"{self.path}: is damaged or cut short: cannot be read beyond sample {start} of {self.num_samples} "
-                f"({libsndfile_reason(error)}); copy or convert it again"
-            ) from error
-
-    def _no_audio(self) -> str:
-        return f"{self.path}: contains no audio (0 samples at {self.sample_rate} Hz); record or copy it again"
-
     def _cut_short(self) -> str | None:
-        for declared, found in _DECLARED_SIZE.findall(self._file.extra_info):
-            if int(declared) > int(found) and int(declared) not in _LENGTH_NOT_KNOWN:
+        for declared, found in _DECLARED_SIZE.findall(self._file.log):
+            if int(declared) > int(found) and int(declared) not in LENGTH_NOT_KNOWN:
                 return (
                     f"{self.path}: seems to be cut short: its header declares {declared} bytes, but only {found} are "
                     "there; these are used"
@@ -141,35 +125,27 @@ def _check_file(path: Path) -> None:
         raise FileNotFoundError(f"{path}: no such file; check the path")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path}: no permission to read the file; change its mode or owner")
+    if not path.is_file():
+        raise ValueError(f"{path}: is not a regular file; give an audio file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
-def read_header(path: str | os.PathLike[str]) -> soundfile._SoundFileInfo | None:
-    """The header of a file (`duration`, `frames`, `channels`); None if it cannot be read."""
+class Header(NamedTuple):
+    """The header of an audio file: samples per channel, channels, and length in seconds."""
+
+    num_samples: int
+    num_channels: int
+    duration: float
+
+
+def read_header(path: str | os.PathLike[str]) -> Header | None:
+    """The header of a file; None if it cannot be read."""
     try:
-        return soundfile.info(_for_libsndfile(Path(path)))
-    except (OSError, RuntimeError, TypeError):  # TypeError: a headerless .raw file
+        with AudioReader(path) as reader:
+            return Header(reader.num_samples, reader.num_channels, reader.num_samples / reader.sample_rate)
+    except (OSError, ValueError):
         return None
-
-
-def unreadable(path: str | os.PathLike[str], error: Exception) -> OSError | ValueError:
-    """The exception to raise for a file that libsndfile failed to open with `error`.
-
-    `AudioReader` is slower to open but gives a precise error. If it opens the file (network file systems may fail
-    temporarily), an error is still returned.
-    """
-    try:
-        with AudioReader(path):
-            pass
-    except (OSError, ValueError) as found:
-        return found
-    return ValueError(f"{path}: could not be read at first ({libsndfile_reason(error)}), but now it can; try again")
-
-
-def libsndfile_reason(error: Exception) -> str:
-    """The error message of libsndfile without prefix and full stop."""
-    return getattr(error, "error_string", str(error)).strip().rstrip(".")
 
 
 class AudioWriter:
@@ -225,7 +201,7 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         with self._named_errors():
             self._file = soundfile.SoundFile(
-                _for_libsndfile(self._unfinished),
+                for_libsndfile(self._unfinished),
                 "w",
                 self._sample_rate,
                 self._num_channels,
@@ -306,11 +282,6 @@ class AudioWriter:
             raise ValueError(
                 f"{self.path}: cannot be written ({reason}); check the folder's permissions and free space"
             ) from error
-
-
-def _for_libsndfile(path: Path) -> str | bytes:
-    """The path as bytes, because soundfile fails for names that are not UTF-8 (as in old archives)."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _quantise(waveform: np.ndarray, bits: int) -> np.ndarray:

@@ -97,6 +97,6 @@ def _is_disk_full(error: Exception, job: Job) -> bool:
         return False
     needed = MIN_FREE_BYTES
     if header := read_header(job.input):
-        needed = max(needed, header.frames * header.channels * len(job.outputs) * 4)
+        needed = max(needed, header.num_samples * header.num_channels * len(job.outputs) * 4)
     folder = next(folder for folder in job.outputs[0].absolute().parents if folder.exists())
     return shutil.disk_usage(folder).free < needed

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import soundfile
 import soxr
 from jaxtyping import Float
 from scipy.signal import resample_poly
 
-from mossformer_jax.audio.streams import unreadable
-from mossformer_jax.data.damage import damage
+from mossformer_jax.audio.opening import AudioFile
+from mossformer_jax.data.damage import damage, unreadable
 from mossformer_jax.data.layouts.options import check_choice
 from mossformer_jax.data.records import Mixture, check_crop
 from mossformer_jax.data.text_tables import read_csv
@@ -125,7 +124,7 @@ class LibriSpeechMixtures:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
         """
         with ExitStack() as stack:
-            return self._length([file.frames for file in self._open_sources(self._recipes[index], stack)])
+            return self._length([file.num_samples for file in self._open_sources(self._recipes[index], stack)])
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
         """Reads a mixture, or `num_samples` of it from `start`, decoding little more than that.
@@ -141,8 +140,8 @@ class LibriSpeechMixtures:
         recipe = self._recipes[index]
         with ExitStack() as stack:
             files = self._open_sources(recipe, stack)
-            longest = max(file.frames for file in files)
-            length = self._length([file.frames for file in files])
+            longest = max(file.num_samples for file in files)
+            length = self._length([file.num_samples for file in files])
             check_crop(recipe.id, length, start, num_samples)
             stop = length if num_samples is None else min(length, start + num_samples)
             parts = list(zip(recipe.sources, files, strict=True))[: self.num_sources]
@@ -160,7 +159,7 @@ class LibriSpeechMixtures:
             speakers=tuple(_speaker(part.path) for part, _ in parts),
         )
 
-    def _open_sources(self, recipe: _Recipe, stack: ExitStack) -> list[soundfile.SoundFile]:
+    def _open_sources(self, recipe: _Recipe, stack: ExitStack) -> list[AudioFile]:
         return [stack.enter_context(_open(self._librispeech / part.path, _GET_LIBRISPEECH)) for part in recipe.sources]
 
     @property
@@ -178,8 +177,8 @@ class LibriSpeechMixtures:
         last = (stop + _FILTER_REACH) * self._factor
         return min(first, length), min(last, length)
 
-    def _source(self, file: soundfile.SoundFile, gain: float, start: int, stop: int) -> np.ndarray:
-        first, last = self._stored_range(start, stop, file.frames)
+    def _source(self, file: AudioFile, gain: float, start: int, stop: int) -> np.ndarray:
+        first, last = self._stored_range(start, stop, file.num_samples)
         return self._resample(_read(file, first, last) * gain, start, stop)
 
     def _read_noise(self, path: Path, gain: float, longest: int, start: int, stop: int) -> np.ndarray:
@@ -187,14 +186,14 @@ class LibriSpeechMixtures:
         speed = _SPEEDS.get(path.stem[-4:])
         if speed is not None and not path.exists():
             with _open(path.with_stem(path.stem[:-4]), _GET_NOISE) as file:
-                noise = soxr.resample(_read(file, 0, file.frames), round(speed * _STORED_RATE), _STORED_RATE)
+                noise = soxr.resample(_read(file, 0, file.num_samples), round(speed * _STORED_RATE), _STORED_RATE)
             noise = _extend(noise, longest, path)[first:last]
         else:
             with _open(path, _GET_NOISE) as file:
-                if file.frames >= longest:
+                if file.num_samples >= longest:
                     noise = _read(file, first, last)
                 else:
-                    noise = _extend(_read(file, 0, file.frames), longest, path)[first:last]
+                    noise = _extend(_read(file, 0, file.num_samples), longest, path)[first:last]
         return self._resample(noise * gain, start, stop)
 
     def _resample(self, stored: np.ndarray, start: int, stop: int) -> np.ndarray:
@@ -258,28 +257,27 @@ def _speaker(path: str) -> str:
     return PurePosixPath(path).name.partition("-")[0]
 
 
-def _open(path: Path, advice: str) -> soundfile.SoundFile:
+def _open(path: Path, advice: str) -> AudioFile:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, but the metadata refer to it; {advice}")
     try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
+        file = AudioFile(path)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
-    if file.samplerate != _STORED_RATE or file.frames == 0:
+    if file.sample_rate != _STORED_RATE:
         with file:
             raise ValueError(
-                f"{path}: has {file.frames} samples at {file.samplerate} Hz; must be non-empty, at {_STORED_RATE} Hz; "
-                f"{advice}"
+                f"{path}: has {file.num_samples} samples at {file.sample_rate} Hz; must be non-empty, at "
+                f"{_STORED_RATE} Hz; {advice}"
             )
     return file
 
 
-def _read(file: soundfile.SoundFile, first: int, last: int) -> Float[np.ndarray, " t"]:
+def _read(file: AudioFile, first: int, last: int) -> Float[np.ndarray, " t"]:
     """Reads the first channel from sample `first` to `last`."""
     try:
-        file.seek(first)
-        frames = file.read(last - first, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        frames = file.read(first, last - first)
+    except ValueError as error:
         raise ValueError(damage(file.name)) from error
     if len(frames) < last - first:
         raise ValueError(damage(file.name))

@@ -105,7 +105,7 @@ def _bad_files(folder):
         ("missing.wav", "no such file"),
         ("folder", "is a folder"),
         ("empty.wav", r"is empty \(0 bytes\)"),
-        ("text.wav", r"cannot be read as audio \(.*\); convert it to WAV or FLAC"),
+        ("text.wav", r"cannot be read as audio \(it is a text file\); give the recording itself"),
         ("no_samples.wav", "contains no audio"),
         ("nan.wav", "contains NaN or infinity, first at sample 2;"),
         ("cut.flac", r"damaged or cut short: cannot be read beyond sample \d+ of 40000 \(.+\)"),

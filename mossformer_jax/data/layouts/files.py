@@ -7,14 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 from jaxtyping import Float
 
-from mossformer_jax.audio.streams import AudioReader, unreadable
-from mossformer_jax.data.damage import damage
+from mossformer_jax.audio.opening import AudioFile
+from mossformer_jax.data.damage import damage, unreadable
 from mossformer_jax.data.records import Mixture, check_crop
-
-_FRAMES_NOT_KNOWN = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class FileMixtures:
             FileNotFoundError, ValueError: the file is missing or corrupt; the message names it.
         """
         with _opened(self.files[index].paths()[0], self.sample_rate) as file:
-            return file.frames
+            return file.num_samples
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
         """Reads a mixture, or `num_samples` of it from `start`. Only this part is decoded.
@@ -89,11 +86,11 @@ class FileMixtures:
         waveforms, length = [], None
         for path in paths:
             with _opened(path, self.sample_rate) as file:
-                length = length or file.frames
-                if file.frames != length:
+                length = length or file.num_samples
+                if file.num_samples != length:
                     raise ValueError(
-                        f"{path}: has {file.frames} samples, but {first} has {length}; a mixture and its sources must "
-                        "be equally long: generate or copy them again"
+                        f"{path}: has {file.num_samples} samples, but {first} has {length}; a mixture and its sources "
+                        "must be equally long: generate or copy them again"
                     )
                 check_crop(path, length, start, num_samples)
                 waveforms.append(_read(file, path, start, num_samples))
@@ -108,30 +105,27 @@ class FileMixtures:
 
 
 @contextmanager
-def _opened(path: str, sample_rate: int) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str, sample_rate: int) -> Iterator[AudioFile]:
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:
+        file = AudioFile(path)
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     with file:
-        if not 0 < file.frames < _FRAMES_NOT_KNOWN:
-            AudioReader(path)
-        if file.samplerate != sample_rate:
+        if file.sample_rate != sample_rate:
             raise ValueError(
-                f"{path}: has a sample rate of {file.samplerate} Hz, but sample_rate={sample_rate}; "
+                f"{path}: has a sample rate of {file.sample_rate} Hz, but sample_rate={sample_rate}; "
                 "correct sample_rate, or resample the files"
             )
-        if file.channels != 1:
-            raise ValueError(f"{path}: has {file.channels} channels; must have one; convert it to mono")
+        if file.num_channels != 1:
+            raise ValueError(f"{path}: has {file.num_channels} channels; must have one; convert it to mono")
         yield file
 
 
-def _read(file: soundfile.SoundFile, path: str, start: int, num_samples: int | None) -> Float[np.ndarray, " t"]:
-    expected = min(num_samples or file.frames, file.frames - start)
+def _read(file: AudioFile, path: str, start: int, num_samples: int | None) -> Float[np.ndarray, " t"]:
+    expected = min(num_samples or file.num_samples, file.num_samples - start)
     try:
-        file.seek(start)
-        waveform = file.read(expected, dtype="float32")
-    except soundfile.LibsndfileError as error:
+        waveform = file.read(start, expected)[:, 0]
+    except ValueError as error:
         raise ValueError(damage(path)) from error
     # For NaN, too, the message names the first one in the whole file.
     if len(waveform) < expected or not np.isfinite(waveform).all():

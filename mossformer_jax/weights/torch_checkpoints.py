@@ -1,6 +1,6 @@
 """Conversion of the four published families of PyTorch checkpoints, in both directions.
 
-Only tensors are unpickled. Conversion is strict: every tensor of the checkpoint and of the model must be matched.
+Only writing needs PyTorch. Conversion is strict: every tensor of the checkpoint and of the model must be matched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding and reading the files of an official checkpoint. Only tensors are unpickled."""
+"""Finding and reading the files of an official checkpoint, without PyTorch; writing them needs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.weights.folders import is_model_folder
 from mossformer_jax.weights.torch_mapping import strip_wrappers
+from mossformer_jax.weights.torch_reader import read_torch_file
 
 # Text files of family A; their first line is the name of a checkpoint in the same folder.
 POINTERS = ("last_best_checkpoint", "last_checkpoint")
@@ -119,21 +121,13 @@ def unwrap(loaded: Mapping[str, Any], source: str, **found: Any) -> Contents:
 
 
 def _load(file: Path) -> Mapping[str, Any]:
-    """Reads one file of tensors; torch is not needed for safetensors."""
+    """Reads one file of tensors, without torch."""
     if file.suffix == ".safetensors":
         try:
             return load_file(file)
         except (SafetensorError, TypeError, KeyError) as error:  # the last two: a dtype that numpy does not have
             raise ValueError(f"{file}: cannot be read ({error})") from None
-    torch = import_torch()
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception:  # a damaged file can raise almost any exception
-        raise ValueError(
-            f"{file}: is damaged, or contains objects other than tensors, which are not unpickled; save its state dict"
-        ) from None
+    loaded = read_torch_file(file)
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{file}: contains a {type(loaded).__name__}, not a state dict; save its state dict")
     return loaded
@@ -146,7 +140,8 @@ def to_numpy(key: str, value: Any) -> np.ndarray:
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{key} is of type {type(value).__name__}, not a tensor")
-    return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
+    # Not np.issubdtype, for which bfloat16 is no floating-point type.
+    return value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
 def save(file: Path, loaded: Mapping[str, Any]) -> None:

@@ -106,7 +106,7 @@ def test_bad_input_gives_one_line_and_no_output(tmp_path, official, capsys):
     output = tmp_path / "ours"
     assert "no such file or folder" in error_of(capsys, "--input", tmp_path / "nothing", "--output", output)
     (official / "pytorch_model.bin").write_bytes(b"damaged")
-    assert "pytorch_model.bin: is damaged, or contains objects other than tensors" in error_of(
+    assert "pytorch_model.bin: is damaged, or not a PyTorch file" in error_of(
         capsys, "--input", official, "--output", output
     )
     assert not output.exists()

@@ -60,7 +60,7 @@ def attempt(
     warnings = tuple(one_line(warning) for warning in separated.warnings)
     if separated.gain < 1.0:
         warnings += (
-            f"{output.subtype} would have clipped; all sources were scaled by {separated.gain:.3g} "
+            f"{separated.subtype} would have clipped; all sources were scaled by {separated.gain:.3g} "
             "(--subtype FLOAT keeps the level)",
         )
     return Result(job, "done", separated, warnings)

@@ -47,6 +47,7 @@ def as_json(result: Result) -> str:
         "duration": separated.duration if separated else None,
         "sample_rate": separated.sample_rate if separated else None,
         "gain": separated.gain if separated else None,
+        "subtype": separated.subtype if separated else None,
         "compile_seconds": timings.compile_seconds if timings else None,
         "run_seconds": timings.run_seconds if timings else None,
         "real_time_factor": timings.run_seconds / separated.duration if separated and timings else None,
@@ -57,7 +58,7 @@ def as_json(result: Result) -> str:
     return json.dumps(fields)
 
 
-def summary(results: Sequence[Result], subtype: str) -> str:
+def summary(results: Sequence[Result]) -> str:
     """One line about the whole run: seconds of audio, of compiling and of running."""
     done = [result.separated for result in results if result.separated is not None]
     finished, skipped, failed = (
@@ -68,11 +69,12 @@ def summary(results: Sequence[Result], subtype: str) -> str:
         duration = sum(separated.duration for separated in done)
         compiled = sum(separated.timings.compile_seconds for separated in done)
         run = sum(separated.timings.run_seconds for separated in done)
+        subtypes = " and ".join(sorted({separated.subtype for separated in done}))
         rate = f" at {done[0].sample_rate} Hz" if len(results) == 1 else ""
         recordings = "" if len(results) == 1 else f"{_count(len(done))}, "
         parts.append(
             f"{recordings}{duration:.2f} s of audio{rate}: compiled in {compiled:.2f} s, run in {run:.2f} s "
-            f"(real-time factor {run / duration:.3f}), written as {subtype}"
+            f"(real-time factor {run / duration:.3f}), written as {subtypes}"
         )
     if drawn := finished - len(done):
         parts.append(f"plots added for {_count(drawn)} with existing sources")

@@ -56,8 +56,8 @@ def add_parser(commands: Any) -> None:
     files.add_argument(
         "--subtype",
         choices=("PCM_16", "PCM_24", "FLOAT"),
-        default="PCM_16",
-        help="sample format of the sources (default: %(default)s)",
+        help="sample format of the sources (default: as deep as the recording: PCM_16, PCM_24 for 24 bits, FLOAT for "
+        "32 bits and floating point, which FLAC stores as PCM_24)",
     )
     files.add_argument(
         "--overwrite",
@@ -201,7 +201,7 @@ def _report(result: Result, options: argparse.Namespace) -> None:
 def _conclude(results: Sequence[Result], planned: int, options: argparse.Namespace) -> int:
     failed = any(result.error is not None for result in results)
     if not options.json and (planned > 1 or not failed):
-        print(summary(results, options.subtype), flush=True)
+        print(summary(results), flush=True)
     if len(results) < planned:
         complain(
             f"stopped, because the other recordings would fail too; {planned - len(results)} of {planned} not started"

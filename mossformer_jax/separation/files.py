@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from mossformer_jax.audio.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
@@ -17,6 +18,12 @@ from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary
 from mossformer_jax.separation.resampled import BLOCK, ResampledRecording
 from mossformer_jax.separation.separator import Separator, Timings
+
+# Sample formats of recordings with more than 16 bits.
+_24_BIT = ("PCM_24", "ALAC_20", "ALAC_24", "DWVW_24")
+_FLOATING = ("PCM_32", "FLOAT", "DOUBLE", "ALAC_32")
+# A source with a lower peak, in quantisation steps, is audibly distorted.
+_FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class SeparatedFile:
         boundaries: where the windows of a long recording meet; empty if it was separated in one pass.
         warnings: possible problems of the separation, one line each.
         timings: run time, including reading and writing.
+        subtype: sample format of the files.
     """
 
     paths: list[Path]
@@ -40,6 +48,7 @@ class SeparatedFile:
     boundaries: tuple[Boundary, ...]
     warnings: tuple[str, ...]
     timings: Timings
+    subtype: str = "PCM_16"
 
 
 def separate_file(
@@ -80,6 +89,7 @@ def separate_file(
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; name a folder for the sources")
     with AudioReader(path) as reader:
+        subtype = options.subtype or own_subtype(reader.subtype, paths)
         try:
             recording = separator.recording(reader.blocks(BLOCK), reader.sample_rate, options)
         except ValueError as error:
@@ -87,9 +97,9 @@ def separate_file(
             raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from error
         warnings = [] if reader.warning is None else [reader.warning.removeprefix(f"{path}: ")]
     # Open the files before separating, so that they fail early if they cannot be written.
-    with _opened(paths, recording.mixture, options.subtype) as writers:
+    with _opened(paths, recording.mixture, subtype) as writers:
         ((recording, compile_seconds),) = separator.separate([recording], progress)
-        gain = SAFE_PEAK / recording.peak if options.subtype in PCM_BITS and recording.peak > 1.0 else 1.0
+        gain = SAFE_PEAK / recording.peak if subtype in PCM_BITS and recording.peak > 1.0 else 1.0
         for sources_cku in recording.sources():
             for writer, source_ku in zip(writers, sources_cku * np.float32(gain), strict=True):
                 writer.write(source_ku)
@@ -101,9 +111,34 @@ def separate_file(
         recording.mixture.duration,
         gain,
         recording.boundaries,
-        (*warnings, *recording.warnings()),
+        (*warnings, *recording.warnings(), *_coarse(recording.peaks * gain, subtype)),
         Timings(compile_seconds, time.perf_counter() - start - compile_seconds),
+        subtype,
     )
+
+
+def own_subtype(subtype: str, outputs: Sequence[Path]) -> str:
+    """The sample format that keeps the depth of a recording, as libsndfile names its format.
+
+    Args:
+        subtype: of the recording.
+        outputs: the files to write; FLAC does not support FLOAT.
+    """
+    if subtype in _FLOATING and not any(output.suffix.lower() == ".flac" for output in outputs):
+        return "FLOAT"
+    return "PCM_24" if subtype in (*_FLOATING, *_24_BIT) else "PCM_16"
+
+
+def _coarse(peaks: Float[np.ndarray, " c"], subtype: str) -> Iterator[str]:
+    """Warns of sources that are so quiet that rounding to integers leaves a few steps of them."""
+    if subtype not in PCM_BITS:
+        return
+    for number, steps in enumerate(peaks * 2.0 ** (PCM_BITS[subtype] - 1), start=1):
+        if 0 < steps < _FEWEST_STEPS:
+            yield (
+                f"source {number} is so quiet that its peak is {steps:.1f} steps of {subtype}; rounding distorts it: "
+                "write FLOAT or PCM_24 (--subtype), or raise its level (--scale peak)"
+            )
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class OutputOptions:
         channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the same
             order in all of them.
         format: of files whose names are not given, "wav" or "flac".
-        subtype: sample format of files, PCM_16, PCM_24, PCM_32 or FLOAT.
+        subtype: sample format of files, PCM_16, PCM_24, PCM_32 or FLOAT; None: as deep as the recording, which is
+            PCM_24 for 24 bits, FLOAT for 32 bits and floating point (PCM_24 in FLAC), and PCM_16 for all others.
 
     Raises:
         ValueError: `scale` or `channels` is unknown. A file's writer checks the format and the subtype.
@@ -31,7 +32,7 @@ class OutputOptions:
     mixture_consistency: bool = False
     channels: str = "mix"
     format: str = "wav"
-    subtype: str = "PCM_16"
+    subtype: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("scale", SCALES), ("channels", CHANNELS)):

@@ -180,7 +180,12 @@ class Recording:
     @property
     def peak(self) -> float:
         """The largest absolute sample of all sources, with their gains."""
-        return float((self.statistics.peak * self._gains_c).max())
+        return float(self.peaks.max())
+
+    @property
+    def peaks(self) -> Float[np.ndarray, " c"]:
+        """The largest absolute sample of each source, with its gain."""
+        return self.statistics.peak * np.abs(self._gains_c)
 
     def warnings(self) -> list[str]:
         """Possible problems of the separation, one line each."""

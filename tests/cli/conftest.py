@@ -82,7 +82,7 @@ class StandIn:
         waveform, sample_rate = read_audio(path)
         for output in outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(output, waveform / 2, sample_rate, options.subtype)
+            write_audio(output, waveform / 2, sample_rate, options.subtype or "PCM_16")
         duration = waveform.shape[1] / sample_rate
         progress(duration)
         boundaries = (Boundary(0.5, float("inf"), "overlap"),)

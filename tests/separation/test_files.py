@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.audio.streams import AudioWriter
 from mossformer_jax.separation import OutputOptions, Separator, separate_file
+from mossformer_jax.separation.files import own_subtype
 from tests.separation.stand_ins import RATE, KnowingModel
 
 
@@ -74,6 +76,52 @@ def test_float_files_keep_sources_beyond_full_scale(separating_into, tmp_path):
     assert separated.gain == 1.0
     np.testing.assert_array_equal(written(separated), sources)
     assert separated.warnings == ("source 2 is silent: fewer speakers than sources?",)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "written_as"),
+    [
+        ("wav", "PCM_16", "PCM_16"),
+        ("wav", "PCM_24", "PCM_24"),
+        ("wav", "PCM_32", "FLOAT"),
+        ("wav", "FLOAT", "FLOAT"),
+        ("wav", "DOUBLE", "FLOAT"),
+        ("flac", "PCM_24", "PCM_24"),
+        ("flac", "FLOAT", "PCM_24"),
+    ],
+)
+def test_sources_are_as_deep_as_the_recording(separating_into, tmp_path, rng, suffix, subtype, written_as):
+    """A recording at -100 dB, whose sources 16 bits would round to one or two steps."""
+    sources = 1e-5 * rng.standard_normal((2, 800))
+    separator, path = separating_into(sources)
+    soundfile.write(path, read_audio(path)[0].T, RATE, subtype=subtype)
+    separator.network._model._mixture = read_audio(path)[0][0]
+    separated = separate_file(separator, path, outputs_in(tmp_path, suffix))
+    assert separated.subtype == written_as
+    assert {soundfile.info(output).subtype for output in separated.paths} == {written_as}
+    noise = written(separated) - sources
+    if written_as != "PCM_16":
+        assert np.square(noise).sum() < 1e-4 * np.square(sources).sum()  # 40 dB; 16 bits leave 0 dB
+    coarse = [warning for warning in separated.warnings if "steps of PCM_16" in warning]
+    assert len(coarse) == (2 if subtype == "PCM_16" else 0)
+
+
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_S8", "ULAW", "GSM610", "MPEG_LAYER_III", "VORBIS", "OPUS", "ALAC_16"]
+)
+def test_sources_of_16_bit_and_coded_recordings_have_16_bits(tmp_path, subtype):
+    assert own_subtype(subtype, outputs_in(tmp_path)) == "PCM_16"
+
+
+def test_a_source_of_a_few_steps_is_reported_by_name(separating_into, tmp_path):
+    sources = np.stack([np.full(800, 9.4 / 2**15), np.full(800, 10.6 / 2**15)])
+    separator, path = separating_into(sources)
+    coarse = "source 1 is so quiet that its peak is 9.4 steps of PCM_16; rounding distorts it"
+    found = separate_file(separator, path, outputs_in(tmp_path)).warnings
+    (warning,) = (warning for warning in found if "steps" in warning)
+    assert warning.startswith(coarse)
+    found = separate_file(separator, path, outputs_in(tmp_path), OutputOptions(subtype="PCM_24")).warnings
+    assert not any("steps" in warning for warning in found)
 
 
 def test_an_error_names_the_mixture_once(tmp_path, tiny_separator):

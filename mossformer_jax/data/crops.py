@@ -78,8 +78,12 @@ def perturb_speed(mixture: Mixture, speeds: Sequence[int]) -> Mixture:
     length = min(map(len, sources))
     if mixture.noise is not None:
         length = min(length, len(mixture.noise))
-    sources_ct = np.stack([source[:length] for source in sources])
-    return cut(replace(mixture, mixture=None, sources=sources_ct), length)
+    return replace(
+        mixture,
+        mixture=None,
+        sources=np.stack([source[:length] for source in sources]),
+        noise=None if mixture.noise is None else mixture.noise[:length],
+    )
 
 
 def cut(mixture: Mixture, num_samples: int) -> Mixture:

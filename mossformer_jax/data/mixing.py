@@ -63,7 +63,7 @@ class TrainingMixtures(Protocol):
         """
 
 
-def level_db(waveform: Float[np.ndarray, "*c t"]) -> Float[np.ndarray, "*c"]:
+def level_db(waveform: Float[np.ndarray, "*c t"]) -> Float[np.ndarray | np.floating, "*c"]:
     """The level used in dynamic mixing: mean magnitude of the samples, in dB relative to full scale.
 
     The levels in the published recipe refer to this measure. It differs from RMS (3 to 5 dB higher for speech) and from

@@ -69,5 +69,5 @@ def overlap(sources_ct: Float[np.ndarray, "c t"], sample_rate: int) -> float:
     return float((num_talking > 1).sum() / max((num_talking > 0).sum(), 1))
 
 
-def _db(amplitude: np.ndarray) -> np.ndarray:
+def _db(amplitude: Float[np.ndarray | np.floating, "*n"]) -> Float[np.ndarray | np.floating, "*n"]:
     return 20 * np.log10(np.maximum(amplitude, 1e-10))

@@ -56,10 +56,10 @@ class UtteranceScores:
 
 
 def score_separation(
-    estimates_bct: Float[Array, "b c t"],
-    sources_bct: Float[Array, "b c t"],
-    mixture_bt: Float[Array, "b t"],
-    lengths_b: Int[Array, " b"],
+    estimates_bct: Float[Array | np.ndarray, "b c t"],
+    sources_bct: Float[Array | np.ndarray, "b c t"],
+    mixture_bt: Float[Array | np.ndarray, "b t"],
+    lengths_b: Int[Array | np.ndarray, " b"],
 ) -> Scores:
     """SI-SDR and its improvement under the best permutation; can be called inside a compiled program.
 
@@ -106,7 +106,7 @@ def evaluate(
     return sorted(rows, key=lambda row: row.index)
 
 
-def utterance_scores(scores: Scores, index_b: Int[Array, " b"]) -> list[UtteranceScores]:
+def utterance_scores(scores: Scores, index_b: Int[Array | np.ndarray, " b"]) -> list[UtteranceScores]:
     """One row per utterance of a batch, without the padding rows (index below 0)."""
     silent_bc, permutation_bc = np.asarray(scores.silent_bc), np.asarray(scores.permutation_bc)
     si_sdr_bc, si_sdri_bc = (

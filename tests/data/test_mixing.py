@@ -212,6 +212,7 @@ def test_drawn_mixtures_are_repeatable_and_can_be_cropped(voices):
         ({"epoch_size": 0}, "epoch_size=0 is not allowed"),
     ],
 )
+@pytest.mark.own_checks
 def test_options_out_of_range_are_errors(voices, options, message):
     with pytest.raises(ValueError, match=message):
         DynamicMixing(voices, **options)

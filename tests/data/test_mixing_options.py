@@ -187,6 +187,7 @@ def test_with_all_options_a_mixture_depends_only_on_the_generator():
         ({"max_speaker_seconds": 0.0}, "max_speaker_seconds=0.0 is not allowed: must be above 0, or None"),
     ],
 )
+@pytest.mark.own_checks
 def test_options_out_of_range_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         draws(0, **options)

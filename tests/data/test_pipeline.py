@@ -221,7 +221,7 @@ def test_evaluation_batches_contain_every_mixture_once(process_count):
         assert any(batch.mask.any() for batch in batches)
         for batch in batches:
             for row in np.flatnonzero(batch.mask):
-                index, length = batch.index[row], batch.lengths[row]
+                index, length = batch.index[row], int(batch.lengths[row])
                 assert length == lengths[index]
                 assert (batch.mixture[row, :length] == 2 * (index + 1)).all()
                 assert (batch.sources[row, :, :length] == index + 1).all()

@@ -31,14 +31,20 @@ class Noises:
     def __len__(self) -> int:
         return self.num_mixtures
 
-    def read(self, index: int) -> Mixture:
+    def mixture_id(self, index: int) -> str:
+        return f"mixture-{index}"
+
+    def num_samples(self, index: int) -> int:
+        return 1000 + index
+
+    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
         if index == self.missing:
             raise FileNotFoundError(f"{index}.wav: no such file")
         rng = np.random.default_rng(index)
-        steps = rng.integers(-8000, 8000, (self.num_sources + 1, 1000 + index))
+        steps = rng.integers(-8000, 8000, (self.num_sources + 1, self.num_samples(index)))
         *sources, noise = (steps * STEP).astype(np.float32)
         return Mixture(
-            id=f"mixture-{index}",
+            id=self.mixture_id(index),
             sources=np.stack(sources),
             sample_rate=8000,
             noise=noise if self.with_noise else None,

@@ -8,7 +8,7 @@ import pytest
 
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.evaluation.evaluate import score_separation
-from mossformer_jax.evaluation.scorer import ScoredBatch
+from mossformer_jax.evaluation.scorer import ScoredBatch, Scorer
 
 
 class Noises:
@@ -34,7 +34,7 @@ class Noises:
         return Mixture(self.mixture_id(index), sources, self.sample_rate, speakers=(f"Low{index}", "high"))
 
 
-class SwappingScorer:
+class SwappingScorer(Scorer):
     """Replaces a network: returns the sources in reverse order with noise, more noise in the later output."""
 
     compile_seconds, run_seconds = 1.0, 2.0

@@ -139,12 +139,13 @@ def test_partial_rows_survive_a_kill_at_any_byte(test_set, swapping_scorer, tmp_
 
 
 def test_an_evaluation_fails_if_the_networks_output_is_nan(test_set, swapping_scorer, tmp_path):
-    def broken(batch):
-        scored = swapping_scorer(batch)
-        return ScoredBatch(Scores(np.nan * scored.scores[0], *scored.scores[1:]), *scored[1:])
+    class Broken(type(swapping_scorer)):
+        def __call__(self, batch):
+            scored = super().__call__(batch)
+            return ScoredBatch(Scores(np.nan * scored.scores[0], *scored.scores[1:]), *scored[1:])
 
     with pytest.raises(ValueError, match="mixture1: the network's output contains NaN"):
-        evaluate_model(broken, test_set, tmp_path, identity=IDENTITY)
+        evaluate_model(Broken(), test_set, tmp_path, identity=IDENTITY)
     assert not (tmp_path / "metrics.csv").exists()
 
 

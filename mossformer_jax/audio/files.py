@@ -25,8 +25,8 @@ __all__ = [
 # Formats that libsndfile reads, except raw samples, which have no header.
 # fmt: off
 AUDIO_SUFFIXES = (
-    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".caf", ".ircam", ".nist",
-    ".oga", ".rf64", ".sf", ".snd", ".sph", ".voc", ".w64",
+    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".bwf", ".caf", ".ircam",
+    ".nist", ".oga", ".rf64", ".sf", ".snd", ".sph", ".voc", ".w64", ".wave",
 )
 # fmt: on
 _BLOCK_SAMPLES = 2**20

@@ -8,11 +8,11 @@ import re
 # Media in formats that are not read, by suffix. Folders are searched for them, to name what is not taken.
 # fmt: off
 OTHER_MEDIA_SUFFIXES = (
-    ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".ac3", ".alac", ".amr", ".ape", ".asf", ".avi", ".awb", ".dff",
-    ".dsf", ".dss", ".ds2", ".dts", ".dvf", ".eac3", ".f4a", ".f4v", ".flv", ".m2ts", ".m4a", ".m4b", ".m4r",
-    ".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp4", ".mpa", ".mpc", ".mpeg", ".mpg", ".msv", ".mts", ".mxf",
-    ".oma", ".ogv", ".ogx", ".qcp", ".ra", ".ram", ".rm", ".rmvb", ".shn", ".spx", ".tak", ".tta", ".vob", ".vox",
-    ".weba", ".webm", ".wma", ".wmv", ".wv",
+    ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".ac3", ".alac", ".alaw", ".amr", ".ape", ".asf", ".avi", ".awb",
+    ".dff", ".ds2", ".dsf", ".dss", ".dts", ".dvf", ".eac3", ".f4a", ".f4v", ".flv", ".g722", ".g729", ".gsm",
+    ".m2ts", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp4", ".mpa", ".mpc",
+    ".mpeg", ".mpg", ".msv", ".mts", ".mxf", ".ogv", ".ogx", ".oma", ".pcm", ".qcp", ".ra", ".ram", ".rm", ".rmvb",
+    ".shn", ".sln", ".spx", ".tak", ".tta", ".ulaw", ".vob", ".vox", ".weba", ".webm", ".wma", ".wmv", ".wv",
 )
 # fmt: on
 _FFMPEG = "convert it, for example: ffmpeg -i INPUT OUTPUT.wav"

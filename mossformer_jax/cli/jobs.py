@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mossformer_jax.audio.files import AUDIO_SUFFIXES
 from mossformer_jax.cli.download import file_name, is_url
+from mossformer_jax.cli.inputs import InputRecording, key
 
 NAME_TEMPLATE = "{stem}_s{source}"
 NAME_FIELDS = ("stem", "suffix", "source", "folder")
-
-
-@dataclass(frozen=True)
-class InputRecording:
-    """An input of a run.
-
-    Attributes:
-        location: path or URL.
-        subfolder: sub-folder of the output folder for its sources: its place in the searched folder.
-        found: whether it was found through a folder or a pattern; False if it was named itself.
-    """
-
-    location: str
-    subfolder: Path = Path()
-    found: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,31 +62,6 @@ class Job:
         return [path for path in self.written if not os.path.exists(path)]
 
 
-def find_recordings(inputs: Sequence[str], output_folder: Path | None = None) -> list[InputRecording]:
-    """Finds the recordings that the inputs of a run name.
-
-    Folders are searched recursively for audio file suffixes; links to folders are not followed and hidden files are
-    skipped. Patterns (`*`, `?`, `[...]`, and `**` for any depth) are expanded, unless a file has exactly that name.
-    An output folder inside a searched folder is skipped.
-
-    Args:
-        inputs: paths, patterns, http(s) URLs. Named files are not checked for existence.
-        output_folder: folder for the sources; None writes them next to their recordings.
-
-    Returns:
-        Each recording once, in the order of the inputs, those of a folder sorted by name.
-
-    Raises:
-        ValueError: a folder or a pattern contains no audio.
-        OSError: a folder cannot be read.
-    """
-    recordings: dict[str, InputRecording] = {}
-    for text in inputs:
-        for recording in _expand(text, output_folder):
-            recordings.setdefault(_key(recording.location), recording)
-    return list(recordings.values())
-
-
 def plan_jobs(
     recordings: Sequence[InputRecording],
     num_sources: int,
@@ -144,7 +102,7 @@ def plan_jobs(
     writers: dict[str, list[Job]] = {}
     for _, job in planned:
         for path in job.written:
-            writers.setdefault(_key(path), []).append(job)
+            writers.setdefault(key(path), []).append(job)
     jobs = [job for recording, job in planned if not _is_a_source(recording, job, writers)]
     if recordings and not jobs:
         raise ValueError(
@@ -179,49 +137,6 @@ def check_template(template: str) -> None:
         raise ValueError(f"{template!r} names a folder; use -o for the folder, and --name only for the file names")
 
 
-def _expand(text: str, output_folder: Path | None) -> list[InputRecording]:
-    if is_url(text):
-        return [InputRecording(text)]
-    if os.path.isdir(text):
-        root, paths = Path(text), list(_audio_below(Path(text)))
-    elif any(character in text for character in "*?[") and not os.path.lexists(text):
-        root = Path(*takewhile(lambda part: not any(character in part for character in "*?["), Path(text).parts))
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        paths = [path for match in matches for path in (_audio_below(match) if match.is_dir() else [match])]
-        paths = [path for path in paths if _is_audio(path.name)]
-    else:
-        return [InputRecording(text)]
-    if output_folder is not None and not _lies_in(root, output_folder):
-        paths = [path for path in paths if not _lies_in(path, output_folder)]
-    if not paths:
-        raise ValueError(
-            f"{text}: no audio files found; their names must end in {', '.join(AUDIO_SUFFIXES[:7])} or similar"
-        )
-    return [InputRecording(str(path), path.parent.relative_to(root), found=True) for path in paths]
-
-
-def _audio_below(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if _is_audio(name))
-
-
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def _key(location: str | Path) -> str:
-    """A normal form: the same text for all spellings of a path."""
-    return str(location) if is_url(str(location)) else os.path.normcase(os.path.abspath(location))
-
-
 def _fields(location: str) -> dict[str, str]:
     if is_url(location):
         path, folder = Path(file_name(location)), urlsplit(location).hostname or ""
@@ -245,7 +160,7 @@ def _is_a_source(recording: InputRecording, job: Job, writers: dict[str, list[Jo
     Raises:
         ValueError: a recording that was named explicitly would be overwritten, or a job would overwrite its own input.
     """
-    owners = writers.get(_key(job.input), [])
+    owners = writers.get(key(job.input), [])
     others = [owner for owner in owners if owner is not job]
     if others and (recording.found or others[0].is_done()):
         return True
@@ -261,7 +176,7 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
     writers: dict[str, Job] = {}
     for job in jobs:
         for path in job.written:
-            other = writers.setdefault(_key(path), job)
+            other = writers.setdefault(key(path), job)
             if other is not job:
                 fields, others = _fields(job.input), _fields(other.input)
                 if fields["suffix"] != others["suffix"]:

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mossformer_jax.cli.inputs import LeftOut
     from mossformer_jax.cli.jobs import Job
     from mossformer_jax.separation import SeparatedFile
+
+_NUM_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,25 @@ def as_json(result: Result) -> str:
     return json.dumps(fields)
 
 
-def summary(results: Sequence[Result]) -> str:
-    """One line about the whole run: seconds of audio, of compiling and of running."""
+def left_out_as_json(left_out: LeftOut) -> str:
+    """One line of JSON, with the keys of `as_json`, for what is not separated; the status is unreadable or failed."""
+    from mossformer_jax.cli.jobs import Job
+
+    status = "unreadable" if left_out.is_file else "failed"
+    return as_json(Result(Job(left_out.location, ()), status, error=" ".join(left_out.reason.split())))
+
+
+def not_taken(files: Sequence[str]) -> str:
+    """Counts and names files that look like recordings but cannot be read."""
+    named = ", ".join(files[:_NUM_NAMED])
+    more = f" and {len(files) - _NUM_NAMED} more" if len(files) > _NUM_NAMED else ""
+    return (
+        f"{len(files)} file{'s' if len(files) != 1 else ''} not taken, because the format cannot be read: {named}{more}"
+    )
+
+
+def summary(results: Sequence[Result], unreadable: Sequence[str] = ()) -> str:
+    """One line about the whole run: seconds of audio, of compiling and of running, and files that were not taken."""
     done = [result.separated for result in results if result.separated is not None]
     finished, skipped, failed = (
         sum(result.status == status for result in results) for status in ("done", "skipped", "failed")
@@ -82,6 +102,8 @@ def summary(results: Sequence[Result]) -> str:
         parts.append(f"{_count(skipped)} skipped because the files exist (--overwrite replaces them)")
     if failed:
         parts.append(f"{_count(failed)} failed")
+    if unreadable:
+        parts.append(not_taken([" ".join(name.split()) for name in unreadable]))
     return "; ".join(parts)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
-from mossformer_jax.cli.results import Result, as_json, summary
+from mossformer_jax.cli.results import Result, as_json, left_out_as_json, not_taken, summary
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
-    from mossformer_jax.cli.jobs import InputRecording, Job
+    from mossformer_jax.cli.inputs import InputRecording, LeftOut
+    from mossformer_jax.cli.jobs import Job
 
 UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -63,6 +64,11 @@ def add_parser(commands: Any) -> None:
         "--overwrite",
         action="store_true",
         help="separate again and replace existing files (default: no file is replaced)",
+    )
+    files.add_argument(
+        "--ignore-unreadable",
+        action="store_true",
+        help="exit with status 0 even if a folder contains recordings in formats that cannot be read, such as .m4a",
     )
     files.add_argument("--plot", action="store_true", help="also write a PNG with spectrograms next to the sources")
     files.add_argument(
@@ -114,13 +120,18 @@ def add_parser(commands: Any) -> None:
 def _separate(options: argparse.Namespace) -> int:
     _check_usage(options)
     from mossformer_jax.cli.attempt import attempt
-    from mossformer_jax.cli.jobs import find_recordings, plan_jobs
+    from mossformer_jax.cli.inputs import find_recordings
+    from mossformer_jax.cli.jobs import plan_jobs
     from mossformer_jax.cli.progress import ProgressBar
     from mossformer_jax.separation import OutputOptions, Separator
 
     output = OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
     folder = Path(options.output) if options.output else None
-    recordings = find_recordings(options.inputs, folder)
+    left_out: list[LeftOut] = []
+    recordings = find_recordings(options.inputs, folder, left_out)
+    _report_left_out(left_out, options)
+    if not recordings:
+        return _conclude([], left_out, 0, options)
     prepare_jax(options)
     separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
     num_sources = separator.config.num_sources
@@ -144,7 +155,7 @@ def _separate(options: argparse.Namespace) -> int:
         done = sum(result.status == "done" for result in results)
         print(f"{PROGRAM}: interrupted: {done} of {len(todo)} recordings done", file=sys.stderr)
         raise
-    return _conclude(results, len(jobs), options)
+    return _conclude(results, left_out, len(jobs), options)
 
 
 def _check_usage(options: argparse.Namespace) -> None:
@@ -198,15 +209,31 @@ def _report(result: Result, options: argparse.Namespace) -> None:
             print(path, flush=True)
 
 
-def _conclude(results: Sequence[Result], planned: int, options: argparse.Namespace) -> int:
-    failed = any(result.error is not None for result in results)
-    if not options.json and (planned > 1 or not failed):
-        print(summary(results), flush=True)
+def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -> None:
+    """Reports inputs without recordings one by one, and files that cannot be read together, before separating."""
+    from mossformer_jax.cli.download import without_password
+
+    for each in left_out:
+        if not each.is_file:
+            complain(one_line(each.reason))
+        if options.json:
+            print(left_out_as_json(each), flush=True)
+    files = [without_password(each.location) for each in left_out if each.is_file]
+    if files:
+        say = warn if options.ignore_unreadable else complain
+        say(one_line(f"{not_taken(files)}; convert them to WAV or FLAC, for example: ffmpeg -i {files[0]} OUTPUT.wav"))
+
+
+def _conclude(results: Sequence[Result], left_out: Sequence[LeftOut], planned: int, options: argparse.Namespace) -> int:
+    files = [each.location for each in left_out if each.is_file]
+    failed = any(result.error is not None for result in results) or len(files) < len(left_out)
+    if not options.json and (planned > 1 or files or not failed):
+        print(summary(results, files), flush=True)
     if len(results) < planned:
         complain(
             f"stopped, because the other recordings would fail too; {planned - len(results)} of {planned} not started"
         )
-    return 1 if failed else 0
+    return 1 if failed or (files and not options.ignore_unreadable) else 0
 
 
 def _positive(text: str) -> float:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from mossformer_jax.audio.files import AUDIO_SUFFIXES as ALL_AUDIO_SUFFIXES
+from mossformer_jax.audio.kinds import OTHER_MEDIA_SUFFIXES
 from mossformer_jax.audio.opening import AudioFile
 from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample, resampled_length
 from mossformer_jax.data.damage import damage
 from mossformer_jax.data.text_tables import read_csv
 
 AUDIO_SUFFIXES = (".flac", ".wav")
+_MEDIA_SUFFIXES = (*ALL_AUDIO_SUFFIXES, *OTHER_MEDIA_SUFFIXES)
+_logger = logging.getLogger(__name__)
 # Label of all unidentified speakers, who are treated as one speaker.
 UNKNOWN_SPEAKER = "unknown"
 
@@ -121,7 +126,18 @@ class Utterances:
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; check the path of the speech files")
         suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-        paths = sorted(_audio_files(root, tuple(suffix.lower() for suffix in suffixes)))
+        paths, others = _audio_files(root, tuple(suffix.lower() for suffix in suffixes))
+        if others:
+            _logger.warning(
+                "%s: %d files look like recordings but do not end in %s, and are not used: %s%s",
+                *(
+                    root,
+                    len(others),
+                    " or ".join(suffixes),
+                    others[0],
+                    f" and {len(others) - 1} more" * (len(others) > 1),
+                ),
+            )
         if not paths:
             raise ValueError(f"{root}: contains no file ending in {' or '.join(suffixes)}; give another folder")
         speakers = []
@@ -293,12 +309,19 @@ class Utterances:
         return fit_length(resample(waveform, rate, self.sample_rate), num_samples)
 
 
-def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[str]:
-    def is_audio(name: str) -> bool:
-        return name.lower().endswith(suffixes) and not name.startswith(".")
-
+def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The files with one of the suffixes, and other recordings, both sorted; hidden files are skipped."""
+    found: list[str] = []
+    others: list[str] = []
     for parent, _, files in os.walk(folder, followlinks=True):
-        yield from (os.path.join(parent, name) for name in files if is_audio(name))
+        for name in files:
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(suffixes):
+                found.append(os.path.join(parent, name))
+            elif name.lower().endswith(_MEDIA_SUFFIXES):
+                others.append(os.path.join(parent, name))
+    return sorted(found), sorted(others)
 
 
 def _whole_number(path: Path, line: int, row: dict[str, str], column: str, smallest: int) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mossformer_jax.cli.jobs import InputRecording, check_template, find_recordings, plan_jobs
+from mossformer_jax.cli.inputs import InputRecording, LeftOut, find_recordings
+from mossformer_jax.cli.jobs import check_template, plan_jobs
 
 
 @pytest.fixture
@@ -199,3 +200,36 @@ def test_a_thousand_files_are_planned_in_no_time(tmp_path):
     assert not any(job.is_done() for job in jobs)
     assert len(jobs) == 1000
     assert time.process_time() - start < 2.0  # it takes 0.4 s
+
+
+def test_files_that_look_like_recordings_but_cannot_be_read_are_left_out_by_name(tree):
+    _touch("call.m4a", "sub/CALL.MP4", "sub/deep/x.webm", ".hidden.m4a", "readme.md", "data.bin")
+    Path("voice").write_bytes(b"#!AMR\n123")
+    Path("memo.xyz").write_bytes(b"\0\0\0\x18ftypM4A ")
+    Path("wave.dat").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    left_out: list[LeftOut] = []
+    assert len(find_recordings([".", "*"], None, left_out)) == 4
+    names = ["call.m4a", "memo.xyz", "voice", "wave.dat", "sub/CALL.MP4", "sub/deep/x.webm"]
+    assert [Path(file.location).as_posix() for file in left_out] == names
+    assert all(file.is_file and file.reason.startswith(f"{file.location}: ") for file in left_out)
+    reasons = {file.location: file.reason for file in left_out}
+    assert "(.m4a file); convert it to WAV or FLAC" in reasons["call.m4a"]
+    assert "(AMR speech)" in reasons["voice"]
+    assert "rename it" in reasons["wave.dat"]
+
+
+def test_a_pattern_of_such_files_names_them(tree):
+    _touch("call.m4a", "sub/call.m4a")
+    left_out: list[LeftOut] = []
+    assert find_recordings(["**/*.m4a"], None, left_out) == []
+    assert [file.location for file in left_out] == ["call.m4a", str(Path("sub/call.m4a"))]
+
+
+def test_an_input_without_recordings_does_not_stop_the_others(tree):
+    Path("empty").mkdir()
+    left_out: list[LeftOut] = []
+    inputs = ["empty", "b.wav", "none*", "http://[bad", "https://host:99999/a.wav", "http://"]
+    assert [recording.location for recording in find_recordings(inputs, None, left_out)] == ["b.wav"]
+    assert [each.location for each in left_out] == ["empty", "none*", *inputs[3:]]
+    assert not any(each.is_file for each in left_out)
+    assert all(each.reason.endswith("not a valid address; check the host and the port") for each in left_out[2:])

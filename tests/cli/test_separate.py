@@ -83,6 +83,46 @@ def test_a_bad_file_does_not_stop_the_others(folder, stand_in, tmp_path, capsys)
     assert missing == f"mossformer-jax: error: {folder / 'missing.wav'}: no such file; check the path"
 
 
+def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp_path, capsys):
+    others = [folder / "call.m4a", folder / "sub" / "meet.webm"]
+    for path in others:
+        path.write_bytes(bytes(100))
+    (folder / "notes.txt").write_text("no recording")
+    assert run(folder, "-o", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert len(stand_in.calls) == 3
+    named = f"2 files not taken, because the format cannot be read: {others[0]}, {others[1]}"
+    assert printed.out.splitlines()[-1].endswith(f"; {named}")
+    advice = f"convert them to WAV or FLAC, for example: ffmpeg -i {others[0]} OUTPUT.wav"
+    assert printed.err == f"mossformer-jax: error: {named}; {advice}\n"
+    assert run(folder, "-o", tmp_path / "out", "--ignore-unreadable", "--overwrite") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("mossformer-jax: warning: 2 files not taken")
+    assert named in printed.out
+    assert run(folder, "-o", tmp_path / "out", "--json") == 1
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["input"] for record in records if record["status"] == "unreadable"] == [str(path) for path in others]
+    assert all("convert it" in record["error"] for record in records[:2])
+    assert set(records[0]) == set(records[-1])
+
+
+def test_a_folder_of_other_formats_only_is_an_error_that_names_them(tmp_path, stand_in, capsys):
+    (tmp_path / "call.m4a").touch()
+    assert run(tmp_path) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"1 file not taken, because the format cannot be read: {tmp_path / 'call.m4a'}\n"
+    assert printed.err.count("\n") == 1
+
+
+def test_an_empty_folder_and_a_bad_address_do_not_stop_the_others(folder, stand_in, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", "http://[bad", folder / "a.wav", "-o", tmp_path / "out") == 1
+    assert stand_in.calls == ["a.wav"]
+    empty, address = capsys.readouterr().err.splitlines()
+    assert "empty: no audio files found" in empty
+    assert "http://[bad: not a valid address" in address
+
+
 def test_a_full_disk_stops_the_run(folder, stand_in, capsys):
     stand_in.raises["b.flac"] = OSError(errno.ENOSPC, "No space left on device")
     assert run(folder) == 1

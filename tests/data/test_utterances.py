@@ -201,6 +201,16 @@ def test_a_manifest_length_beyond_the_file_is_an_error(tmp_path):
             speech.read(0, *crop)
 
 
+def test_recordings_with_other_suffixes_are_reported(tmp_path, caplog):
+    write(tmp_path / "s" / "a.wav", 100)
+    for name in ("b.mp3", "c.m4a", "notes.txt", ".d.m4a"):
+        (tmp_path / "s" / name).touch()
+    assert len(Utterances.from_folder(tmp_path, sample_rate=RATE)) == 1
+    (message,) = caplog.messages
+    assert message.endswith(f"are not used: {tmp_path / 's' / 'b.mp3'} and 1 more")
+    assert "2 files look like recordings but do not end in .flac or .wav" in message
+
+
 def test_every_crop_of_a_damaged_file_gives_the_same_message(tmp_path):
     path = tmp_path / "s" / "u.flac"
     write(path, 80000)

@@ -43,11 +43,32 @@ def add_parser(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="whether the mask net's output is decoded directly (the WHAMR! model); default: as in its config.json",
     )
+    add(
+        "--input-level",
+        type=_level,
+        metavar="DB",
+        help="level that the model's input is brought to, such as -25, or none (default: that of the checkpoint's "
+        "family; none for models of family A that ClearerVoice-Studio has trained, which does not change the level)",
+    )
+    add(
+        "--network",
+        metavar="NAME",
+        help="which network to take from a file with several (the error lists them)",
+    )
     # The choices repeat `STORAGE_DTYPES`, whose module imports JAX; a test compares them.
     add("--storage", choices=("float32", "float16"), default="float32", help="number format of our model folder")
     add("--to-torch", action="store_true", help="convert our model folder to an official checkpoint")
     add("--family", choices=("A", "C"), default="A", help="with --to-torch: the official layout to write")
     parser.set_defaults(run=_convert, extras="convert")
+
+
+def _level(text: str) -> float | str:
+    if text == "none":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of dB nor none") from None
 
 
 def describe(config: ModelConfig) -> str:
@@ -89,9 +110,15 @@ def _convert(flags: argparse.Namespace) -> int:
             print(f"note     output_gains is not stored in this format: multiply the outputs by {factors}")
         return 0
     checkpoint = load_torch_checkpoint(
-        flags.input, sample_rate=flags.sample_rate, direct_decoding=flags.direct_decoding
+        flags.input,
+        sample_rate=flags.sample_rate,
+        direct_decoding=flags.direct_decoding,
+        input_level_db=flags.input_level,
+        network=flags.network,
     )
     save_model(flags.output, checkpoint.config, checkpoint.parameters, storage=flags.storage)
     print(f"read     family {checkpoint.family}, {FAMILY_TITLES[checkpoint.family]}")
+    if checkpoint.note:
+        print(f"note     read {checkpoint.note}")
     print(f"model    {describe(checkpoint.config)}\nwrote    {flags.output} ({flags.storage})")
     return 0

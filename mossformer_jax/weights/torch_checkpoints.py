@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,12 +18,21 @@ from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.folders import FORMAT, is_model_folder
 from mossformer_jax.weights.parameters import Parameters, flatten, parameter_problems
-from mossformer_jax.weights.torch_files import POINTERS, WRAPPED, Contents, import_torch, read, save, to_numpy, unwrap
+from mossformer_jax.weights.torch_files import (
+    WRAPPED,
+    Contents,
+    import_torch,
+    read,
+    save,
+    to_numpy,
+    to_safetensors,
+    unwrap,
+)
+from mossformer_jax.weights.torch_folders import POINTERS, find, several_checkpoints
 from mossformer_jax.weights.torch_mapping import (
     FAMILY_DEFAULTS,
     from_official,
     recognise_family,
-    strip_wrappers,
     to_official,
 )
 
@@ -54,11 +63,15 @@ class TorchCheckpoint:
         family: "A", "B", "C" or "D", as listed in docs/names.md.
         config: the model's sizes and options.
         parameters: all parameters and frequency tables by dotted name, float32.
+        source: the file or folder that was read.
+        note: how it was chosen among others; may be empty.
     """
 
     family: str
     config: ModelConfig
     parameters: Parameters
+    source: str = ""
+    note: str = ""
 
 
 def load_torch_checkpoint(
@@ -66,37 +79,57 @@ def load_torch_checkpoint(
     *,
     sample_rate: int | None = None,
     direct_decoding: bool | None = None,
+    input_level_db: float | Literal["none"] | None = None,
+    network: str | None = None,
 ) -> TorchCheckpoint:
     """Loads an official checkpoint: a file, a folder or a state dict of any of the four families.
 
     Training state (optimizer, epoch, step) is ignored.
 
     Args:
-        source: a checkpoint file, its folder, or a state dict (bare, or under the key "model").
+        source: a checkpoint file, its folder, the folder of a training run, or a state dict (bare, or nested).
         sample_rate: in Hz; overrides the default of the family.
         direct_decoding: overrides the value in the checkpoint's config.json.
+        input_level_db: overrides the default of the family, in dB; "none" if the model takes its input as it is.
+        network: which network to take if the file contains several, by the name that the error lists.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the checkpoint does not belong to any family, or does not match exactly; one error lists all
             differences by their official names.
     """
-    contents = unwrap(source, "state dict") if isinstance(source, Mapping) else read(Path(source))
+    overrides: dict[str, Any] = {"sample_rate": sample_rate, "direct_decoding": direct_decoding}
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    if input_level_db is not None:
+        overrides["input_level_db"] = None if input_level_db == "none" else input_level_db
+    if isinstance(source, Mapping):
+        return _convert(unwrap(source, "state dict", network), overrides)
+    checkpoints = [_convert(contents, overrides) for contents in read(Path(source), network)]
+    first, *others = checkpoints
+    if any(not _is_equal(first, other) for other in others):
+        raise several_checkpoints(Path(source), find(Path(source)))
+    return first
+
+
+def _convert(contents: Contents, overrides: Mapping[str, Any]) -> TorchCheckpoint:
     try:
-        tensors = strip_wrappers(contents.state_dict)
-        family = recognise_family(tensors, from_clearervoice=contents.from_clearervoice)
-        state_dict = {key: to_numpy(key, value) for key, value in tensors.items()}
+        family = recognise_family(contents.state_dict, from_clearervoice=contents.from_clearervoice)
+        state_dict = {key: to_numpy(key, value) for key, value in contents.state_dict.items()}
         options = dict(FAMILY_DEFAULTS[family])
         if family == "C":
-            options |= _family_c_options(contents, direct_decoding)
-        overrides = {"sample_rate": sample_rate, "direct_decoding": direct_decoding}
-        options |= {name: value for name, value in overrides.items() if value is not None}
-        config, parameters = from_official(state_dict, family, options)
+            options |= _family_c_options(contents, overrides.get("direct_decoding"))
+        config, parameters = from_official(state_dict, family, {**options, **overrides})
         if family == "C" and contents.settings is not None:
             _check_settings(contents.settings, config)
     except ValueError as error:
         raise ValueError(f"{contents.source}: {error}") from None
-    return TorchCheckpoint(family, config, parameters)
+    return TorchCheckpoint(family, config, parameters, contents.source, contents.note)
+
+
+def _is_equal(left: TorchCheckpoint, right: TorchCheckpoint) -> bool:
+    return left.config == right.config and all(
+        np.array_equal(array, right.parameters[name]) for name, array in left.parameters.items()
+    )
 
 
 def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: str = "A") -> dict[str, Any]:
@@ -142,6 +175,8 @@ def save_torch_checkpoint(
         write_atomically(folder / POINTERS[0], b"last_best_checkpoint.pt\n")
         return
     save(folder / "pytorch_model.bin", state_dict)
+    # The official class reads this file, by `from_pretrained`.
+    write_atomically(folder / "model.safetensors", to_safetensors(state_dict))
     settings = {
         **FIXED_SETTINGS,
         "config_name": WHAMR if config.direct_decoding else f"mossformer2-{config.num_sources}spk",

@@ -12,7 +12,8 @@ from mossformer_jax.weights.parameters import Parameters, parameter_shapes
 from mossformer_jax.weights.torch_names import FAMILY_ROOTS, SHARED_BY_ALL_BLOCKS, Rule, official_names, rules
 
 # Prefixes of all keys added by data-parallel training, or by a module that contains the network.
-WRAPPERS = ("module.", "model.")
+WRAPPERS = ("module.", "model.", "net.")
+COMPILED = "_orig_mod."  # added by torch.compile, anywhere in a key
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "A": {"sample_rate": 16000, "input_level_db": -25.0},
     "B": {"sample_rate": 8000},
@@ -32,11 +33,32 @@ SIZE_TENSORS = {
 
 
 def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes the prefixes `module.` and `model.` if all keys have them."""
-    stripped = {str(key): value for key, value in state_dict.items()}
+    """Removes the prefixes `module.`, `model.` and `net.` if all keys have them, and every `_orig_mod.`."""
+    stripped = {str(key).replace(COMPILED, ""): value for key, value in state_dict.items()}
     while stripped and (prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in stripped)), None)):
         stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
     return stripped
+
+
+def split_networks(state_dict: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+    """The networks in a state dict by the prefix of their keys; empty if there is none.
+
+    If there is only one network, keys without its prefix are kept, so that they are reported as unknown.
+    """
+    named = {str(key).replace(COMPILED, ""): value for key, value in state_dict.items()}
+    roots = [FAMILY_ROOTS[family]["blocks"] for family in ("B", "C", "D")]
+    prefixes = sorted({key[: key.find(root)] for key in named for root in roots if _has_root(key, root)})
+    if len(prefixes) == 1:
+        return {prefixes[0]: {key.removeprefix(prefixes[0]): value for key, value in named.items()}}
+    return {
+        prefix: {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+        for prefix in prefixes
+    }
+
+
+def _has_root(key: str, root: str) -> bool:
+    at = key.find(root)
+    return at == 0 or (at > 0 and key[at - 1] == ".")
 
 
 def recognise_family(state_dict: Mapping[str, Any], *, from_clearervoice: bool) -> str:

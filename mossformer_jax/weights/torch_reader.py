@@ -53,10 +53,23 @@ def read_torch_file(file: Path) -> Any:
     raise ValueError(f"{file}: {_describe(start)}")
 
 
+def is_torch_file(file: Path) -> bool:
+    """Whether a file has the start of a PyTorch file, whatever its name."""
+    with file.open("rb") as opened:
+        return opened.read(len(_ZIP_START)).startswith((_ZIP_START, b"\x80\x02"))
+
+
+def lfs_advice(start: bytes) -> str | None:
+    """What to do if a file that starts with these bytes is a Git LFS pointer; None if it is not."""
+    if not start.startswith(b"version https://git-lfs"):
+        return None
+    return "is a Git LFS pointer, not the file itself; run: git lfs pull, or download the file"
+
+
 def _describe(start: bytes) -> str:
     """What a file is that PyTorch did not write, by its first bytes; they are not shown."""
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the weights; run: git lfs pull, or download the file itself"
+    if advice := lfs_advice(start):
+        return advice
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return f"is a web page; {_DAMAGED}"
     if not start:
@@ -160,10 +173,11 @@ def _read_zip(file: Path) -> Any:
 
 def _check_identity(identity: Any) -> tuple[Any, str, int]:
     """The class, key and number of elements in the persistent id of a storage."""
-    if type(identity) is not tuple or not 5 <= len(identity) <= 6 or identity[0] != "storage":
+    if type(identity) is not tuple or not 5 <= len(identity) <= 6:
         raise PickleError("is damaged (an unknown persistent id)")
-    kind, key, _, count = identity[1:5]
-    if type(key) is not str or type(count) is not int or not 0 <= count < 2**62:
+    what, kind, key, _, count = identity[:5]
+    has_valid_types = type(what) is str and type(key) is str and type(count) is int
+    if not has_valid_types or what != "storage" or not 0 <= count < 2**62:
         raise PickleError("is damaged (a storage without a name or size)")
     if len(identity) == 6 and identity[5] is not None:
         raise PickleError("contains views of storages in the format of PyTorch 0.3, which are not read")

@@ -90,7 +90,7 @@ class Tensors:
         dtype = dtype or getattr(storage, "dtype", None)
         if not isinstance(storage, Storage) or dtype is None:
             raise PickleError("is damaged (a tensor without a storage, or without a type)")
-        if metadata:
+        if metadata is not None and (type(metadata) is not dict or metadata):
             raise PickleError("contains a conjugated or negated view, which is not read; save its clone")
         return self._view(storage.data, dtype, offset, size, stride)
 
@@ -166,7 +166,7 @@ def _complex(real: Any = 0.0, imaginary: Any = 0.0) -> complex:
 
 def _encode(text: Any, encoding: Any = None) -> bytes:
     """The form that bytes have in protocol 2."""
-    if type(text) is not str or encoding != "latin1":
+    if type(text) is not str or type(encoding) is not str or encoding != "latin1":
         raise PickleError("is damaged (bytes in an unknown encoding)")
     try:
         return text.encode("latin-1")

@@ -242,8 +242,18 @@ def test_a_pointer_to_a_missing_file_is_an_error(tmp_path, state_dict):
         load_torch_checkpoint(tmp_path / "a")
 
 
-def test_the_error_names_unknown_entries_besides_the_network(state_dict):
-    assert "unknown entries besides 'model': ema" in error_of({"model": state_dict, "epoch": 3, "ema": {}})
+def test_the_error_lists_several_networks(state_dict):
+    loaded = {
+        "model": state_dict,
+        "epoch": 3,
+        "best": {"ema": state_dict | {"dec.weight": state_dict["dec.weight"] + 1}},
+    }
+    assert "contains several networks: model, best.ema; choose one with --network" in error_of(loaded)
+    assert "has no network 'x'; give one of model, best.ema" in error_of(loaded, network="x")
+    kernel = load_torch_checkpoint(loaded, network="best.ema").parameters["decoder.kernel"]
+    np.testing.assert_array_equal(kernel, state_dict["dec.weight"][:, 0] + 1)
+    pair = {f"{name}.{key}": value for name in ("online_model", "ema_model") for key, value in state_dict.items()}
+    assert "several networks: ema_model, online_model; choose" in error_of(pair)
 
 
 @pytest.mark.parametrize("family", ["A", "C"])

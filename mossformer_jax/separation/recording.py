@@ -133,7 +133,7 @@ class Recording:
             return
         for start in self.plan.starts:
             mixture_kt = self.mixture.read(start, start + self.plan.window)
-            self._heard_wk.append(np.asarray(mixture_kt.any(axis=1)))
+            self._heard_wk.append(self.mixture.heard_in(mixture_kt))
             yield from mixture_kt * np.float32(self._input_gain)
 
     def put(self, sources_ct: Float[np.ndarray, "c t"]) -> float:
@@ -193,6 +193,8 @@ class Recording:
         warnings = list(self.statistics.warnings())
         if not self.mixture.heard:
             warnings.append("the recording is silent")
+        elif self.mixture.rms == 0.0 and self.mixture.offsets_k.any():
+            warnings.append("the recording is silent except for a constant offset")
         elif self.mixture.loudness == 0.0:
             warnings.append(
                 "the recording's channels cancel each other when mixed down; separate each channel (--channels each)"

@@ -103,7 +103,7 @@ def test_sources_follow_the_level_of_the_waveform_when_the_model_expects_one(lev
 
 
 def test_the_shortest_waveform_is_one_kernel_and_compiling_is_timed_apart_once(separator, tiny_config):
-    shortest = np.full(tiny_config.kernel_size, 0.1)
+    shortest = np.tile([0.1, -0.1], tiny_config.kernel_size // 2)
     first, second = (separator(shortest, RATE) for _ in range(2))
     assert first.sources.shape == (2, len(shortest))
     assert first.timings.compile_seconds > 0 == second.timings.compile_seconds
@@ -159,6 +159,21 @@ def test_consistent_sources_add_up_to_the_mixture(levelled, mixture):
     added = np.square(consistent - loose).sum(axis=1)
     power = np.square(loose).sum(axis=1)
     np.testing.assert_allclose(np.sqrt(added[0] / added[1]), power[0] / power[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.05, 0.5])
+def test_a_constant_offset_does_not_change_the_sources(levelled, mixture, offset):
+    mixture = mixture - mixture.mean()
+    expected = levelled(mixture, RATE).sources
+    sources = levelled(mixture + np.float32(offset), RATE).sources
+    # The offset costs float32 a few bits of the mixture.
+    np.testing.assert_allclose(sources, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_constant_recording_is_silent_and_reported(separator):
+    separation = separator(np.full(LENGTH, 0.25), RATE)
+    assert not separation.sources.any()
+    assert separation.warnings == ("the recording is silent except for a constant offset",)
 
 
 def test_the_scale_of_the_sources_can_be_chosen(levelled, mixture):

@@ -16,7 +16,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
@@ -91,17 +91,17 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     return Mesh(devices_df, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Sharding with a full copy of the array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_rows(mesh: Mesh) -> NamedSharding:
+def by_rows(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Sharding of the leading axis over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
-def by_shape(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+def by_shape(mesh: Mesh | AbstractMesh, shape: tuple[int, ...]) -> NamedSharding:
     """Sharding of a parameter: along its longest axis divisible by `fsdp`, or replicated.
 
     The first axis of parameters with three or more axes is that of the scanned blocks. It is not sharded, because
@@ -140,7 +140,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
-def check_rows(name: str, rows: int, mesh: Mesh, pieces: int = 1) -> None:
+def check_rows(name: str, rows: int, mesh: Mesh | AbstractMesh, pieces: int = 1) -> None:
     """Raises a ValueError that names the option `name`, unless all devices can share the rows of each piece evenly."""
     multiple = mesh.size * pieces
     if rows % multiple:

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
@@ -67,8 +67,8 @@ def download(url: str, folder: Path, *, max_bytes: int = 2 * 1024**3, timeout: f
     return path
 
 
-def _copy(response: IO[bytes], file: IO[bytes], shown: str, max_bytes: int) -> None:
-    declared: int | None = response.length  # type: ignore[attr-defined]  # of the HTTPResponse, from Content-Length
+def _copy(response: HTTPResponse, file: IO[bytes], shown: str, max_bytes: int) -> None:
+    declared: int | None = response.length  # from Content-Length
     received = 0
     too_large = f"{shown}: larger than the {max_bytes:,} bytes allowed; download it by other means"
     if declared is not None and declared > max_bytes:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from mossformer_jax.figures.curves import plot_training
 from mossformer_jax.training.progress import LiveLine, is_live
 from mossformer_jax.training.records import RECORDS_FILE, read_metrics
@@ -44,12 +46,12 @@ class Progress:
 
     step: int
     epoch: float
-    loss: float
+    loss: float | np.floating
     learning_rate: float
     gradient_norm: float
     mixtures_per_second: float
     waiting_share: float
-    skipped: int
+    skipped: int | np.integer
 
 
 class Journal:
@@ -142,7 +144,7 @@ class Journal:
             self._line.update(step, "  ".join(parts))
 
     def validated(
-        self, step: int, figures: Mapping[str, float], *, best: bool, examples: Sequence[Example] = ()
+        self, step: int, figures: Mapping[str, float | np.floating], *, best: bool, examples: Sequence[Example] = ()
     ) -> None:
         """Writes the result of a validation to all outputs.
 
@@ -253,6 +255,6 @@ def _plain(value: Any) -> Any:
     return float(value) if math.isfinite(value) else None
 
 
-def _formatted(name: str, value: float) -> str:
+def _formatted(name: str, value: float | np.floating) -> str:
     quantity = name.removesuffix("_db")
     return f"{_NAMES.get(quantity, quantity)} {value:.2f}{' dB' if quantity != name else ''}"

@@ -59,7 +59,7 @@ class TensorBoard:
         self._events.write_event(Event(step=step + 1, wall_time=time.time(), session_log=restart))
         self._references_written = False
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float | np.number]) -> None:
         """Adds one point to each named curve."""
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._write(step, [Summary(value=points)])

@@ -132,7 +132,9 @@ class Validation:
 
 
 def output_levels(
-    estimates_bct: Float[Array, "b c t"], sources_bct: Float[Array, "b c t"], permutation_bc: Int[Array, "b c"]
+    estimates_bct: Float[Array | np.ndarray, "b c t"],
+    sources_bct: Float[Array | np.ndarray, "b c t"],
+    permutation_bc: Int[Array | np.ndarray, "b c"],
 ) -> Float[Array, "2 c"]:
     """For each output: its inner product with the sources assigned to it, and its energy, summed over the batch.
 

@@ -58,7 +58,7 @@ def error_of(capsys):
     return run
 
 
-class StandIn:
+class StandIn(Separator):
     """Replaces the model and the network: every source is half of the mixture.
 
     Attributes:
@@ -86,7 +86,7 @@ class StandIn:
         duration = waveform.shape[1] / sample_rate
         progress(duration)
         boundaries = (Boundary(0.5, float("inf"), "overlap"),)
-        return SeparatedFile(outputs, sample_rate, duration, 1.0, boundaries, (), Timings(0.5, 0.01))
+        return SeparatedFile(list(outputs), sample_rate, duration, 1.0, boundaries, (), Timings(0.5, 0.01))
 
 
 @pytest.fixture

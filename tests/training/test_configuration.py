@@ -185,6 +185,7 @@ def test_a_whole_config_is_resolved(config):
         ("data.validation.num_sources", 3, "config.data.validation has num_sources=3, but config.model has 2; make"),
     ],
 )
+@pytest.mark.own_checks
 def test_what_is_wrong_with_a_config_is_named(config, name, value, message):
     *parents, leaf = name.split(".")
     with config.ignore_type():

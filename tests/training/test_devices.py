@@ -121,6 +121,7 @@ class Chip:
 
 @pytest.mark.parametrize("kind", ["TPU v5e", "TPU v6 lite", "TPU v5p"])
 @pytest.mark.parametrize("fsdp", [1, 2, 8, 16])
+@pytest.mark.own_checks  # a Chip is not a jax.Device
 def test_chips_can_be_divided_by_any_number_that_divides_them(kind, fsdp):
     chips = [Chip(kind, (x, y, 0)) for y in range(4) for x in range(4)]
     mesh = make_mesh(fsdp, chips)

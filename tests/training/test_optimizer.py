@@ -13,7 +13,8 @@ from mossformer_jax.training.recipe import Recipe
 
 def rates(recipe: Recipe, total_steps: int, factor: float = 1.0) -> np.ndarray:
     """The learning rate of every step."""
-    return np.array([learning_rate(recipe, total_steps, np.int32(step), factor) for step in range(total_steps)])
+    plateau_factor = jnp.float32(factor)
+    return np.array([learning_rate(recipe, total_steps, step, plateau_factor) for step in jnp.arange(total_steps)])
 
 
 def after(losses: list[float], recipe: Recipe, *, steps_per_epoch: int = 1) -> list[Plateau]:

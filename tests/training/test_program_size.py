@@ -62,7 +62,8 @@ def test_the_step_is_as_large_at_any_depth(config):
 
 
 def test_separation_has_no_more_operations_than_recorded(config):
-    weights = abstract_state(config, Recipe(), make_mesh()).weights
+    state = abstract_state(config, Recipe(), make_mesh())
+    weights = {**state.parameters, **state.buffers}
     separate = jax.jit(lambda weights, mixture, lengths: assemble_network(config, weights)(mixture, lengths))
     arguments = jax.ShapeDtypeStruct((2, 1600), np.float32), jax.ShapeDtypeStruct((2,), np.int32)
     counted = operations(separate.lower(weights, *arguments))

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Lets imports inside fail to find PyTorch, if it has not been imported before."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+# tensorboardX imports PyTorch where it is installed, only to accept its tensors. That takes three seconds.
+with _without_torch():
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
 
 # Level of the loudest sample of an example, where full scale is 1.
 PEAK = 0.9

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 from jax.stages import Traced
 
@@ -48,7 +47,7 @@ def training_step(config: ModelConfig, recipe: Recipe, mesh: Mesh, batch_size: i
 def separation(config: ModelConfig, devices: Sequence[jax.Device], batch: int, num_samples: int) -> Traced:
     """Traces the program that a `LoadedModel` runs on one device, with shapes in place of arrays."""
     here = replicated(make_mesh(devices=devices[:1]))
-    graphdef, state = nnx.split(skeleton(config))
+    graphdef, state = skeleton(config)
     placed = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), state)
     mixture = jax.ShapeDtypeStruct((batch, num_samples), np.float32, sharding=here)
     lengths = jax.ShapeDtypeStruct((batch,), np.int32, sharding=here)

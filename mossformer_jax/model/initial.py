@@ -51,23 +51,22 @@ class Draws:
         return (deviation * math.sqrt(2.0) * jax.scipy.special.erfinv(inside)).astype(dtype)
 
 
-def count_draws(build: Callable[[Draws], object]) -> int:
-    """How many random numbers `build` uses; nothing is computed."""
+def outline(build: Callable[[Draws], T]) -> tuple[nnx.GraphDef[T], int]:
+    """The structure of the module that `build` makes, and how many random numbers it uses; nothing is computed."""
     draws = Draws()
-    nnx.eval_shape(lambda: build(draws))
-    return draws.taken
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(draws)))
+    return graphdef, draws.taken
 
 
 def build_from_one_draw(build: Callable[[Draws], T], key: Array) -> T:
     """The module built by `build` from numbers drawn with `key`, in one compiled program."""
-    size = count_draws(build)
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(Draws())))
+    graphdef, size = outline(build)
     draw = jax.jit(lambda key: nnx.state(build(Draws(jax.random.uniform(key, (size,), jnp.float32, -1.0, 1.0)))))
     return nnx.merge(graphdef, draw(key))
 
 
 def stack(build: Callable[[Draws], T], count: int, draws: Draws) -> T:
     """A module whose variables all have a leading axis of size `count`, each slice with its own draw."""
-    values = draws.take((count, count_draws(build)))
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(Draws())))
+    graphdef, size = outline(build)
+    values = draws.take((count, size))
     return nnx.merge(graphdef, jax.vmap(lambda values: nnx.state(build(Draws(values))))(values))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -16,19 +17,20 @@ from mossformer_jax.model import Buffer, ModelConfig, MossFormer2
 Parameters = dict[str, np.ndarray]
 
 
-def skeleton(config: ModelConfig) -> MossFormer2:
-    """The network with shapes instead of arrays; allocates no memory."""
-    return nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0)))
+def skeleton(config: ModelConfig) -> tuple[nnx.GraphDef[MossFormer2], nnx.State]:
+    """The structure of the network, and its variables with shapes instead of arrays; allocates no memory."""
+    return _skeleton(config, jax.dtypes.canonicalize_dtype(float))
+
+
+@cache  # every compiled program builds the network from it, and drawing it takes half a second
+def _skeleton(config: ModelConfig, _dtype: np.dtype) -> tuple[nnx.GraphDef[MossFormer2], nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: MossFormer2(config, rngs=nnx.Rngs(0))))
 
 
 def _variables(config: ModelConfig) -> dict[str, nnx.Variable]:
     # The gains change with every validation but do not affect the variables, so they are not part of the cache key.
-    return _variables_of_sizes(dataclasses.replace(config, output_gains=None))
-
-
-@cache
-def _variables_of_sizes(config: ModelConfig) -> dict[str, nnx.Variable]:
-    return {_dotted(path): variable for path, variable in nnx.to_flat_state(nnx.state(skeleton(config)))}
+    _, state = skeleton(dataclasses.replace(config, output_gains=None))
+    return {_dotted(path): variable for path, variable in nnx.to_flat_state(state)}
 
 
 def _dotted(path: tuple[Any, ...]) -> str:
@@ -79,7 +81,7 @@ def build_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFor
 
 def assemble_network(config: ModelConfig, parameters: Mapping[str, Any]) -> MossFormer2:
     """`build_network` without the checks, for use inside jit."""
-    graphdef, state = nnx.split(skeleton(config))
+    graphdef, state = skeleton(config)
     filled = [
         (path, variable.replace(jnp.asarray(parameters[_dotted(path)], variable.dtype)))
         for path, variable in nnx.to_flat_state(state)

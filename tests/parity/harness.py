@@ -87,7 +87,7 @@ def our_block(config: ModelConfig, index: int):
 @functools.cache
 def _separate(config: ModelConfig):
     with precision(config):
-        graphdef = nnx.graphdef(skeleton(config))
+        graphdef, _ = skeleton(config)
     return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))
 
 

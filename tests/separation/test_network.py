@@ -95,7 +95,7 @@ def test_the_batch_shrinks_to_what_fits_the_budget(tiny_config):
 
 
 def _xla_bytes(config, batch, num_samples):
-    graphdef, state = nnx.split(skeleton(config))
+    graphdef, state = skeleton(config)
     separate = jax.jit(lambda state, mixture, lengths: nnx.merge(graphdef, state)(mixture, lengths))
     inputs = jax.ShapeDtypeStruct((batch, num_samples), np.float32), jax.ShapeDtypeStruct((batch,), np.int32)
     return separate.lower(state, *inputs).compile().memory_analysis().temp_size_in_bytes

@@ -37,7 +37,7 @@ def get_config():
             validate_every=4,
             checkpoint_every=3,
             log_every=2,
-            num_examples=1,
+            num_examples=0,  # tests of the journal and of validation draw them
         )
     )
     return config

@@ -29,10 +29,10 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
 
 check: lint  ## lint, then the tests that take less than about ten seconds each
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test: lint  ## lint, then run every test
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # In separate environments: the compilers take gigabytes, and with them installed, JAX would look for the hardware.
 test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs, without hardware (minutes; docs/accelerators.md)

@@ -20,6 +20,8 @@ from mossformer_jax.separation import Separator
 from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
+# For XLA_FLAGS of processes started by tests: XLA's previous code generator halves the time of a compilation.
+FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
 
 
 def load_tool(name: str) -> ModuleType:
@@ -29,6 +31,12 @@ def load_tool(name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the files with slow tests first, so that no worker is left with one of them while the other is idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ from mossformer_jax.cli.evaluate import output_folder
 from mossformer_jax.evaluation.report import read_metrics
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.weights import save_model
-from tests.conftest import REPOSITORY
+from tests.conftest import FAST_COMPILATION, REPOSITORY
 
 
 def main(arguments: list[str]) -> int:
@@ -94,7 +94,7 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     hosts = [f"--coordinator-address=localhost:{port}", "--num-processes=2"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{FAST_COMPILATION} --xla_force_host_platform_device_count=2",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
     }
     processes = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import FAST_COMPILATION, REPOSITORY
 from tests.training import runs
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ def test_processes_with_alternating_devices_get_their_own_rows_back():
     environment = {
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{FAST_COMPILATION} --xla_force_host_platform_device_count=2",
     }
     processes = [
         subprocess.Popen(

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from mossformer_jax.training.checkpoints import ARRAYS, NOTES
 from mossformer_jax.training.records import read_metrics
-from tests.conftest import REPOSITORY
+from tests.conftest import FAST_COMPILATION, REPOSITORY
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"
 INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
@@ -34,7 +34,7 @@ def start(
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": xla_flags,
+            "XLA_FLAGS": f"{FAST_COMPILATION} {xla_flags}",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from mossformer_jax.sharding import DATA, FSDP, by_shape, check_rows, make_mesh
-from tests.conftest import REPOSITORY
+from tests.conftest import FAST_COMPILATION, REPOSITORY
 from tests.training.eight_devices import MESHES
 
 
@@ -26,7 +26,7 @@ def trained(tmp_path_factory) -> dict[str, np.ndarray]:
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{FAST_COMPILATION} --xla_force_host_platform_device_count=8",
     }
     script = REPOSITORY / "tests" / "training" / "eight_devices.py"
     # Warnings are errors: deprecations above all.

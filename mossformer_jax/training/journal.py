@@ -144,7 +144,13 @@ class Journal:
             self._line.update(step, "  ".join(parts))
 
     def validated(
-        self, step: int, figures: Mapping[str, float | np.floating], *, best: bool, examples: Sequence[Example] = ()
+        self,
+        step: int,
+        figures: Mapping[str, float | np.floating],
+        *,
+        best: bool,
+        examples: Sequence[Example] = (),
+        why_no_figure: str = "",
     ) -> None:
         """Writes the result of a validation to all outputs.
 
@@ -153,13 +159,19 @@ class Journal:
             figures: values by name, such as si_sdri_db, si_sdr_db, loss_db.
             best: whether it is the best validation so far.
             examples: mixtures for TensorBoard.
+            why_no_figure: the reason, if the figures are not finite. They are then null in metrics.jsonl.
         """
         self._record({"kind": "validation", "step": step, "best": best, **figures})
         with _named(self._workdir / "tensorboard"):
-            self._tensorboard.scalars(step, {f"validation/{name}": value for name, value in figures.items()})
+            finite = {f"validation/{name}": value for name, value in figures.items() if math.isfinite(value)}
+            self._tensorboard.scalars(step, finite)
         with _failure_as_warning("the examples"):
             self._tensorboard.examples(step, examples)
-        parts = [_formatted(name, value) for name, value in figures.items()]
+        parts = [_formatted(name, value) for name, value in figures.items() if math.isfinite(value)]
+        if not parts:
+            self._last_validation = ""
+            self.note(f"validation at step {step}: no figure: {why_no_figure}")
+            return
         self._last_validation = next((text for text in parts if text.startswith("SI-SDRi")), "")
         self.note(f"validation at step {step}: {', '.join(parts)}{' (best so far)' if best else ''}")
 

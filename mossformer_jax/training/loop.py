@@ -16,6 +16,7 @@ from jaxtyping import Array
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.layouts import open_mixtures
 from mossformer_jax.data.pipeline import train_batches
+from mossformer_jax.data.silence import check_sound
 from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
 from mossformer_jax.training import state as states
@@ -67,6 +68,7 @@ class Training:
             check_rows("config.train.validation_batch_size", self.recipe.validation_batch_size, self.mesh)
         mixtures = open_training_mixtures(**self.data.train)
         check_mixtures(self.model, mixtures, "train")
+        check_sound(mixtures, "train")
         self._batches = train_batches(
             mixtures,
             batch_size=self.data.batch_size,
@@ -79,6 +81,7 @@ class Training:
         )
         heldout = open_mixtures(**self.data.validation)
         check_mixtures(self.model, heldout, "validation")
+        check_sound(heldout, "validation")
         self._validation = Validation(self.model, self.recipe, heldout, self.data.num_workers, self.mesh)
         self.steps_per_epoch = math.ceil(len(mixtures) / self.data.batch_size)
         self.total_steps = self.recipe.steps or self.recipe.epochs * self.steps_per_epoch
@@ -108,7 +111,12 @@ class Training:
                 finished = self.step >= self.total_steps and not self._validation_is_due()
                 stopped_by = "" if finished else request.received or "a signal to another process"
                 outcome = Outcome(
-                    self.step, self.total_steps, self.results.best_si_sdri_db, self.results.best_step, stopped_by
+                    self.step,
+                    self.total_steps,
+                    self.results.best_si_sdri_db,
+                    self.results.best_step,
+                    stopped_by,
+                    validated=self.results.validated_step > 0,
                 )
                 journal.note(outcome.summary(self.workdir))
             self.checkpoints.close()
@@ -266,7 +274,9 @@ class Training:
             return None
         score, before = validated.si_sdri_db, self.results
         best = math.isfinite(score) and (before.best_si_sdri_db is None or score > before.best_si_sdri_db)
-        plateau = before.plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
+        plateau = before.plateau
+        if not validated.silent:
+            plateau = plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
         self.results = Results(
             plateau,
             score if best else before.best_si_sdri_db,
@@ -278,10 +288,13 @@ class Training:
         factor = place(np.asarray(plateau.factor, np.float32), replicated(self.mesh))
         self.state = self.state._replace(plateau_factor=factor)
         figures = {"si_sdri_db": score, "si_sdr_db": validated.si_sdr_db}
-        journal.validated(self.step, figures, best=best, examples=validated.examples)
-        if best:
+        # Without any figure so far, best/ holds the last weights.
+        unscored = not math.isfinite(score) and before.best_si_sdri_db is None
+        why = validated.why_no_figure + (f"; {BEST}/ holds the last weights" if unscored else "")
+        journal.validated(self.step, figures, best=best, examples=validated.examples, why_no_figure=why)
+        if best or unscored:
             # Written before the checkpoint that refers to it: a run killed in between repeats both.
-            self._write_weights(BEST, score)
+            self._write_weights(BEST, score if best else None)
         return score
 
     def _save(self, score: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,12 +34,21 @@ class Validated(NamedTuple):
         output_gains: one factor per output that minimises the squared error to the sources assigned to it over the
             data set. SI-SDR is scale-invariant, so training leaves each output at an arbitrary level.
         examples: mixtures for TensorBoard, from this process's part of the data.
+        silent: whether every mixture has a silent source, for which SI-SDR is undefined. The figures are then NaN.
     """
 
     si_sdri_db: float
     si_sdr_db: float
     output_gains: tuple[float, ...]
     examples: list[Example]
+    silent: bool = False
+
+    @property
+    def why_no_figure(self) -> str:
+        """Why SI-SDRi is not a number."""
+        if self.silent:
+            return "every mixture has a silent source, for which SI-SDR is undefined"
+        return "the outputs of the network are not finite"
 
 
 class _InterruptedError(Exception):
@@ -101,11 +111,13 @@ class Validation:
         except _InterruptedError:
             return None
         gains_c = least_squares_gains(np.sum([np.asarray(levels_2c, np.float64) for levels_2c in levels], axis=0))
+        scored = [row.si_sdr_db for row in rows if not any(row.silent)]
         return Validated(
             mean_si_sdri_db(rows),
-            float(np.mean([row.si_sdr_db for row in rows if not any(row.silent)])),
+            float(np.mean(scored)) if scored else math.nan,
             tuple(gains_c.tolist()),
             [example for of_batch in shown for example in self._examples(*of_batch, gains_c)],
+            silent=not scored,
         )
 
     def _examples(

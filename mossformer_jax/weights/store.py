@@ -89,8 +89,10 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
     if not is_model_folder(folder) and (is_training_run(folder) or is_model_folder(folder / BEST)):
         if not is_model_folder(folder / BEST):
+            last = folder / "last"
+            instead = f"give {last}" if is_model_folder(last) else "train longer"
             raise FileNotFoundError(
-                f"{folder}: is a training run without {BEST}/ weights, which its first validation writes; train longer"
+                f"{folder}: is a training run without {BEST}/ weights, which its first validation writes; {instead}"
             )
         return folder / BEST
     if not is_model_folder(folder):

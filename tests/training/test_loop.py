@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
+from mossformer_jax.audio import write_audio
 from mossformer_jax.cli import main
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
@@ -26,6 +28,7 @@ from mossformer_jax.training.state import initial_weights
 from mossformer_jax.training.validation import Validated
 from mossformer_jax.weights import load_parameters, save_model
 from mossformer_jax.weights.parameters import flatten
+from mossformer_jax.weights.store import model_folder
 from tests.training import runs
 
 TINY = str(runs.TINY)
@@ -121,6 +124,35 @@ def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path, quick_step,
     scores += [np.nan, 1.0, np.nan]
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 1.0)
+
+
+def test_without_any_figure_the_best_weights_are_the_last(tmp_path, quick_step, scores):
+    scores += [np.nan] * 3
+    outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
+    assert outcome.best_si_sdri_db is None
+    assert results(tmp_path, "best") == results(tmp_path, "last") == (12, None)
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "nan" not in log.lower()
+    reason = "no figure: the outputs of the network are not finite; best/ holds the last weights"
+    assert f"validation at step 8: {reason}" in log
+    assert f"finished after step 12, no validation had a figure; {tmp_path / 'best'} holds the last weights" in log
+    assert model_folder(tmp_path) == tmp_path / "best"
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_data_of_silence_are_refused_before_the_first_step(tmp_path, part):
+    write_audio(tmp_path / "zeros.wav", np.zeros(1600), 8000)
+    write_audio(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(1600), 8000)
+    config = load_config(TINY)
+    for name in ("train", "validation"):
+        file = "zeros" if name == part else "noise"
+        (tmp_path / f"{name}.csv").write_text(f"source_1,source_2\n{file}.wav,{file}.wav\n")
+        config.data[name] = ConfigDict({"layout": "csv", "path": str(tmp_path / f"{name}.csv"), "sample_rate": 8000})
+    with pytest.raises(
+        ValueError, match=rf"config.data.{part}: the audio of all 1 mixtures .* silent: {tmp_path}/zeros.wav;"
+    ):
+        loop.Training(config, tmp_path / "run")
 
 
 def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, capsys, quick_step, scores):

@@ -52,6 +52,23 @@ def test_output_gains_minimise_the_squared_error_to_the_sources(model):
     np.testing.assert_allclose(example.estimates_ct, shown_ct, rtol=1e-2, atol=1e-3 * shown_ct.std())
 
 
+def test_mixtures_that_all_have_a_silent_source_give_no_figure_and_no_warning(model):
+    class HalfSilent(Noises):
+        def read(self, index, start=0, num_samples=None):
+            mixture = super().read(index, start, num_samples)
+            mixture.sources[1] = 0.0
+            return mixture
+
+    config, weights = model
+    mixtures = HalfSilent(LENGTHS, SAMPLE_RATE)
+    validation = Validation(config, Recipe(num_examples=1, validation_batch_size=2), mixtures, 0, make_mesh())
+    validated = validation({name: jnp.asarray(array) for name, array in weights.items()})
+    assert validated.silent
+    assert np.isnan([validated.si_sdri_db, validated.si_sdr_db]).all()
+    assert np.isfinite(validated.output_gains).all()
+    assert "every mixture has a silent source" in validated.why_no_figure
+
+
 def test_each_output_gets_its_own_gain_for_any_permutation(rng):
     sources_bct = rng.standard_normal((4, 3, 5000)).astype(np.float32)
     permutation_bc = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])

@@ -202,6 +202,9 @@ def test_a_training_run_is_loaded_with_its_best_weights(tiny_model_folder, tmp_p
     (run / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="is a training run without best/ weights"):
         load_parameters(run)
+    shutil.copytree(tiny_model_folder, run / "last")
+    with pytest.raises(FileNotFoundError, match=rf"first validation writes; give {run / 'last'}"):
+        load_parameters(run)
     shutil.copytree(tiny_model_folder, run / "best")
     assert load_parameters(run)[0] == load_parameters(tiny_model_folder)[0]
 

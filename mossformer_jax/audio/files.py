@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample
+from mossformer_jax.audio.sources import AudioSource
 from mossformer_jax.audio.streams import PCM_BITS, SUBTYPES, AudioReader, AudioWriter
 
 __all__ = [
@@ -32,11 +33,11 @@ AUDIO_SUFFIXES = (
 _BLOCK_SAMPLES = 2**20
 
 
-def read_audio(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, "channels t"], int]:
+def read_audio(source: AudioSource) -> tuple[Float[np.ndarray, "channels t"], int]:
     """Reads a whole audio file (WAV, FLAC, Ogg, MP3 and the other formats of libsndfile).
 
     Args:
-        path: the file.
+        source: a path, the content of a file (bytes), or an open binary file (such as `io.BytesIO`).
 
     Returns:
         The waveform, float32, with integer formats scaled to +-1, and the sample rate in Hz.
@@ -46,7 +47,7 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, "channel
         PermissionError: read access is denied.
         ValueError: the file is a folder, is empty, is not audio, is damaged, or contains NaN or infinity.
     """
-    with AudioReader(path) as reader:
+    with AudioReader(source) as reader:
         return np.concatenate(list(reader.blocks(_BLOCK_SAMPLES)), axis=1), reader.sample_rate
 
 

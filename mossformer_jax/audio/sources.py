@@ -7,10 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 # A path, the bytes of a file, or an open binary file.
 AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+def is_audio_source(thing: object) -> TypeGuard[AudioSource]:
+    """Whether audio can be read from it."""
+    known = isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview)
+    return known or all(hasattr(thing, name) for name in ("read", "seek", "tell"))
 
 
 class Tail(io.RawIOBase):

@@ -13,16 +13,15 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from mossformer_jax.audio.files import check_sample_rate
+from mossformer_jax.audio.sources import AudioSource
 from mossformer_jax.model.memory import activation_bytes
 from mossformer_jax.separation.network import LADDER_GROWTH, Network, device_memory
 from mossformer_jax.separation.options import OutputOptions
 from mossformer_jax.separation.recording import Boundary, Recording, plan_windows
 from mossformer_jax.separation.resampled import ResampledRecording
+from mossformer_jax.separation.waveforms import as_channels, with_rate
 from mossformer_jax.weights import LoadedModel, load_model
 
-FULL_SCALE_INT16 = 32768.0
-# 60 dB over full scale: most likely integer samples in a floating-point array.
-MAX_PEAK = 1000.0
 WINDOW_SECONDS = 8.0
 MIN_WINDOW_SECONDS = 0.5
 
@@ -131,8 +130,8 @@ class Separator:
 
     def __call__(
         self,
-        waveform: Float[np.ndarray, "*channels t"] | Int16[np.ndarray, "*channels t"],
-        sample_rate: int,
+        waveform: Float[np.ndarray, "*channels t"] | Int16[np.ndarray, "*channels t"] | AudioSource,
+        sample_rate: int | None = None,
         *,
         scale: str = "mixture",
         mixture_consistency: bool = False,
@@ -141,8 +140,9 @@ class Separator:
         """Separates one recording.
 
         Args:
-            waveform: (t,) or (channels, t), floating point within about +-1, or int16.
-            sample_rate: in Hz.
+            waveform: (t,) or (channels, t), floating point within about +-1, or int16; or a file with it: a path, the
+                content of a file (bytes), or an open binary file (such as `io.BytesIO`).
+            sample_rate: in Hz; None only for a file, which contains it.
             scale: level of the sources: "mixture", "peak", "rms" or "none", as in `OutputOptions`.
             mixture_consistency: whether the sources must add up to the mixture, as in `OutputOptions`.
             channels: "mix" mixes the channels down to mono; "each" separates every channel.
@@ -154,7 +154,8 @@ class Separator:
             ValueError: an invalid waveform, rate or option; the message names the value seen and those allowed.
         """
         options = OutputOptions(scale, mixture_consistency, channels)
-        return self.batch([waveform], sample_rate, options)[0]
+        array, sample_rate = with_rate(waveform, sample_rate)
+        return self.batch([array], sample_rate, options)[0]
 
     def batch(
         self,
@@ -259,35 +260,3 @@ class Separator:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
-
-
-def as_channels(waveform: np.ndarray) -> Float[np.ndarray, "channels t"]:
-    """Converts a waveform to (channels, t) in float32.
-
-    Raises:
-        ValueError: its shape, dtype or content cannot be separated.
-    """
-    waveform = np.asarray(waveform)
-    if waveform.dtype != np.int16 and not np.issubdtype(waveform.dtype, np.floating):
-        raise ValueError(f"waveform has dtype {waveform.dtype}, but must be floating point within about +-1, or int16")
-    if waveform.ndim not in (1, 2) or waveform.size == 0:
-        raise ValueError(f"waveform has shape {waveform.shape}, but must be (t,) or (channels, t) and not empty")
-    channels = np.atleast_2d(waveform)
-    if len(channels) > channels.shape[1]:
-        raise ValueError(f"waveform has shape {waveform.shape}, but must be (channels, t): transpose it")
-    if waveform.dtype == np.int16:
-        return channels / np.float32(FULL_SCALE_INT16)
-    with np.errstate(over="ignore"):
-        channels = channels.astype(np.float32)
-    broken = ~np.isfinite(channels).all(axis=0)
-    if broken.any():
-        raise ValueError(
-            f"waveform holds NaN or infinity in {broken.sum()} of {broken.size} samples, first at sample "
-            f"{broken.argmax()}; repair or remove them first"
-        )
-    peak = np.abs(channels).max()
-    if peak > MAX_PEAK:
-        raise ValueError(
-            f"waveform has a peak of {peak:.4g}, but must be within about +-1; divide it by its full scale"
-        )
-    return channels

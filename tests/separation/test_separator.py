@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from mossformer_jax.audio.files import resample
+from mossformer_jax.audio.files import read_audio, resample, write_audio
 from mossformer_jax.model.levels import input_gain, loudness
 from mossformer_jax.separation import Separator
 from mossformer_jax.weights import LoadedModel, load_model, load_parameters
@@ -268,8 +270,61 @@ def test_a_waveform_that_cannot_be_separated_is_named(separator, waveform, messa
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("rate", [0, -1, 8000.0, None, True])
+@pytest.mark.parametrize("rate", [0, -1, 8000.0, True])
 @pytest.mark.own_checks
 def test_an_impossible_rate_is_named(separator, mixture, rate):
     with pytest.raises(ValueError, match=r"sample rate .* is not allowed"):
         separator(mixture, rate)
+
+
+WAYS = {
+    "str": str,
+    "Path": lambda path: path,
+    "bytes": lambda path: path.read_bytes(),
+    "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
+    "open file": lambda path: path.open("rb"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_files_are_taken_for_waveforms(separator, mixture, tmp_path, way):
+    write_audio(tmp_path / "a.wav", mixture, RATE, "FLOAT")
+    given = WAYS[way](tmp_path / "a.wav")
+    with given if isinstance(given, io.BufferedReader) else contextlib.nullcontext():
+        separation = separator(given)
+        assert separation.sample_rate == RATE
+        np.testing.assert_array_equal(separation.sources, separator(mixture, RATE).sources)
+        waveform, sample_rate = read_audio(given)
+        assert sample_rate == RATE
+        np.testing.assert_array_equal(waveform[0], mixture.astype(np.float32))
+        with pytest.raises(ValueError, match="the file has a sample rate of 8000 Hz, not 16000"):
+            separator(given, 16000)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(LENGTH), r"sample_rate is missing; .*: separator\(waveform, 16000\)"),
+        ((np.zeros(LENGTH), RATE), r"separator\(\*mossformer_jax.audio.read_audio\(path\)\), or separator\(path\)"),
+        (b"no audio", "the given BytesIO: cannot be read as audio"),
+        ("missing.wav", "missing.wav: no such file"),
+    ],
+)
+@pytest.mark.own_checks
+def test_what_is_given_without_a_rate_is_answered_with_the_line_that_works(separator, waveform, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        separator(waveform)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        ("a.wav", r"is a file, not an array; read it first: .*read_audio\(path\)"),
+        (np.zeros(LENGTH, np.int32), r"dtype int32, .* or int16; give waveform / 2\*\*31"),
+        (np.full(LENGTH, 128, np.uint8), r"dtype uint8, .*; give waveform / 128.0 - 1"),
+    ],
+)
+@pytest.mark.own_checks
+def test_other_arrays_are_answered_with_the_line_that_converts_them(separator, waveform, message):
+    with pytest.raises(ValueError, match=message):
+        separator.batch([waveform], RATE)

@@ -54,7 +54,7 @@ def get_config(first: bool = False) -> ConfigDict:
     )
 
     config.data = ConfigDict({"root": "data", "batch_size": 2, "seconds": 2.0, "seed": 0})
-    config.data.update(num_workers=0, max_failed_share=0.0)
+    config.data.update(num_workers=0, max_failed_share=0.0, on_device=False)
     root, sample_rate = config.data.get_oneway_ref("root"), config.model.get_oneway_ref("sample_rate")
     config.data.train = ConfigDict(
         {

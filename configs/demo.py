@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     # Threads are enough for these batches: no audio is decoded.
     config.data.num_workers = 0
     config.data.max_failed_share = 0.0
+    config.data.on_device = False
     # Arguments of open_training_mixtures.
     config.data.train = ConfigDict(
         {

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = section(ModelConfig.preset("mossformer2-2spk", remat="blocks"))
     config.data = ConfigDict({"root": "data", "batch_size": 1, "seconds": 4.0, "seed": 0})
-    config.data.update(num_workers=0, max_failed_share=0.001)
+    config.data.update(num_workers=0, max_failed_share=0.001, on_device=False)
 
     def mixtures(split: str) -> ConfigDict:
         options = {name: config.model.get_oneway_ref(name) for name in ("num_sources", "sample_rate")}

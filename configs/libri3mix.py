@@ -23,7 +23,7 @@ def get_config(librispeech: bool = False, dynamic: bool = False) -> ConfigDict:
     config = ConfigDict()
     config.model = section(ModelConfig.preset("mossformer2-3spk", remat="blocks"))
     config.data = ConfigDict({"root": "data", "batch_size": 1, "seconds": 4.0, "seed": 0})
-    config.data.update(num_workers=0, max_failed_share=0.001)
+    config.data.update(num_workers=0, max_failed_share=0.001, on_device=False)
 
     def mixtures(split: str, subset: str) -> ConfigDict:
         root = config.data.get_oneway_ref("root")

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.model = section(ModelConfig.preset("mossformer2-whamr-2spk", remat="blocks"))
     config.data = ConfigDict({"root": "data/whamr", "batch_size": 1, "seconds": 4.0, "seed": 0})
-    config.data.update(num_workers=0, max_failed_share=0.001)
+    config.data.update(num_workers=0, max_failed_share=0.001, on_device=False)
 
     def mixtures(split: str) -> ConfigDict:
         root, sample_rate = config.data.get_oneway_ref("root"), config.model.get_oneway_ref("sample_rate")

@@ -22,7 +22,7 @@ def get_config(dynamic: bool = False) -> ConfigDict:
     config = ConfigDict()
     config.model = section(ModelConfig.preset("mossformer2-3spk", remat="blocks"))
     config.data = ConfigDict({"root": "data/wsj0-mix", "batch_size": 1, "seconds": 4.0, "seed": 0})
-    config.data.update(num_workers=0, max_failed_share=0.001)
+    config.data.update(num_workers=0, max_failed_share=0.001, on_device=False)
 
     def options() -> dict:
         return {name: config.model.get_oneway_ref(name) for name in ("num_sources", "sample_rate")}

@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.signal
@@ -35,6 +36,22 @@ CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
 DIRECT_SECONDS = 0.0025
 # The pass band of a telephone line (ITU-T G.712), in Hz.
 TELEPHONE_BAND = (300.0, 3400.0)
+
+
+class ResponseParts(NamedTuple):
+    """A room impulse response and its parts.
+
+    Attributes:
+        response: the response.
+        direct: position of the direct sound in samples.
+        kept: end of the part that the target includes, in samples.
+        norm: square root of the energy up to the end of the early part.
+    """
+
+    response: Float[np.ndarray, " _"]
+    direct: int
+    kept: int
+    norm: float
 
 
 @dataclass(frozen=True)
@@ -79,22 +96,28 @@ class Reverberation:
         drawn = rng.choice(choices, len(sources_ct), replace=len(choices) < len(sources_ct))
         reverberant_ct, targets_ct = np.empty_like(sources_ct), np.empty_like(sources_ct)
         for source, index, reverberant, target in zip(sources_ct, drawn, reverberant_ct, targets_ct, strict=True):
-            response = self.responses.read(int(index)).astype(np.float64)
-            reverberant[:], target[:] = self._reverberate(source, response, self.responses.name(int(index)))
+            parts = self.parts(int(index))
+            response = parts.response / parts.norm
+            reverberant[:] = _convolve_from(source, response, parts.direct)
+            target[:] = _convolve_from(source, response[: parts.kept], parts.direct)
         return reverberant_ct, targets_ct
 
-    def _reverberate(
-        self, source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], name: str
-    ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
+    def parts(self, index: int) -> ResponseParts:
+        """The parts of an impulse response.
+
+        Raises:
+            ValueError: it is silent; the message names it.
+        """
+        response, rate = self.responses.read(index).astype(np.float64), self.responses.sample_rate
         direct = int(np.argmax(np.abs(response)))
-        rate = self.responses.sample_rate
         early = direct + 1 + round(self.early_seconds * rate)
         kept = direct + 1 + round(DIRECT_SECONDS * rate) if self.target == "dry" else early
-        energy = math.sqrt(np.sum(np.square(response[:early])))
-        if not energy > 0:
-            raise ValueError(f"{name}: is silent, so it is not a room impulse response; remove it")
-        response = response / energy
-        return _convolve_from(source, response, direct), _convolve_from(source, response[:kept], direct)
+        norm = math.sqrt(np.sum(np.square(response[:early])))
+        if not norm > 0:
+            raise ValueError(
+                f"{self.responses.name(index)}: is silent, so it is not a room impulse response; remove it"
+            )
+        return ResponseParts(response, direct, kept, norm)
 
 
 @dataclass(frozen=True)
@@ -250,10 +273,14 @@ def band_limited(
     waveform: Float[np.ndarray, " t"], sample_rate: int, band_hz: tuple[float, float]
 ) -> Float[np.ndarray, " t"]:
     """The waveform after a linear-phase band-pass filter without delay."""
-    taps = 2 * (sample_rate // 100) + 1
+    taps = band_pass_filter(sample_rate, band_hz)
+    return scipy.signal.oaconvolve(waveform, taps, mode="same").astype(np.float32)
+
+
+def band_pass_filter(sample_rate: int, band_hz: tuple[float, float]) -> Float[np.ndarray, " taps"]:
+    """The taps of `band_limited`, an odd number of them."""
     upper = min(band_hz[1], 0.98 * sample_rate / 2)
-    kernel = scipy.signal.firwin(taps, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
-    return scipy.signal.oaconvolve(waveform, kernel, mode="same").astype(np.float32)
+    return scipy.signal.firwin(2 * (sample_rate // 100) + 1, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
 
 
 def coded(

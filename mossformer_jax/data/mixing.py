@@ -37,7 +37,8 @@ PEAK = 0.9
 SILENCE_DB = -80.0
 # In partially overlapping mixtures: shortest and longest duration of a source, as a fraction of the mixture.
 PARTIAL_LENGTHS = (0.3, 1.0)
-_ATTEMPTS = 20
+# Draws of a mixture before its speech counts as too faint.
+ATTEMPTS = 20
 
 
 @runtime_checkable
@@ -178,7 +179,7 @@ class DynamicMixing:
 
     def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
         """Draws a mixture. The index is ignored."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             utterances, crops, length, noise = self._draw_crops(num_samples, rng)
             levels = np.array([level_db(crop) for crop in crops])
             if levels.min() > self.min_level_db:
@@ -186,7 +187,7 @@ class DynamicMixing:
         else:
             faint = self.speech.name(utterances[int(levels.argmin())])
             raise ValueError(
-                f"{faint}: drew a crop below min_level_db={self.min_level_db:g} in each of {_ATTEMPTS} attempts; check "
+                f"{faint}: drew a crop below min_level_db={self.min_level_db:g} in each of {ATTEMPTS} attempts; check "
                 "the level of the speech files, or lower min_level_db"
             )
         gains = 10 ** ((self._draw_levels(rng) - levels) / 20).astype(np.float32)
@@ -263,7 +264,7 @@ class DynamicMixing:
     def _draw_utterances(self, rng: np.random.Generator) -> list[int]:
         """Draws utterances of different speakers: uniformly, or by speaker if `max_speaker_seconds` is set."""
         if self.max_speaker_seconds is not None:
-            chances = self._chances
+            chances = self.speaker_chances
             speakers = rng.choice(len(chances), self.num_sources, replace=False, p=chances)
             return [int(rng.choice(np.flatnonzero(self.speech.speakers == speaker))) for speaker in speakers]
         drawn: list[int] = []
@@ -276,11 +277,14 @@ class DynamicMixing:
         return drawn
 
     @cached_property
-    def _chances(self) -> Float[np.ndarray, " speakers"]:
-        """Probability of each speaker, proportional to their seconds of speech."""
-        lengths = [self._length_if_known(index) for index in range(len(self.speech))]
-        seconds = np.bincount(self.speech.speakers, lengths) / self.sample_rate
-        counted = np.minimum(seconds, self.max_speaker_seconds or math.inf)
+    def speaker_chances(self) -> Float[np.ndarray, " speakers"]:
+        """Probability of each speaker, proportional to their utterances or their seconds of speech."""
+        if self.max_speaker_seconds is None:
+            counted = np.bincount(self.speech.speakers, minlength=len(self.speech.speaker_names)).astype(np.float64)
+        else:
+            lengths = [self._length_if_known(index) for index in range(len(self.speech))]
+            seconds = np.bincount(self.speech.speakers, lengths, len(self.speech.speaker_names)) / self.sample_rate
+            counted = np.minimum(seconds, self.max_speaker_seconds)
         return counted / counted.sum()
 
     def _length_if_known(self, index: int) -> int:

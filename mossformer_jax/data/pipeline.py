@@ -12,7 +12,7 @@ import multiprocessing
 import signal
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,12 +121,7 @@ class TrainingBatches(Iterator[Batch]):
         Raises:
             ValueError: the state was saved with a different seed, batch size or number of mixtures.
         """
-        for name in _STATE:
-            if state[name] != self._identity[name]:
-                raise ValueError(
-                    f"the saved state has {name}={state[name]}, but the config has {self._identity[name]}; "
-                    "resume with the data and settings that the run was started with"
-                )
+        check_state(state, self._identity)
         self.close()
         self._step = state["step"]
 
@@ -146,6 +141,20 @@ class TrainingBatches(Iterator[Batch]):
             raise ValueError(
                 f"{len(self.failures)} files or mixtures could not be read, but only {self._max_failures} may fail; "
                 f"the last one: {failure}. Fix the data, or raise config.data.max_failed_share"
+            )
+
+
+def check_state(state: Mapping[str, int], identity: Mapping[str, int]) -> None:
+    """Checks that a saved state belongs to batches of the same seed, batch size and number of mixtures.
+
+    Raises:
+        ValueError: it does not; the message names the difference.
+    """
+    for name in _STATE:
+        if state[name] != identity[name]:
+            raise ValueError(
+                f"the saved state has {name}={state[name]}, but the config has {identity[name]}; resume with the data "
+                "and settings that the run was started with"
             )
 
 

@@ -12,7 +12,7 @@ from mossformer_jax.audio.resampling import fit_length, resample
 from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
 
 # Length in seconds of the fades at cuts inside a mixture, which prevent clicks.
-_FADE = 0.01
+FADE_SECONDS = 0.01
 
 
 def draw_crop(
@@ -77,7 +77,7 @@ def draw_noise(
 
 def _fade(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarray, " t"]:
     """The waveform with a linear fade-in and fade-out."""
-    num_faded = min(round(_FADE * sample_rate), len(waveform) // 2)
+    num_faded = min(round(FADE_SECONDS * sample_rate), len(waveform) // 2)
     faded = waveform.copy()
     ramp = np.arange(num_faded, dtype=np.float32) / max(num_faded, 1)
     faded[:num_faded] *= ramp

@@ -54,6 +54,7 @@ class DataConfig:
     seed: int = 0
     num_workers: int = 0
     max_failed_share: float = 0.001
+    on_device: bool = False
 
     def __post_init__(self) -> None:
         for part in ("train", "validation"):

@@ -15,7 +15,9 @@ from jaxtyping import Array
 
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.layouts import open_mixtures
-from mossformer_jax.data.pipeline import train_batches
+from mossformer_jax.data.mixing import TrainingMixtures
+from mossformer_jax.data.on_device import DeviceBatches
+from mossformer_jax.data.pipeline import TrainingBatches, train_batches
 from mossformer_jax.data.silence import check_sound
 from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
@@ -69,16 +71,7 @@ class Training:
         mixtures = open_training_mixtures(**self.data.train)
         check_mixtures(self.model, mixtures, "train")
         check_sound(mixtures, "train")
-        self._batches = train_batches(
-            mixtures,
-            batch_size=self.data.batch_size,
-            num_samples=round(self.data.seconds * self.model.sample_rate),
-            seed=self.data.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_workers=self.data.num_workers,
-            max_failed_share=self.data.max_failed_share,
-        )
+        self._batches = self._open_batches(mixtures)
         heldout = open_mixtures(**self.data.validation)
         check_mixtures(self.model, heldout, "validation")
         check_sound(heldout, "validation")
@@ -129,6 +122,27 @@ class Training:
             self._batches.close()
             self._unlock()
         return outcome
+
+    def _open_batches(self, mixtures: TrainingMixtures) -> TrainingBatches | DeviceBatches:
+        num_samples = round(self.data.seconds * self.model.sample_rate)
+        if self.data.on_device:
+            return DeviceBatches(
+                mixtures,
+                batch_size=self.data.batch_size,
+                num_samples=num_samples,
+                seed=self.data.seed,
+                mesh=self.mesh,
+            )
+        return train_batches(
+            mixtures,
+            batch_size=self.data.batch_size,
+            num_samples=num_samples,
+            seed=self.data.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=self.data.num_workers,
+            max_failed_share=self.data.max_failed_share,
+        )
 
     def _begin_or_resume(self) -> None:
         self.changes = changes_since_start(self.workdir, self.config)
@@ -195,7 +209,7 @@ class Training:
                 self._drain(in_flight, journal)
                 self._save(None)
                 break
-            placed = place_rows(batch._replace(index=None), self.mesh)
+            placed = batch if self.data.on_device else place_rows(batch._replace(index=None), self.mesh)
             with jax.transfer_guard("disallow"):
                 self.state, metrics = program(self.state, placed)
             self.step += 1
@@ -338,6 +352,8 @@ class Training:
         )
         for message in self.checkpoints.moved_aside:
             journal.note(message)  # first logged before the journal was open
+        if isinstance(self._batches, DeviceBatches):
+            journal.note(f"the recordings take {self._batches.num_bytes / 1e9:.2f} GB on each device")
         for name, (before, after) in self.changes.items():
             journal.note(f"config.{name} changed from {before} to {after}")
 

@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import AxisType
 
 from mossformer_jax.data.batch import Batch
+from mossformer_jax.data.on_device import DeviceBatches
+from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import DATA, FSDP, make_mesh, place_rows
 from mossformer_jax.training.configuration import resolve
 from mossformer_jax.training.state import begin, on_host
@@ -25,7 +27,7 @@ STEPS = 3
 
 
 def main(file: str) -> None:
-    model, recipe, _ = resolve(tiny.get_config())
+    model, recipe, data = resolve(tiny.get_config())
     # Wide enough that most parameters are worth cutting up.
     model = dataclasses.replace(model, encoder_channels=64, model_channels=64, dtype="float64")
     recipe = dataclasses.replace(recipe, lr=1e-3, accumulation=1, ema_decay=None)
@@ -58,6 +60,11 @@ def main(file: str) -> None:
         validated = Validation(model, recipe, Noises((800, 700, 800), model.sample_rate), 0, mesh)(state.weights)
         assert validated is not None
         found[f"validated/{name}"] = np.array([validated.si_sdri_db, *validated.output_gains])
+        if name in ("1", "2x4"):
+            drawn = DeviceBatches(
+                open_training_mixtures(**data.train), batch_size=8, num_samples=800, seed=0, mesh=mesh
+            )
+            found[f"drawn/{name}"] = next(drawn).sources
     np.savez(file, **found)
 
 

@@ -43,6 +43,12 @@ def trained(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+def test_mixtures_drawn_on_several_devices_are_those_of_one(trained):
+    assert trained["drawn/2x4"].shape == (8, 2, 800)
+    np.testing.assert_allclose(trained["drawn/2x4"], trained["drawn/1"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", list(MESHES)[1:])
 def test_several_devices_take_the_steps_of_one(trained, mesh):
     losses = trained["losses/1"]

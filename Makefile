@@ -16,7 +16,10 @@ INPUTS := pyproject.toml constraints.txt
 # Makes pip refuse to install outside a virtual environment.
 export PIP_REQUIRE_VIRTUALENV := true
 
-.PHONY: help setup demo check test test-tpu-compile test-gpu-compile docs lint format clean
+# Files with slow tests come first (tests/conftest.py), so the order of collection is kept.
+PYTEST = python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup demo check test test-newest test-tpu-compile test-gpu-compile docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -29,10 +32,13 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
 
 check: lint  ## lint, then the tests that take less than about ten seconds each
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m 'not slow'
+	$(BIN)/$(PYTEST) -m 'not slow'
 
 test: lint  ## lint, then run every test
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/$(PYTEST)
+
+test-newest: .venv-newest/.ready  ## run every test with the newest releases of all dependencies
+	.venv-newest/bin/$(PYTEST)
 
 # In separate environments: the compilers take gigabytes, and with them installed, JAX would look for the hardware.
 test-tpu-compile: .venv-tpu/.ready  ## compile for TPUs, without hardware (minutes; docs/accelerators.md)
@@ -61,7 +67,7 @@ format: $(TEST_READY)  ## format, and apply ruff's fixes
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and all generated files
-	rm -rf $(VENV) .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is created again if it is incomplete, its Python no longer exists, or it is not a virtual environment.
@@ -86,6 +92,14 @@ $(TEST_READY): $(INPUTS)
 	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
 	touch $@ $(DEMO_READY)
+
+.venv-newest/.ready: VENV := .venv-newest
+.venv-newest/.ready: $(INPUTS)
+	rm -f $@
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet --upgrade -e '.[train,convert,eval,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
+	touch $@
 
 .venv-tpu/.ready: VENV := .venv-tpu
 .venv-tpu/.ready: $(INPUTS)

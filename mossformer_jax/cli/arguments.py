@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+# A literal, because --help must not wait for JAX, which the metrics import. A test compares it with their list.
+METRICS_HELP = (
+    "some of si_sdr, sdr, stoi, estoi, pesq, separated by commas; SI-SDR is always included (default: %(default)s)"
+)
+
 
 def whole_number(minimum: int) -> Callable[[str], int]:
     """An argparse `type` for whole numbers of at least `minimum`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax import __version__
-from mossformer_jax.cli.arguments import whole_number
+from mossformer_jax.cli.arguments import METRICS_HELP, whole_number
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import print_table, warn
 
@@ -63,7 +63,7 @@ def add_parser(commands: Any) -> None:
         help="default: RUN/evaluation/SPLIT, with --config RUN/evaluation/CONFIG_SPLIT, without --run "
         "evaluation/MODEL/CONFIG_SPLIT",
     )
-    add("--metrics", default="si_sdr", help="some of si_sdr,sdr,stoi,estoi,pesq (default: %(default)s)")
+    add("--metrics", default="si_sdr", metavar="NAMES", help=METRICS_HELP)
     number = whole_number(0)
     add("--save-audio", type=number, default=0, metavar="N", help="write the sources of the first N utterances")
     add(

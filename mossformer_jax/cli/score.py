@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mossformer_jax.cli.arguments import whole_number
+from mossformer_jax.cli.arguments import METRICS_HELP, whole_number
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
 from mossformer_jax.cli.terminal import print_table, warn
 
@@ -51,8 +51,7 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="si_sdr",
         metavar="NAMES",
-        help="some of si_sdr, sdr, stoi, estoi, pesq, separated by commas; SI-SDR is always included "
-        "(default: %(default)s)",
+        help=METRICS_HELP,
     )
     add_device_options(parser)
     parser.set_defaults(run=_score, usage_error=parser.error)

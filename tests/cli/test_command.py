@@ -9,6 +9,8 @@ import pytest
 
 from mossformer_jax import __version__
 from mossformer_jax.cli import main
+from mossformer_jax.cli.arguments import METRICS_HELP
+from mossformer_jax.scoring.metrics import METRICS
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["separate"], ["separate", "a.wav", "--subtype", "MP3"]])
@@ -46,3 +48,7 @@ def test_an_invalid_number_is_named_in_the_usage_error(text, message, capsys):
         main(["data", "inspect", "--config", "configs/demo.py", "--measure", text])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
+def test_help_names_all_metrics():
+    assert METRICS_HELP.startswith(f"some of {', '.join(METRICS)}, separated")

@@ -53,6 +53,14 @@ def add_parser(commands: Any) -> None:
         metavar="NAMES",
         help=METRICS_HELP,
     )
+    parser.add_argument(
+        "--trim",
+        action="store_true",
+        help="cut the files of a mixture to the shortest one, if their lengths differ by up to 8 s",
+    )
+    parser.add_argument(
+        "--align", action="store_true", help="undo a constant delay of the estimates (a delay is reported in any case)"
+    )
     add_device_options(parser)
     parser.set_defaults(run=_score, usage_error=parser.error)
 
@@ -80,8 +88,11 @@ def _score_one(options: argparse.Namespace) -> int:
             "give the same number"
         )
     files = SeparatedFiles("mixture", options.mixture, tuple(options.reference), tuple(options.estimate))
-    (scores,) = score_files([files], parse_metrics(options.metrics))
+    (scores,) = score_files(
+        [files], parse_metrics(options.metrics), trim=options.trim, align=options.align, on_warning=warn
+    )
     _check_silent_references([scores])
+    _report_delays([scores], options)
     rows: list[tuple[str, ...]] = [("reference", "estimate", *(COLUMNS[name].label for name in scores.figures))]
     for source, estimate in enumerate(scores.permutation):
         names = Path(files.references[source]).name, Path(files.estimates[estimate]).name
@@ -113,8 +124,17 @@ def _score_many(options: argparse.Namespace) -> int:
         output.mkdir(parents=True, exist_ok=True)
     passes = 1 if metrics == ("si_sdr",) else 2
     with _progress_bar(len(utterances) * passes) as advance:
-        scores = score_files(utterances, metrics, jobs=options.jobs, on_scored=advance)
+        scores = score_files(
+            utterances,
+            metrics,
+            jobs=options.jobs,
+            on_scored=advance,
+            trim=options.trim,
+            align=options.align,
+            on_warning=warn,
+        )
     _check_silent_references(scores)
+    _report_delays(scores, options)
     rows = [each.row() for each in scores]
     summary = summarize(rows, mixtures=options.mixtures, references=options.references, estimates=options.estimates)
     if output is not None:
@@ -146,6 +166,14 @@ def _check_silent_references(scores: Sequence[FileScores]) -> None:
         warn(f"{path}: is silent, and SI-SDR is undefined for a silent reference; {id} is not in the means")
     if len(silent) > _NUM_NAMED:
         warn(f"{len(silent) - _NUM_NAMED} more references are silent; their mixtures are not in the means")
+
+
+def _report_delays(scores: Sequence[FileScores], options: argparse.Namespace) -> None:
+    from mossformer_jax.evaluation.delays import describe_delays
+
+    line = describe_delays([each.delay for each in scores], scores[0].sample_rate, undone=options.align)
+    if line is not None:
+        warn(line)
 
 
 @contextmanager

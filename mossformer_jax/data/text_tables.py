@@ -42,9 +42,11 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not UTF-8, a quote is not closed, a column is repeated, or the number of cells in a row
-            differs from the number of columns.
+            differs from the number of columns, or the columns are separated by semicolons or tabs.
     """
-    reader = csv.reader(io.StringIO(read_text(path, advice), newline=""), skipinitialspace=True, strict=True)
+    text = read_text(path, advice)
+    _check_separator(path, text.lstrip().partition("\n")[0])
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     found, line = [], 1
     try:
         for cells in reader:
@@ -64,3 +66,13 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
                 f"{', '.join(map(repr, cells[:8]))}; put cells that contain a comma in double quotes"
             )
     return columns, [(line, dict(zip(columns, cells, strict=False))) for line, cells in found]
+
+
+def _check_separator(path: str | os.PathLike[str], header: str) -> None:
+    """Raises a ValueError for a header with other separators, as some spreadsheet programs write them."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in header and "," not in header:
+            raise ValueError(
+                f"{path}: its columns are separated by {name}; separate them by commas (spreadsheet programs call this "
+                "CSV, comma delimited)"
+            )

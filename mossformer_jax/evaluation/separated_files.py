@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from mossformer_jax.audio import AudioReader, read_audio, to_mono
 from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.data.batch import Batch
+from mossformer_jax.evaluation.delays import find_delay, undo_delay
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, score_separation
 from mossformer_jax.evaluation.pairing import SeparatedFiles
 from mossformer_jax.evaluation.report import Row, utterance_row
@@ -29,16 +30,27 @@ _MIN_UTTERANCES_PER_PROCESS = 16
 _READING_THREADS = 4
 _NUM_NAMED = 5
 _SAME_FORM = "Cut or pad the files to one length, and resample them to one rate"
+# Tools that separate in windows may return up to a window more or less than the mixture.
+MAX_TRIM_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
 class Signals:
-    """The signals of an utterance, mono, with equal lengths and sample rates."""
+    """The signals of an utterance, mono, with equal lengths and sample rates.
+
+    Attributes:
+        mixture_t: the mixture.
+        references_ct: the true sources.
+        estimates_ct: the separated sources.
+        sample_rate: in Hz.
+        delay: samples by which the estimates were later than the references in the files.
+    """
 
     mixture_t: Float[np.ndarray, " t"]
     references_ct: Float[np.ndarray, "c t"]
     estimates_ct: Float[np.ndarray, "c t"]
     sample_rate: int
+    delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class FileScores:
         permutation: the estimate assigned to each reference, from 0.
         silent: whether each reference is silent.
         figures: the values of each metric, one per source in the order of the references; NaN where undefined.
+        delay: samples by which the estimates in the files are later than the references; 0 if that makes no difference.
+        sample_rate: in Hz.
     """
 
     files: SeparatedFiles
@@ -58,20 +72,30 @@ class FileScores:
     permutation: tuple[int, ...]
     silent: tuple[bool, ...]
     figures: Mapping[str, Sequence[float]]
+    delay: int = 0
+    sample_rate: int = 0
 
     def row(self) -> Row:
         """The row of metrics.csv."""
         return utterance_row(self.files.id, self.seconds, self.figures, silent=self.silent)
 
 
-def read_signals(files: SeparatedFiles) -> Signals:
+def read_signals(files: SeparatedFiles, trim: bool = False, align: bool = False) -> Signals:
     """Reads the files of an utterance.
+
+    Args:
+        files: the files.
+        trim: whether to cut all signals to the shortest one.
+        align: whether to undo a constant delay of the estimates.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, is not audio, or differs in length or sample rate; the message
             names it.
     """
     audio = [read_audio(path) for path in files.paths()]
+    if trim:
+        shortest = min(waveform.shape[1] for waveform, _ in audio)
+        audio = [(waveform[:, :shortest], rate) for waveform, rate in audio]
     length, sample_rate = audio[0][0].shape[1], audio[0][1]
     for path, (waveform, rate) in zip(files.paths(), audio, strict=True):
         if (waveform.shape[1], rate) != (length, sample_rate):
@@ -80,7 +104,12 @@ def read_signals(files: SeparatedFiles) -> Signals:
             raise ValueError(f"{mismatch}. {_SAME_FORM}")
     mixture, *sources = (to_mono(waveform) for waveform, _ in audio)
     count = len(files.references)
-    return Signals(mixture, np.stack(sources[:count]), np.stack(sources[count:]), sample_rate)
+    references_ct, estimates_ct = np.stack(sources[:count]), np.stack(sources[count:])
+    delay = find_delay(references_ct, estimates_ct, sample_rate)
+    if align and delay:
+        mixture, references_ct = (undo_delay(signal, delay, of_estimates=False) for signal in (mixture, references_ct))
+        estimates_ct = undo_delay(estimates_ct, delay, of_estimates=True)
+    return Signals(mixture, references_ct, estimates_ct, sample_rate, delay)
 
 
 def score_files(
@@ -89,6 +118,9 @@ def score_files(
     *,
     jobs: int = 1,
     on_scored: Callable[[int], None] = lambda count: None,
+    trim: bool = False,
+    align: bool = False,
+    on_warning: Callable[[str], None] = lambda line: None,
 ) -> list[FileScores]:
     """Scores utterances under the permutation with the best SI-SDR.
 
@@ -98,6 +130,10 @@ def score_files(
         jobs: maximum number of processes for the metrics other than SI-SDR.
         on_scored: called with the number of newly scored utterances. Each utterance counts once for SI-SDR, and once
             more if there are other metrics.
+        trim: cut the signals of an utterance to the shortest one, if their lengths differ by at most
+            `MAX_TRIM_SECONDS`.
+        align: undo a constant delay of the estimates, which is the same for all estimates of an utterance.
+        on_warning: called with each problem of a file that does not prevent scoring.
 
     Returns:
         The scores of each utterance, in the order of `utterances`.
@@ -107,9 +143,11 @@ def score_files(
             metric is not defined at this sample rate. All headers are checked before anything is scored.
     """
     with ThreadPoolExecutor(_READING_THREADS) as pool:
-        sample_rate, lengths = _headers(utterances, pool)
+        sample_rate, lengths = _headers(utterances, pool, trim, on_warning)
         metrics = parse_metrics(",".join(metrics), sample_rate)
-        batches = _batches(utterances, lengths, Ladder(sample_rate), pool)
+        delays: dict[int, int] = {}
+        read = partial(read_signals, trim=trim, align=align)
+        batches = _batches(utterances, lengths, Ladder(sample_rate), pool, read, delays)
         scored = evaluate(_score_batch, batches, on_batch=lambda rows: on_scored(len(rows)))
     results = [
         FileScores(
@@ -118,21 +156,28 @@ def score_files(
             scores.permutation,
             scores.silent,
             {"si_sdr": scores.source_si_sdr_db, "si_sdri": scores.source_si_sdri_db},
+            delays[index],
+            sample_rate,
         )
-        for files, length, scores in zip(utterances, lengths, scored, strict=True)
+        for index, (files, length, scores) in enumerate(zip(utterances, lengths, scored, strict=True))
     ]
     if set(metrics) <= {"si_sdr"}:
         return results
     completed = []
-    for result in _on_host(results, metrics, min(jobs, len(results) // _MIN_UTTERANCES_PER_PROCESS)):
+    for result in _on_host(results, metrics, read, min(jobs, len(results) // _MIN_UTTERANCES_PER_PROCESS)):
         completed.append(result)
         on_scored(1)
     return completed
 
 
-def _headers(utterances: Sequence[SeparatedFiles], pool: Executor) -> tuple[int, list[int]]:
+def _headers(
+    utterances: Sequence[SeparatedFiles], pool: Executor, trim: bool, on_warning: Callable[[str], None]
+) -> tuple[int, list[int]]:
     """The common sample rate in Hz, and the length of each utterance in samples."""
-    found = list(pool.map(lambda files: [_header(path) for path in files.paths()], utterances))
+    read = list(pool.map(lambda files: [_header(path) for path in files.paths()], utterances))
+    found = [[(length, rate) for length, rate, _ in headers] for headers in read]
+    for warning in dict.fromkeys(warning for headers in read for _, _, warning in headers if warning):
+        on_warning(warning)
     first, (_, sample_rate) = utterances[0].mixture, found[0][0]
     for files, (mixture, *_) in zip(utterances, found, strict=True):
         if mixture[1] != sample_rate:
@@ -144,18 +189,29 @@ def _headers(utterances: Sequence[SeparatedFiles], pool: Executor) -> tuple[int,
         _mismatch(path, header, files.mixture, headers[0])
         for files, headers in zip(utterances, found, strict=True)
         for path, header in zip(files.paths(), headers, strict=True)
-        if header != headers[0]
+        if header != headers[0] and not (trim and _can_be_trimmed(header, headers[0]))
     ]
     if mismatches:
         more = f" and {len(mismatches) - _NUM_NAMED} more" if len(mismatches) > _NUM_NAMED else ""
-        raise ValueError(f"{'; '.join(mismatches[:_NUM_NAMED])}{more}. {_SAME_FORM}")
-    return sample_rate, [headers[0][0] for headers in found]
+        trimmable = all(_can_be_trimmed(header, headers[0]) for headers in found for header in headers)
+        advice = ", or cut each mixture's files to the shortest with --trim" if trimmable and not trim else ""
+        raise ValueError(f"{'; '.join(mismatches[:_NUM_NAMED])}{more}. {_SAME_FORM}{advice}")
+    return sample_rate, [min(length for length, _ in headers) for headers in found]
 
 
-def _header(path: str) -> tuple[int, int]:
-    """Length in samples and sample rate in Hz."""
+def _header(path: str) -> tuple[int, int, str | None]:
+    """Length in samples, sample rate in Hz, and a warning if the file seems damaged."""
     with AudioReader(path) as reader:
-        return reader.num_samples, reader.sample_rate
+        return reader.num_samples, reader.sample_rate, reader.warning
+
+
+def _can_be_trimmed(header: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    """Whether the lengths differ by at most a window, and by less than half."""
+    (length, rate), (wanted_length, wanted_rate) = header, wanted
+    near = abs(length - wanted_length) <= MAX_TRIM_SECONDS * rate and 2 * min(header[0], wanted_length) >= max(
+        length, wanted_length
+    )
+    return rate == wanted_rate and near
 
 
 def _mismatch(path: str, header: tuple[int, int], mixture: str, wanted: tuple[int, int]) -> str:
@@ -163,9 +219,14 @@ def _mismatch(path: str, header: tuple[int, int], mixture: str, wanted: tuple[in
 
 
 def _batches(
-    utterances: Sequence[SeparatedFiles], lengths: Sequence[int], ladder: Ladder, pool: Executor
+    utterances: Sequence[SeparatedFiles],
+    lengths: Sequence[int],
+    ladder: Ladder,
+    pool: Executor,
+    read: Callable[[SeparatedFiles], Signals],
+    delays: dict[int, int],
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches of utterances of similar length. Each batch is read while the previous one is scored."""
+    """Batches of utterances of similar length; fills in `delays`. Each is read while the previous one is scored."""
     buckets: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
         buckets.setdefault(ladder.rung(length), []).append(index)
@@ -173,17 +234,20 @@ def _batches(
     for num_samples, indices in sorted(buckets.items()):
         rows = min(max(1, _BATCH_SAMPLES // num_samples), len(indices))
         for chunk in (indices[start : start + rows] for start in range(0, len(indices), rows)):
-            reading = [pool.submit(read_signals, utterances[index]) for index in chunk]
+            reading = [pool.submit(read, utterances[index]) for index in chunk]
             if ahead is not None:
-                yield _stack(*ahead)
+                yield _stack(*ahead, delays)
             ahead = (rows, num_samples), chunk, reading
     if ahead is not None:
-        yield _stack(*ahead)
+        yield _stack(*ahead, delays)
 
 
-def _stack(shape: tuple[int, int], indices: list[int], reading: list[Future[Signals]]) -> tuple[Batch, np.ndarray]:
+def _stack(
+    shape: tuple[int, int], indices: list[int], reading: list[Future[Signals]], delays: dict[int, int]
+) -> tuple[Batch, np.ndarray]:
     rows, num_samples = shape
     signals = [future.result() for future in reading]
+    delays.update(zip(indices, (each.delay for each in signals), strict=True))
     shape_bct = rows, len(signals[0].references_ct), num_samples
     estimates_bct = np.zeros(shape_bct, np.float32)
     batch = Batch(
@@ -208,9 +272,11 @@ def _score_batch(separated: tuple[Batch, np.ndarray]) -> tuple[Scores, Int[Array
     return _score(estimates_bct, batch.sources, batch.mixture, batch.lengths), jnp.asarray(batch.index)
 
 
-def _on_host(results: Sequence[FileScores], metrics: Sequence[str], jobs: int) -> Iterator[FileScores]:
+def _on_host(
+    results: Sequence[FileScores], metrics: Sequence[str], read: Callable[[SeparatedFiles], Signals], jobs: int
+) -> Iterator[FileScores]:
     """Adds the other metrics to the results, in the same order."""
-    complete = partial(_complete, metrics=metrics)
+    complete = partial(_complete, metrics=metrics, read=read)
     if jobs < 2:
         yield from map(complete, results)
         return
@@ -224,8 +290,8 @@ def _on_host(results: Sequence[FileScores], metrics: Sequence[str], jobs: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _complete(scores: FileScores, metrics: Sequence[str]) -> FileScores:
-    signals = read_signals(scores.files)
+def _complete(scores: FileScores, metrics: Sequence[str], read: Callable[[SeparatedFiles], Signals]) -> FileScores:
+    signals = read(scores.files)
     estimates_ct = signals.estimates_ct[list(scores.permutation)]
     figures = host_figures(estimates_ct, signals.references_ct, signals.mixture_t, signals.sample_rate, metrics)
     others = {name: figure_c.tolist() for name, figure_c in figures.items()}

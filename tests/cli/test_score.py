@@ -41,6 +41,36 @@ def test_the_mixture_as_estimate_has_zero_improvement(recordings, capsys):
     assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "0.00"
 
 
+def test_a_delay_is_reported_and_undone_with_align(recordings, capsys):
+    mix, s1, s2 = (str(recordings / f"{name}.wav") for name in ("mix", "s1", "s2"))
+    for number, path in enumerate((s1, s2), 1):
+        late = np.concatenate([np.zeros(8), read_audio(path)[0][0]])  # and longer
+        write_audio(recordings / f"e{number}.wav", late, 8000, "FLOAT")
+    command = [
+        "score",
+        "--mixture",
+        mix,
+        "--reference",
+        s1,
+        s2,
+        "--estimate",
+        *(str(recordings / f"e{n}.wav") for n in (1, 2)),
+    ]
+    assert main(command) == 1
+    assert "--trim" in capsys.readouterr().err
+    assert main([*command, "--trim"]) == 0
+    printed = capsys.readouterr()
+    assert float(printed.out.split()[-2]) < 0
+    assert printed.err == (
+        "mossformer-jax: warning: the estimates are 8 samples (1.00 ms) late, compared with the references: SI-SDR "
+        "counts this as distortion; --align undoes it\n"
+    )
+    assert main([*command, "--trim", "--align"]) == 0
+    printed = capsys.readouterr()
+    assert float(printed.out.split()[-2]) > 50
+    assert "this has been undone" in printed.err
+
+
 @pytest.mark.parametrize(
     ("references", "estimates", "message"),
     [

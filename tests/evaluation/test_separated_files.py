@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mossformer_jax.audio import write_audio
+from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.evaluation import separated_files
 from mossformer_jax.evaluation.pairing import pair_files
 from mossformer_jax.evaluation.separated_files import read_signals, score_files
@@ -97,3 +97,54 @@ def test_files_of_different_lengths_or_rates_are_named(folder, utterances):
     write_audio(folder / "mix" / "u3.wav", np.full(8000, 0.1), 16_000)
     with pytest.raises(ValueError, match=r"u3.wav: sample rate is 16000 Hz, but that of .*u0.wav is 8000 Hz; score"):
         score_files(utterances)
+
+
+def _rewrite(folder, change):
+    """Changes the estimates of the first utterance."""
+    for name in ("e1", "e2", "e3"):
+        path = folder / name / "u0.wav"
+        write_audio(path, change(read_audio(path)[0][0]), RATE, "FLOAT")
+
+
+def test_a_constant_delay_is_found_and_undone(folder, utterances):
+    """A delay of 1 ms."""
+    (right,) = score_files(utterances[:1], ("si_sdr", "sdr"))
+    _rewrite(folder, lambda estimate: np.concatenate([np.zeros(8), estimate[:-8]]))
+    (late,) = score_files(utterances[:1])
+    assert (right.delay, late.delay) == (0, 8)
+    assert np.mean(late.figures["si_sdr"]) < np.mean(right.figures["si_sdr"]) - 15
+    (aligned,) = score_files(utterances[:1], ("si_sdr", "sdr"), align=True)
+    for metric in ("si_sdr", "si_sdri", "sdr"):
+        # 8 of 4000 samples are missing.
+        np.testing.assert_allclose(aligned.figures[metric], right.figures[metric], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("difference", [-512, -1, 1, 512])
+def test_estimates_of_another_length_are_cut_on_request(folder, utterances, difference):
+    (right,) = score_files(utterances[:1])
+    _rewrite(folder, lambda estimate: np.pad(estimate, (0, 512))[: 4000 + difference])
+    with pytest.raises(ValueError, match=r"has \d+ samples .* or cut each mixture's files to the shortest with --trim"):
+        score_files(utterances[:1])
+    (trimmed,) = score_files(utterances[:1], trim=True)
+    assert trimmed.seconds == (4000 + min(difference, 0)) / RATE
+    np.testing.assert_allclose(trimmed.figures["si_sdr"], right.figures["si_sdr"], rtol=0, atol=0.5)
+
+
+def test_files_of_quite_another_length_are_not_cut(folder, utterances):
+    _rewrite(folder, lambda estimate: estimate[:1900])
+    for trim in (False, True):
+        with pytest.raises(ValueError, match=r"u0\.wav: has 1900 samples") as raised:
+            score_files(utterances[:1], trim=trim)
+        assert "--trim" not in str(raised.value)
+
+
+def test_problems_of_a_file_are_reported(folder, utterances):
+    path = folder / "mix" / "u0.wav"
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = bytes(4)
+    path.write_bytes(data)
+    warnings = []
+    score_files(utterances[:1], on_warning=warnings.append)
+    (warning,) = warnings
+    assert warning.startswith(f"{path}: its header declares 0 bytes of audio, but 16,000 are there")

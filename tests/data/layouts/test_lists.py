@@ -135,7 +135,8 @@ def test_lists_with_one_and_three_sources(write_list):
     [
         ("", "has no column source_1; its first line must name the columns: source_1, mixture, noise, id"),
         ("mixture,noise\na,b\n", "has no column source_1"),
-        ("mixture;source_1\n", "has an unknown column 'mixture;source_1'; did you mean"),
+        ("mixture;source_1\n", "its columns are separated by semicolons"),
+        ('"mixture";"source_1"\n"a";"b"\n', "its columns are separated by semicolons"),
         ("mixure,source_1\n", "has an unknown column 'mixure'; did you mean 'mixture'?"),
         ("source_1,source_3\n", "has an unknown column 'source_3'; did you mean 'source_2'?"),
         ("source_1,source_2,speaker_3\n", "has an unknown column 'speaker_3'"),
@@ -219,3 +220,12 @@ def test_a_pickled_list_reads_the_same(write_list, layout, text):
     expected, read = mixtures.read(1, 50, 100), pickle.loads(pickle.dumps(mixtures)).read(1, 50, 100)
     np.testing.assert_array_equal(read.mixture, expected.mixture)
     np.testing.assert_array_equal(read.sources, expected.sources)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_file_with_other_separators_is_named_as_such(tmp_path, separator, name):
+    """As spreadsheet programs write it where the comma is the decimal separator."""
+    lines = (f"id{separator}source_1{separator}source_2", f"a{separator}a.wav{separator}b.wav")
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=rf"a\.csv: its columns are separated by {name}; separate them by commas"):
+        open_mixtures("csv", path=tmp_path / "a.csv")

@@ -98,6 +98,25 @@ def test_the_committed_list_has_two_speakers_in_each_of_200_mixtures_and_60_more
     assert 3 <= min(lengths) <= max(lengths) <= 8
 
 
+def test_the_committed_list_of_children_has_two_speakers_in_each_of_200_mixtures(make_heldout):
+    with open(make_heldout.LIST.with_name("default_8k_heldout_children.csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == make_heldout.COLUMNS
+    assert len(rows) == len({row["mixture_ID"] for row in rows}) == 200
+    speakers = {row[f"source_{s}_speaker"] for row in rows for s in (1, 2)}
+    assert len(speakers) == 21
+    assert all(speaker.startswith("so-") for speaker in speakers)
+    assert all(row["source_1_speaker"] != row["source_2_speaker"] for row in rows)
+
+
+def test_a_list_without_validation_mixtures_is_drawn_and_written(make_heldout, speech, tmp_path):
+    options = ["--data", str(speech), "--list", str(tmp_path / "list.csv")]
+    make_heldout.main([*options, "--draw", "--count", "2"])
+    make_heldout.main([*options, "--output", str(tmp_path / "audio")])
+    assert len(open_mixtures("csv", path=tmp_path / "audio" / "mixtures.csv")) == 2
+    assert not (tmp_path / "audio" / "validation").exists()
+
+
 def test_clean_mixtures_are_the_sum_of_their_files_at_levels_within_the_range(make):
     for mixture in make("clean"):
         np.testing.assert_array_equal(mixture.mixed(), mixture.sources.sum(axis=0))

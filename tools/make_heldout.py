@@ -22,6 +22,11 @@ Conditions:
     all      all of these, each in HELDOUT/CONDITION, and HELDOUT/validation.csv with the validation mixtures of clean,
              noise and room; the default model is selected by the mean score over these mixtures
 
+A second list, configs/default_8k_heldout_children.csv, has 200 test mixtures of children (split "dev-children" of the
+table that tools/prepare_default_data.py writes next to the folders of its speech):
+
+    python tools/make_heldout.py --data DATA --list configs/default_8k_heldout_children.csv --output HELDOUT/children
+
 The noise is the split "dev" of the table written by tools/prepare_default_data.py. Rooms are simulated with
 `mossformer-jax data rooms --seed 1 --rooms 60 --places 2 -o ROOMS`.
 """
@@ -220,15 +225,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise", type=Path, metavar="CSV", help="table of noise; its split dev is used")
     parser.add_argument("--rooms", type=Path, metavar="ROOMS", help="folder of impulse responses, ROOM/PLACE.wav")
     parser.add_argument("--condition", choices=(*CONDITIONS, "all"), default="clean", help="default: %(default)s")
-    parser.add_argument("--count", type=int, metavar="N", help="only the first N mixtures of each part")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="draw N mixtures, or write only the first N of each part"
+    )
     flags = parser.parse_args(arguments)
     if flags.draw:
-        drawn = draw_list(flags.data / flags.manifest, split=flags.split)
+        drawn = draw_list(flags.data / flags.manifest, flags.count or NUM_TEST + NUM_VALIDATION, split=flags.split)
         with open(flags.list, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(drawn)
-        print(f"{flags.list}: {NUM_TEST} mixtures for testing, {NUM_VALIDATION} for validation")
+        num_test = min(NUM_TEST, len(drawn))
+        print(f"{flags.list}: {num_test} mixtures for testing, {len(drawn) - num_test} for validation")
         return
     with open(flags.list, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -244,10 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.condition == "all":
         folders = {condition: flags.output / condition for condition in CONDITIONS}
     for condition, folder in folders.items():
-        for output, part in ((folder, test), (folder / "validation", validation)):
+        for output, part in ((folder, test), (folder / "validation", validation))[: 2 if validation else 1]:
             write_audio_files(flags.data, part, output, condition, surroundings)
             print(f"{output}: {len(part)} mixtures, {condition}")
-    if flags.condition == "all":
+    if flags.condition == "all" and validation:
         join_tables(flags.output)
 
 

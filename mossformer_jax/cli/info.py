@@ -1,4 +1,4 @@
-"""`mossformer-jax info`: the config of a stored model, and its memory and time on an accelerator."""
+"""`mossformer-jax info`: the published models, the config of a model, and its memory and time on an accelerator."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from mossformer_jax.cli.terminal import print_table
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to the command's parser."""
-    parser = commands.add_parser("info", help="print the config and parameter count of a stored model")
-    parser.add_argument("model", nargs="?", default="default", help="folder (default: the shipped model)")
+    parser = commands.add_parser("info", help="list the published models, or print the config of a model")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="folder, published name or OWNER/NAME (default: list the published models and those in the cache)",
+    )
     group = parser.add_argument_group("accelerators without the hardware (docs/accelerators.md)")
     group.add_argument(
         "--compile-only",
@@ -32,7 +36,12 @@ def _info(options: argparse.Namespace) -> int:
     if options.compile_only:
         from mossformer_jax.accelerators import report_separation
 
-        report_separation(options.model, options.compile_only, options.batch, options.seconds, options.dtype)
+        report_separation(
+            options.model or "default", options.compile_only, options.batch, options.seconds, options.dtype
+        )
+        return 0
+    if options.model is None:
+        _list_models()
         return 0
     from mossformer_jax.weights import load_model
 
@@ -41,3 +50,21 @@ def _info(options: argparse.Namespace) -> int:
     fields = {"parameters": f"{model.num_parameters:,}", **model.config.to_dict()}
     print_table([(name, str(value)) for name, value in fields.items()], left=2)
     return 0
+
+
+def _list_models() -> None:
+    from mossformer_jax.weights.hub_cache import cache_folder, cached_models
+    from mossformer_jax.weights.published import PUBLISHED
+
+    models = cached_models()
+    cached = {(source["hub"], source["repository"]) for _, source in models}
+    rows = [("name", "sources", "rate", "published SI-SDRi", "licence", "")]
+    rows.append(("default", "2", "8000", "MODEL_CARD.md", "Apache-2.0", "shipped"))
+    for model in PUBLISHED.values():
+        state = "cached" if (model.hub, model.repository) in cached else ""
+        figures = model.figure or "-", model.licence or "see its page"
+        rows.append((model.name, str(model.num_sources), str(model.sample_rate), *figures, state))
+    print_table(rows, left=6)
+    print(f"\nGive a name to --model: it is downloaded and converted on first use. Cache: {cache_folder()}")
+    for folder, source in models:
+        print(f"  {source['hub']}  {source['repository']}  {folder.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -35,8 +36,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--model",
         default="default",
-        help="folder of a stored model, or OWNER/NAME on Hugging Face (default: the shipped one)",
+        help="folder of a stored model, the name of a published one (mossformer-jax info lists them), OWNER/NAME on "
+        "Hugging Face, or modelscope:OWNER/NAME (default: the shipped one)",
     )
+    parser.add_argument("--offline", action="store_true", help="do not download the model; use the cache")
 
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -133,6 +136,8 @@ def _separate(options: argparse.Namespace) -> int:
     if not recordings:
         return _conclude([], left_out, 0, options)
     prepare_jax(options)
+    if options.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
     num_sources = separator.config.num_sources
     jobs = plan_jobs(recordings, num_sources, folder, options.name, output.format, options.plot)

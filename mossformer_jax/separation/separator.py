@@ -119,12 +119,14 @@ class Separator:
         """Loads a stored model.
 
         Args:
-            path: "default", the shipped model; a folder written by `save_model` or `mossformer-jax convert`; or the id
-                of a Hugging Face repository with such a folder, "owner/name" (needs the extra `hub`).
+            path: "default", the shipped model; a folder written by `save_model` or `mossformer-jax convert`; the name
+                of a published model (docs/pretrained.md), or "owner/name" on Hugging Face (needs the extra `hub`), or
+                "modelscope:owner/name". Models on a hub are downloaded and converted on first use.
             **options: memory, window_seconds, batch_size and ladder_growth, as in the constructor.
 
         Raises:
             FileNotFoundError, ValueError: the model does not exist or cannot be used.
+            OSError: the hub cannot be reached.
         """
         return cls(load_model(path), **options)
 

@@ -84,7 +84,7 @@ class LoadedModel:
 
 
 def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:
-    """Loads "default" (the model of the package), a model folder, or a repository of the hub ("owner/name").
+    """Loads "default" (the model of the package), a model folder, or a model on a hub (docs/pretrained.md).
 
     Raises:
         FileNotFoundError: there is no such model.

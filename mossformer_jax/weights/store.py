@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.folders import BEST, CONFIG_FILE, FORMAT, WEIGHTS_FILE, is_model_folder, is_training_run
-from mossformer_jax.weights.hub import download_model, is_repo_id
+from mossformer_jax.weights.hub import fetch_model, is_repo_id, suggestion
 from mossformer_jax.weights.parameters import Parameters, buffer_names, flatten, parameter_problems
+from mossformer_jax.weights.torch_checkpoints import load_torch_checkpoint
 
 FORMAT_VERSION = 1
 STORAGE_DTYPES = ("float32", "float16")
@@ -69,7 +70,9 @@ def save_model(
 
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
-    """The model folder for a name, a path or an id on the Hugging Face hub; for a training run, its best weights.
+    """The model folder for a name, a path or an id on a hub; for a training run, its best weights.
+
+    A published name, "owner/name" (Hugging Face) or "modelscope:owner/name" is downloaded and converted on first use.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -85,8 +88,10 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     if not folder.exists():
         if isinstance(path, str) and is_repo_id(path):
-            return download_model(path)
-        raise FileNotFoundError(f"{folder}: no such model; give 'default' or the path of a model folder")
+            return fetch_model(path, _convert_official)
+        raise FileNotFoundError(
+            f"{folder}: no such model; give 'default' or the path of a model folder{suggestion(str(path))}"
+        )
     if not is_model_folder(folder) and (is_training_run(folder) or is_model_folder(folder / BEST)):
         if not is_model_folder(folder / BEST):
             last = folder / "last"
@@ -104,8 +109,15 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def _convert_official(source: Path, target: Path, options: Mapping[str, Any]) -> tuple[str, ModelConfig]:
+    """Converts the official files in a folder to a model folder; returns their family and the config."""
+    checkpoint = load_torch_checkpoint(source, **options)
+    save_model(target, checkpoint.config, checkpoint.parameters)
+    return checkpoint.family, checkpoint.config
+
+
 def read_config(path: str | os.PathLike[str]) -> ModelConfig:
-    """Reads the config of "default", of a model folder, or of a repository on the Hugging Face hub ("owner/name").
+    """Reads the config of "default", of a model folder, or of a model on a hub (`model_folder`).
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -129,7 +141,7 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
 
 
 def load_parameters(path: str | os.PathLike[str]) -> tuple[ModelConfig, Parameters]:
-    """Reads "default", a model folder, or a repository on the Hugging Face hub ("owner/name").
+    """Reads "default", a model folder, or a model on a hub (`model_folder`).
 
     Returns:
         The config, and all parameters and frequency tables by dotted name, in float32.

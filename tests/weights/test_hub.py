@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mossformer_jax.weights import load_parameters, read_config
-from mossformer_jax.weights.hub import download_model, is_repo_id
+from mossformer_jax.weights.hub import fetch_model, is_repo_id
 
 
 class _RepositoryNotFoundError(OSError):
@@ -24,25 +25,39 @@ class _HFValidationError(ValueError):
     pass
 
 
+class _LocalEntryNotFoundError(FileNotFoundError):
+    pass
+
+
 @pytest.fixture
-def hub(monkeypatch):
-    """The stand-in: a download returns or raises `hub.answer`, and `hub.calls` records its arguments."""
+def hub(monkeypatch, tmp_path):
+    """The stand-in: a listing has the files of `hub.answer` or raises it, and `hub.calls` records what is asked for."""
     module = ModuleType("huggingface_hub")
     module.errors = SimpleNamespace(
         RepositoryNotFoundError=_RepositoryNotFoundError,
         RevisionNotFoundError=_RevisionNotFoundError,
         HFValidationError=_HFValidationError,
+        LocalEntryNotFoundError=_LocalEntryNotFoundError,
     )
     hub = SimpleNamespace(answer=None, calls=[])
 
-    def snapshot_download(repo_id, *, revision=None, allow_patterns=None):
-        hub.calls.append((repo_id, revision, allow_patterns))
-        if isinstance(hub.answer, Exception):
-            raise hub.answer
-        return str(hub.answer)
+    class HfApi:
+        def model_info(self, repo_id, *, revision=None, files_metadata=False):
+            hub.calls.append((repo_id, revision))
+            if isinstance(hub.answer, Exception):
+                raise hub.answer
+            files = [file for file in hub.answer.glob("*") if file.is_file()]
+            siblings = [SimpleNamespace(rfilename=file.name, size=file.stat().st_size, lfs=None) for file in files]
+            return SimpleNamespace(sha="5ha", siblings=siblings)
 
-    module.snapshot_download = snapshot_download
+    def hf_hub_download(repo_id, name, *, revision=None):
+        hub.calls.append((repo_id, revision, name))
+        return str(hub.answer / name)
+
+    module.HfApi, module.hf_hub_download = HfApi, hf_hub_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    monkeypatch.setenv("MOSSFORMER_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return hub
 
 
@@ -50,13 +65,18 @@ def hub(monkeypatch):
     ("repo_id", "name", "revision"),
     [("owner/a-model.v2", "owner/a-model.v2", None), ("owner/name@feature/x", "owner/name", "feature/x")],
 )
-def test_a_repository_is_loaded_like_a_folder(hub, tiny_model_folder, repo_id, name, revision):
-    hub.answer = tiny_model_folder
+def test_a_repository_is_loaded_like_a_folder(hub, tiny_model_folder, tmp_path, repo_id, name, revision):
+    shutil.copytree(tiny_model_folder, tmp_path / "repository")
+    (tmp_path / "repository" / "README.md").write_text("not needed")
+    hub.answer = tmp_path / "repository"
     config, parameters = load_parameters(repo_id)
-    assert hub.calls == [(name, revision, ["config.json", "model.safetensors"])]  # one request, only for these files
+    # One listing, and only these files.
+    assert hub.calls == [(name, revision), (name, "5ha", "config.json"), (name, "5ha", "model.safetensors")]
     assert config == read_config(tiny_model_folder)
     for key, array in load_parameters(tiny_model_folder)[1].items():
         np.testing.assert_array_equal(parameters[key], array)
+    load_parameters(repo_id)
+    assert len(hub.calls) == 3  # from the cache
 
 
 def test_a_folder_takes_precedence_over_a_repository(hub, tiny_model_folder, monkeypatch):
@@ -100,13 +120,15 @@ def test_errors_of_the_hub_become_one_line(hub, error, kind, message):
     assert "\n" not in str(raised.value)
 
 
-def test_the_error_for_an_official_repository_explains_conversion(hub, tmp_path):
-    hub.answer = tmp_path / "snapshot_without_any_of_our_files"
-    with pytest.raises(ValueError, match=r"contains no mossformer-jax model; .* hf download owner/name --local-dir"):
+def test_the_error_for_a_repository_without_a_model(hub, tmp_path):
+    (tmp_path / "repository").mkdir()
+    hub.answer = tmp_path / "repository"
+    with pytest.raises(ValueError, match=r"contains neither a mossformer-jax model nor an official PyTorch checkpoint"):
         read_config("owner/name")
 
 
-def test_the_error_without_the_package_names_the_extra(monkeypatch):
+def test_the_error_without_the_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOSSFORMER_JAX_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match=r"owner/name: no such model; .*pip install 'mossformer-jax\[hub\]'"):
         read_config("owner/name")
@@ -114,4 +136,4 @@ def test_the_error_without_the_package_names_the_extra(monkeypatch):
 
 def test_a_malformed_repository_id_is_an_error():
     with pytest.raises(ValueError, match="must be owner/name or owner/name@revision"):
-        download_model("name")
+        fetch_model("name", lambda *_: None)

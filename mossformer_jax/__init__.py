@@ -33,7 +33,7 @@ __all__ = [
     "write_audio",
 ]
 
-_ROOMS = {
+_PACKAGES = {
     "audio": ("read_audio", "resample", "write_audio"),
     "model": ("PRESETS", "ModelConfig", "MossFormer2"),
     "scoring": ("pairwise_si_sdr", "pit_si_sdr", "si_sdr"),
@@ -43,9 +43,9 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    for room, names in _ROOMS.items():
+    for package, names in _PACKAGES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{room}"), name)
+            return getattr(importlib.import_module(f"{__name__}.{package}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -150,7 +150,7 @@ def test_resuming_drops_records_of_repeated_steps_and_keeps_the_log(tmp_path):
 
 @pytest.mark.usefixtures("no_curves")
 def test_warnings_of_the_package_are_in_the_log_once(tmp_path, capsys):
-    package, pipeline = (logging.getLogger(f"mossformer_jax{room}") for room in ("", ".data.pipeline"))
+    package, pipeline = (logging.getLogger(f"mossformer_jax{name}") for name in ("", ".data.pipeline"))
     before = (list(package.handlers), package.propagate)
     of_absl = logging.StreamHandler()  # which scripts install
     logging.getLogger().addHandler(of_absl)

@@ -85,11 +85,11 @@ def add_parser(commands: Any) -> None:
     sound = parser.add_argument_group("separation")
     sound.add_argument(
         "--scale",
-        choices=("mixture", "peak", "rms", "none"),
+        choices=("mixture", "peak", "rms", "clearvoice", "modelscope", "none"),
         default="mixture",
         help="level of the sources. mixture: as in the recording; peak: one gain for all, so that the loudest peaks "
-        "just below full scale; rms: each at the recording's RMS; none: as the network returns them "
-        "(default: %(default)s)",
+        "just below full scale; rms: each at the recording's RMS; clearvoice, modelscope: as these packages do; "
+        "none: as the network returns them (default: %(default)s)",
     )
     sound.add_argument("--mixture-consistency", action="store_true", help="make the sources add up to the recording")
     sound.add_argument(

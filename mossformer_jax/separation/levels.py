@@ -10,6 +10,8 @@ from jaxtyping import Float
 
 # Headroom for rounding to integers and for the overshoot of a converter.
 SAFE_PEAK = 0.99
+# Peak of each source in the output of ModelScope's pipeline.
+PIPELINE_PEAK = 0.5
 # Outputs differ by up to 14 dB for two talkers (356 mixtures), and by 40 dB or more for one talker (90 % of them).
 NEAR_SILENT_DB = -30.0
 DUPLICATE_CORRELATION = 0.95
@@ -73,8 +75,9 @@ def output_gains(
     Args:
         scale: "mixture" undoes the gain on the input, so that sources have their level in the mixture; "peak" applies
             one gain to all, so that the loudest peaks just below full scale; "rms" brings each source to the mixture's
-            RMS (as ClearerVoice does), except near-silent ones, which are treated as with "mixture"; "none" applies no
-            gain.
+            RMS; "clearvoice" brings each to the RMS of the network's input, which is the normalised mixture;
+            "modelscope" lets each peak at 0.5; "none" applies no gain. With "rms", "clearvoice" and "modelscope",
+            near-silent sources are treated as with "mixture".
         statistics: of the network's outputs.
         mixture_rms: of the recording.
         input_gain: the gain that was applied to the network's input.
@@ -86,5 +89,8 @@ def output_gains(
         return undone
     if scale == "peak":
         return np.full(len(undone), SAFE_PEAK / statistics.peak.max())
-    rms = statistics.rms
-    return np.where(statistics.near_silent, undone, mixture_rms / np.where(rms > 0, rms, 1.0))
+    if scale == "modelscope":
+        wanted, levels = PIPELINE_PEAK, statistics.peak
+    else:
+        wanted, levels = mixture_rms * (input_gain if scale == "clearvoice" else 1.0), statistics.rms
+    return np.where(statistics.near_silent, undone, wanted / np.where(levels > 0, levels, 1.0))

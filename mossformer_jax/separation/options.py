@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCALES = ("mixture", "peak", "rms", "none")
+SCALES = ("mixture", "peak", "rms", "clearvoice", "modelscope", "none")
 CHANNELS = ("mix", "each")
 
 
@@ -14,8 +14,10 @@ class OutputOptions:
 
     Attributes:
         scale: level of the sources. "mixture": their level in the recording; "peak": one gain for all, so that the
-            loudest peaks just below full scale; "rms": each at the recording's RMS, except near-silent ones; "none":
-            as the network returns them.
+            loudest peaks just below full scale; "rms": each at the recording's RMS; "clearvoice": each at the RMS of
+            the network's input, as ClearVoice does; "modelscope": each peaks at 0.5, as in ModelScope's pipeline;
+            "none": as the network returns them. "rms", "clearvoice" and "modelscope" do not amplify near-silent
+            sources.
         mixture_consistency: distribute the residual, mixture minus sources, over the sources by their power, so that
             they add up to the mixture.
         channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the same

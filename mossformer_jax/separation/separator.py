@@ -145,7 +145,7 @@ class Separator:
             waveform: (t,) or (channels, t), floating point within about +-1, or int16; or a file with it: a path, the
                 content of a file (bytes), or an open binary file (such as `io.BytesIO`).
             sample_rate: in Hz; None only for a file, which contains it.
-            scale: level of the sources: "mixture", "peak", "rms" or "none", as in `OutputOptions`.
+            scale: level of the sources: one of `OutputOptions.scale`.
             mixture_consistency: whether the sources must add up to the mixture, as in `OutputOptions`.
             channels: "mix" mixes the channels down to mono; "each" separates every channel.
 

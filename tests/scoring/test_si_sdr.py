@@ -37,6 +37,14 @@ def test_si_sdr_ignores_gain_and_offset(rng, references):
     np.testing.assert_allclose(si_sdr(-0.01 * estimates + 0.5, references), si_sdr(estimates, references), atol=1e-2)
 
 
+@pytest.mark.parametrize("level", [1e-3, 1e-5, 1e-6])
+def test_si_sdr_of_quiet_signals_is_not_biased(rng, references, level):
+    estimates = references + 0.17 * rng.normal(size=references.shape).astype(np.float32)
+    scores = si_sdr(level * estimates, level * references)
+    np.testing.assert_allclose(scores, si_sdr(estimates, references), rtol=0, atol=1e-3)
+    assert 13.0 < float(scores.mean()) < 18.0
+
+
 def test_the_best_permutation_is_found_and_returned(rng, references):
     orders = list(itertools.permutations(range(3)))
     for order in orders:

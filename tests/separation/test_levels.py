@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mossformer_jax.separation.levels import SourceStatistics, output_gains
+from mossformer_jax.separation.options import SCALES
 
 
 def statistics_of(sources_ct, block=137):
@@ -41,16 +42,22 @@ def test_a_nearly_silent_source_and_a_copy_are_flagged(rng):
 def test_each_scale_does_what_it_says(rng):
     sources = rng.standard_normal((3, 1000)) * np.array([[1.0], [0.5], [0.001]])
     statistics = statistics_of(sources)
-    gains = {s: output_gains(s, statistics, 0.1, input_gain=4.0) for s in ("mixture", "peak", "rms", "none")}
+    gains = {s: output_gains(s, statistics, 0.1, input_gain=4.0) for s in SCALES}
     np.testing.assert_array_equal(gains["mixture"], 0.25)
     np.testing.assert_array_equal(gains["none"], 1.0)
     assert len(set(gains["peak"])) == 1  # relative levels stay
     assert np.abs(sources * gains["peak"][:, None]).max() == pytest.approx(0.99)
     rms = np.sqrt(np.square(sources * gains["rms"][:, None]).mean(axis=1))
     np.testing.assert_allclose(rms[:2], 0.1)
-    assert gains["rms"][2] == 0.25  # near-silent: not amplified
+    # ClearVoice measures the level after it has normalised its input.
+    rms = np.sqrt(np.square(sources * gains["clearvoice"][:, None]).mean(axis=1))
+    np.testing.assert_allclose(rms[:2], 4.0 * 0.1)
+    peaks = np.abs(sources * gains["modelscope"][:, None]).max(axis=1)
+    np.testing.assert_allclose(peaks[:2], 0.5)
+    for scale in ("rms", "clearvoice", "modelscope"):
+        assert gains[scale][2] == 0.25  # near-silent: not amplified
 
 
-@pytest.mark.parametrize("scale", ["mixture", "peak", "rms", "none"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_silent_sources_get_finite_gains(scale):
     assert np.isfinite(output_gains(scale, statistics_of(np.zeros((2, 10))), 0.0, 1.0)).all()

@@ -13,6 +13,7 @@ import pytest
 from mossformer_jax.audio.files import read_audio, resample, write_audio
 from mossformer_jax.model.levels import input_gain, loudness
 from mossformer_jax.separation import Separator
+from mossformer_jax.separation.options import SCALES
 from mossformer_jax.weights import LoadedModel, load_model, load_parameters
 from tests.separation.stand_ins import KnowingModel
 
@@ -179,7 +180,7 @@ def test_a_constant_recording_is_silent_and_reported(separator):
 
 
 def test_the_scale_of_the_sources_can_be_chosen(levelled, mixture):
-    by_scale = {scale: levelled(mixture, RATE, scale=scale).sources for scale in ("mixture", "peak", "rms", "none")}
+    by_scale = {scale: levelled(mixture, RATE, scale=scale).sources for scale in SCALES}
     gain = input_gain(loudness(lambda: [mixture]), -25.0)
     np.testing.assert_allclose(by_scale["none"], by_scale["mixture"] * gain, rtol=1e-5)
     assert np.abs(by_scale["peak"]).max() == pytest.approx(0.99, rel=1e-5)
@@ -187,6 +188,9 @@ def test_the_scale_of_the_sources_can_be_chosen(levelled, mixture):
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
     rms = np.sqrt(np.square(by_scale["rms"]).mean(axis=1))
     np.testing.assert_allclose(rms, np.sqrt(np.square(mixture).mean()), rtol=1e-4)
+    rms = np.sqrt(np.square(by_scale["clearvoice"]).mean(axis=1))
+    np.testing.assert_allclose(rms, np.sqrt(np.square(mixture * gain).mean()), rtol=1e-4)
+    np.testing.assert_allclose(np.abs(by_scale["modelscope"]).max(axis=1), 0.5, rtol=1e-5)
 
 
 def test_channels_that_are_separated_each_keep_the_speakers_in_place(tiny_config, rng):
@@ -216,7 +220,10 @@ def test_channels_that_are_separated_each_keep_the_speakers_in_place(tiny_config
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": "loud"}, "scale='loud' is not allowed: must be one of mixture, peak, rms, none"),
+        (
+            {"scale": "loud"},
+            "scale='loud' is not allowed: must be one of mixture, peak, rms, clearvoice, modelscope, none",
+        ),
         ({"channels": "left"}, "channels='left' is not allowed: must be one of mix, each"),
     ],
 )

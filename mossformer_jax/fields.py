@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# No option is larger. Without a bound, a mistyped number would take all memory, or loop for ever, before an error.
+LARGEST_INT = 2**32
+LARGEST_FLOAT = 1e12
+# The range of sample rates of audio, in Hz. Other rates come from damaged headers and typing errors.
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 1_000_000
 
 
 def require(condition: bool, what: str, name: str, value: Any, allowed: str) -> None:
@@ -19,10 +26,36 @@ def require(condition: bool, what: str, name: str, value: Any, allowed: str) -> 
 
 
 def check_types(options: Any, what: str) -> None:
-    """Raises a ValueError that names the first field of a dataclass whose value is not of its declared type."""
+    """Raises a ValueError that names the first field of a dataclass of another type than declared, or too large."""
     declared = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
-        _check_type(what, field.name, getattr(options, field.name), declared[field.name])
+        value = getattr(options, field.name)
+        _check_type(what, field.name, value, declared[field.name])
+        check_size(f"{what} field {field.name}", value)
+
+
+def check_size(what: str, value: Any) -> None:
+    """Raises a ValueError if a number, or one inside a tuple, list or dict, is too large. Infinity and NaN are allowed.
+
+    Args:
+        what: the option, for the error.
+        value: its value, of any type.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_size(f"{what}.{name}", item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            check_size(what, item)
+    elif isinstance(value, int) and abs(value) > LARGEST_INT:
+        raise ValueError(f"{what}={_shown(value)} is not allowed: must be at most {LARGEST_INT:,}")
+    elif isinstance(value, float) and LARGEST_FLOAT < abs(value) < math.inf:
+        raise ValueError(f"{what}={value:g} is not allowed: must be at most {LARGEST_FLOAT:g}")
+
+
+def _shown(value: int) -> str:
+    """A whole number, shortened: Python refuses to write very long ones."""
+    return str(value) if abs(value) < 10**40 else f"a number of {value.bit_length()} bits"
 
 
 def from_fields(kind: type[T], fields: Mapping[str, Any], what: str) -> T:

@@ -15,9 +15,8 @@ from mossformer_jax.audio.chatter import without_chatter
 from mossformer_jax.audio.containers import AudioBytes, find_audio, unclosed_caf
 from mossformer_jax.audio.kinds import HEAD_BYTES, describe
 from mossformer_jax.audio.sources import AudioSource, Tail, binary, name_of, rewound, size_of
+from mossformer_jax.fields import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
-# Sample rates outside this range come from damaged headers. Resampling from 1 Hz would take gigabytes.
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 1_000_000
 # Encodings of fixed size, in bytes per sample.
 _SAMPLE_BYTES = {
     **{"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}

@@ -8,6 +8,11 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
+# soxr crashes on enormous rates. Changes of speed in percent resample between multiples of the rate.
+_LARGEST_RATE = 10**9
+# Samples per channel that one block may grow to.
+_LARGEST_BLOCK = 2**20
+
 
 def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) -> Float[np.ndarray, "*c u"]:
     """Resamples the last axis with a linear-phase filter (soxr, very high quality), without delay.
@@ -59,10 +64,12 @@ def resample_blocks(
             stream = soxr.ResampleStream(from_rate, to_rate, len(block), dtype=block.dtype, quality="VHQ")
             no_samples = np.zeros((0, len(block)), block.dtype)
         num_read += block.shape[1]
-        resampled = stream.resample_chunk(np.ascontiguousarray(block.T)).T
-        num_yielded += resampled.shape[1]
-        if resampled.size:
-            yield resampled
+        step = max(_LARGEST_BLOCK * from_rate // to_rate, 1)
+        for start in range(0, block.shape[1], step):
+            resampled = stream.resample_chunk(np.ascontiguousarray(block[:, start : start + step].T)).T
+            num_yielded += resampled.shape[1]
+            if resampled.size:
+                yield resampled
     if stream is None:
         return
     rest = stream.resample_chunk(no_samples, last=True).T
@@ -84,6 +91,8 @@ def fit_length(waveform: Float[np.ndarray, "*c t"], length: int) -> Float[np.nda
 
 
 def check_sample_rate(sample_rate: int) -> None:
-    """Raises a ValueError unless `sample_rate` is a positive whole number."""
+    """Raises a ValueError unless `sample_rate` is a positive whole number up to 10**9."""
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | np.integer) or sample_rate <= 0:
         raise ValueError(f"sample rate {sample_rate!r} is not allowed: must be a positive whole number of Hz")
+    if sample_rate > _LARGEST_RATE:
+        raise ValueError(f"sample rate {sample_rate:.4g} is not allowed: must be at most {_LARGEST_RATE:,} Hz")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 MAX_LENGTHS = 2000
+MAX_SECONDS = 3600
 
 
 def add_parser(commands: Any) -> None:
@@ -73,11 +74,19 @@ def _inspect(options: argparse.Namespace) -> int:
     from mossformer_jax.data.statistics import mixture_statistics
     from mossformer_jax.training.configuration import load_config
 
-    config = load_config(options.config, options.overrides).get("data", {})
-    if options.split not in config or not config[options.split]:
-        known = [split for split in SPLITS if config.get(split)]
+    config = load_config(options.config, options.overrides).to_dict().get("data")
+    config = config if isinstance(config, dict) else {}
+    known = [split for split in SPLITS if config.get(split)]
+    if options.split not in known:
         raise ValueError(f"{options.config}: has no data.{options.split}; it has {', '.join(known) or 'none'}")
-    rows, mixtures = _train(config) if options.split == "train" else _whole(config[options.split].to_dict())
+    part = config[options.split]
+    if not isinstance(part, dict):
+        raise ValueError(
+            f"{options.config}: data.{options.split}={part!r} is not allowed: must be a section (see docs/data.md)"
+        )
+    if options.split != "train" and not isinstance(part.get("layout"), str):
+        raise ValueError(f"{options.config}: data.{options.split} has no layout; set one (see docs/data.md)")
+    rows, mixtures = _train(config) if options.split == "train" else _whole(part)
     samples: list[Mixture] = []
 
     def measured() -> Iterator[Mixture]:
@@ -113,7 +122,7 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
     from mossformer_jax.data.mixing import DynamicMixing
     from mossformer_jax.data.training_mixtures import open_training_mixtures
 
-    mixtures = open_training_mixtures(**config.train.to_dict())
+    mixtures = open_training_mixtures(**config["train"])
     rows = [
         ("mixtures in an epoch", f"{len(mixtures):,}"),
         ("sources", str(mixtures.num_sources)),
@@ -127,9 +136,13 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
         ]
     elif isinstance(mixtures, CroppedMixtures):
         rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
-    num_samples = round(config.get("seconds", 0) * mixtures.sample_rate)
-    if num_samples < 1:
-        raise ValueError("data.seconds is the length of a crop and must be above 0; set it in the config")
+    seconds = config.get("seconds", 0)
+    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
+        raise ValueError(
+            f"data.seconds is the length of a crop and must be above 0 and up to {MAX_SECONDS}, not {seconds!r}; "
+            "set it in the config"
+        )
+    num_samples = max(round(seconds * mixtures.sample_rate), 1)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(mixtures))
     return rows, (mixtures.draw(int(index), num_samples, rng) for index in order)

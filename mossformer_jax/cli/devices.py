@@ -10,6 +10,7 @@ import tempfile
 from mossformer_jax.cli.terminal import warn
 
 DEVICES = ("cpu", "gpu", "tpu")
+_BUCKETS = ("gs://", "s3://")
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -99,14 +100,19 @@ def _set_compile_cache(options: argparse.Namespace) -> None:
         return
     folder = options.compile_cache or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = folder or os.path.join(platformdirs.user_cache_dir("mossformer-jax"), "compiled")
-    # JAX itself handles buckets (gs://...).
-    if "://" not in folder:
+    if "://" in folder:  # a bucket, which JAX itself handles
+        if not folder.startswith(_BUCKETS):
+            kinds = ", ".join(_BUCKETS)
+            warn(f"compiled programs are not stored: {folder}: is neither a folder nor a bucket ({kinds}...)")
+            jax.config.update("jax_enable_compilation_cache", False)
+            return
+    else:
         try:
             os.makedirs(folder, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
-        except OSError as error:
-            reason = error.strerror or error
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character
+            reason = getattr(error, "strerror", None) or error
             warn(f"compiled programs are not stored: {folder}: {reason}; name another folder with --compile-cache")
             jax.config.update("jax_enable_compilation_cache", False)
             return

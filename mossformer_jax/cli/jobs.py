@@ -14,6 +14,7 @@ from mossformer_jax.cli.download import file_name, is_url
 from mossformer_jax.cli.inputs import InputRecording, key
 
 NAME_TEMPLATE = "{stem}_s{source}"
+_LONGEST_WIDTH = 4  # such as 03d or >20
 NAME_FIELDS = ("stem", "suffix", "source", "folder")
 
 
@@ -125,7 +126,12 @@ def check_template(template: str) -> None:
     """
     known = ", ".join(f"{{{name}}}" for name in NAME_FIELDS)
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        fields = [name for _, name, _, _ in parts]
+        for _, name, width, _ in parts:
+            # A huge width would fill the memory, and a nested field may hold one.
+            if len(width or "") > _LONGEST_WIDTH or "{" in (width or ""):
+                raise ValueError(f"the format {width!r} of {{{name}}} is too long")
         if unknown := [name for name in fields if name not in NAME_FIELDS]:
             raise ValueError(f"unknown field {{{unknown[0]}}}")
         names = {template.format(stem="a", suffix="b", folder="c", source=number) for number in (1, 2)}
@@ -133,6 +139,8 @@ def check_template(template: str) -> None:
         raise ValueError(f"{template!r} cannot be filled in ({error}); the fields are {known}") from error
     if len(names) == 1:
         raise ValueError(f"{template!r} gives every source the same name; add {{source}} to it")
+    if "\0" in template:
+        raise ValueError(f"{template!r} contains a null character, which file names cannot hold")
     if any(separator in template for separator in "/\\"):
         raise ValueError(f"{template!r} names a folder; use -o for the folder, and --name only for the file names")
 

@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
     files.add_argument("--plot", action="store_true", help="also write a PNG with spectrograms next to the sources")
     files.add_argument(
         "--max-download",
-        type=_positive,
+        type=_megabytes,
         default=2048,
         metavar="MB",
         help="largest file to download from a URL (default: %(default)s)",
@@ -248,6 +248,13 @@ def _positive(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+    return number
+
+
+def _megabytes(text: str) -> float:
+    number = _positive(text)
+    if number > 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at most 1e9")
     return number
 
 

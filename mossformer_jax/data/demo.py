@@ -20,6 +20,8 @@ SPLITS = {"train": 0, "dev": 1, "test": 2}
 _VOWELS_HZ = np.array(
     [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (490, 1350, 1690)]
 )
+# About 1.6 GB at 8 kHz.
+_MOST_UTTERANCES = 10_000
 _BANDWIDTHS_HZ = (60.0, 90.0, 150.0)
 
 
@@ -78,6 +80,11 @@ class DemoUtterances:
         for name, number in (("num_speakers", num_speakers), ("utterances_per_speaker", utterances_per_speaker)):
             if number < 1:
                 raise ValueError(f"{name}={number} is not allowed: must be 1 or more")
+        if num_speakers * utterances_per_speaker > _MOST_UTTERANCES:
+            raise ValueError(
+                f"num_speakers={num_speakers} times utterances_per_speaker={utterances_per_speaker} is not allowed: "
+                f"must be at most {_MOST_UTTERANCES:,}, because all utterances are held in memory"
+            )
         self.sample_rate = sample_rate
         self.speaker_names = tuple(f"voice{number:02d}" for number in range(num_speakers))
         self.speakers = np.repeat(np.arange(num_speakers, dtype=np.int32), utterances_per_speaker)

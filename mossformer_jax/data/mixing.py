@@ -37,6 +37,7 @@ PEAK = 0.9
 SILENCE_DB = -80.0
 # In partially overlapping mixtures: shortest and longest duration of a source, as a fraction of the mixture.
 PARTIAL_LENGTHS = (0.3, 1.0)
+_MOST_DRAWN = 1_000_000
 # Draws of a mixture before its speech counts as too faint.
 ATTEMPTS = 20
 
@@ -331,6 +332,8 @@ class DrawnMixtures:
         for name, number in (("count", count), ("max_samples", max_samples)):
             if number < 1:
                 raise ValueError(f"{name}={number} is not allowed: must be 1 or more")
+        if count > _MOST_DRAWN:
+            raise ValueError(f"count={count} is not allowed: must be at most {_MOST_DRAWN:,}")
         self.mixtures, self.count, self.max_samples, self.seed = mixtures, count, max_samples, seed
         self.num_sources, self.sample_rate = mixtures.num_sources, mixtures.sample_rate
 

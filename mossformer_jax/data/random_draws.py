@@ -13,6 +13,7 @@ from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
 
 # Length in seconds of the fades at cuts inside a mixture, which prevent clicks.
 FADE_SECONDS = 0.01
+_LARGEST_SPEED = 1000
 
 
 def draw_crop(
@@ -86,9 +87,11 @@ def _fade(waveform: Float[np.ndarray, " t"], sample_rate: int) -> Float[np.ndarr
 
 
 def check_speeds(speeds: Sequence[int]) -> None:
-    """Raises a ValueError unless `speeds` is a non-empty sequence of positive whole percentages."""
+    """Raises a ValueError unless `speeds` is a non-empty sequence of whole percentages from 1 to 1000."""
     if not speeds or not all(isinstance(speed, int) and speed > 0 for speed in speeds):
         raise ValueError(f"speeds={speeds!r} is not allowed: must be whole percentages above 0, such as (95, 100, 105)")
+    if max(speeds) > _LARGEST_SPEED:
+        raise ValueError(f"speeds={tuple(speeds)} is not allowed: must be at most {_LARGEST_SPEED} percent")
 
 
 def check_share(name: str, share: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
@@ -53,6 +53,9 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
     known = [field.name for field in dataclasses.fields(DynamicMixing) if field.name not in ("speech", "noise")]
     own = {name: options.pop(name) for name in known if name in options}
     noise_root = options.pop("noise_root", None)
+    for name in _ACOUSTICS:
+        if not isinstance(own.get(name), Mapping | None):
+            raise ValueError(f"{name}={own[name]!r} is not allowed: must be a section with options, or None")
     sections = {name: dict(own.pop(name)) for name in _ACOUSTICS if own.get(name) is not None}
     speech = open_utterances(**options)
     for name, fields in sections.items():
@@ -106,7 +109,7 @@ def open_utterances(corpus: str, **options: Any) -> Speech:
         "manifest": Utterances.from_manifest,
         "demo": DemoUtterances,
     }
-    if corpus not in corpora:
+    if not isinstance(corpus, str) or corpus not in corpora:
         raise ValueError(
             f"corpus {corpus!r} is unknown; did you mean {nearest(corpus, corpora)!r}? All: {', '.join(corpora)}"
         )

@@ -80,6 +80,8 @@ def pair_files(
 
 def _look_up(text: str) -> list[tuple[str, dict[str, str]]]:
     """Expands a folder or a template to one entry per source: its name and its files by id."""
+    if "\0" in text:
+        raise ValueError(f"{text!r}: contains a null character, which file names cannot hold")
     if "{" in text:
         return _match(os.path.normpath(text))  # without // and ./, like the paths that glob returns
     if not Path(text).is_dir():

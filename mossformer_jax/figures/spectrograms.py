@@ -183,6 +183,8 @@ def _power(
 
 
 def _shortened(title: str, length: int = 100) -> str:
+    # Names in other encodings than UTF-8 contain surrogates, which fonts do not have.
+    title = title.encode("utf-8", "replace").decode()
     return title if len(title) <= length else f"{title[: length // 2]} ... {title[-length // 2 :]}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from mossformer_jax.fields import check_types, from_fields, require
+from mossformer_jax.fields import MAX_SAMPLE_RATE, check_types, from_fields, require
 
 DTYPES = ("float32", "bfloat16", "float64")
 REMATS = ("none", "products", "blocks")
@@ -68,9 +68,15 @@ class ModelConfig:
         check_types(self, _WHAT)
         for name in _POSITIVE:
             require(getattr(self, name) >= 1, _WHAT, name, getattr(self, name), "1 or more")
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            require(value is None or value <= largest, _WHAT, name, value, f"at most {largest:,}")
         for name in _EVEN:
             value = getattr(self, name)
             require(value is None or (value >= 2 and value % 2 == 0), _WHAT, name, value, "an even number, 2 or more")
+        size = self.model_channels**2 * self.num_blocks
+        limit = f"such that model_channels squared times num_blocks={self.num_blocks} is at most {_LARGEST_SIZE:,}"
+        require(size <= _LARGEST_SIZE, _WHAT, "model_channels", self.model_channels, limit)
         multiple = f"a multiple of stride={self.stride}"
         require(self.kernel_size % self.stride == 0, _WHAT, "kernel_size", self.kernel_size, multiple)
         require(0.0 <= self.dropout < 1.0, _WHAT, "dropout", self.dropout, "at least 0 and below 1")
@@ -78,6 +84,7 @@ class ModelConfig:
         require(self.remat in REMATS, _WHAT, "remat", self.remat, f"one of {', '.join(REMATS)}")
         level = self.input_level_db
         require(level is None or math.isfinite(level), _WHAT, "input_level_db", level, "finite, or None")
+        require(level is None or abs(level) <= 200, _WHAT, "input_level_db", level, "from -200 to 200, or None")
         gains = self.output_gains
         usable = gains is None or (
             len(gains) == self.num_sources
@@ -138,6 +145,21 @@ class ModelConfig:
 
 
 _POSITIVE = ("num_sources", "sample_rate", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
+# Several times the published sizes. Above, a damaged config would take all memory before an error.
+_LARGEST = {
+    "num_sources": 64,
+    "sample_rate": MAX_SAMPLE_RATE,
+    "encoder_channels": 2**14,
+    "model_channels": 2**14,
+    "num_blocks": 1024,
+    "kernel_size": 2**14,
+    "stride": 2**14,
+    "group_size": 2**13,
+    "query_key_channels": 2**13,
+    "fsmn_channels": 2**14,
+}
+# A billion parameters or more in the stack of blocks.
+_LARGEST_SIZE = 2**28
 _EVEN = ("model_channels", "query_key_channels", "fsmn_channels")
 
 

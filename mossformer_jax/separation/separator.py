@@ -23,7 +23,7 @@ from mossformer_jax.separation.waveforms import as_channels, with_rate
 from mossformer_jax.weights import LoadedModel, load_model
 
 WINDOW_SECONDS = 8.0
-MIN_WINDOW_SECONDS = 0.5
+MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS = 0.5, 86_400
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,10 @@ class Separator:
         _require(
             window_seconds >= MIN_WINDOW_SECONDS,
             f"window_seconds={window_seconds} is not allowed: must be {MIN_WINDOW_SECONDS} or more",
+        )
+        _require(
+            window_seconds <= MAX_WINDOW_SECONDS,
+            f"window_seconds={window_seconds:g} is not allowed: must be at most {MAX_WINDOW_SECONDS:,}",
         )
         _require(batch_size is None or batch_size >= 1, f"batch_size={batch_size} is not allowed: must be 1 or more")
         self.config = model.config

@@ -39,6 +39,8 @@ _WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 _DATA = "config.data"
 _SHARED = ("num_sources", "sample_rate")
+# Seconds of audio in a batch: 8 GB at 8 kHz.
+_MOST_SECONDS = 250_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +64,13 @@ class DataConfig:
             require(bool(options), _DATA, part, options or None, "a section (see docs/data.md)")
         check_types(self, _DATA)
         require(self.batch_size >= 1, _DATA, "batch_size", self.batch_size, "1 or more")
+        require(self.batch_size <= 2**20, _DATA, "batch_size", self.batch_size, f"at most {2**20:,}")
         require(0 < self.seconds < math.inf, _DATA, "seconds", self.seconds, "above 0")
+        most = f"at most {_MOST_SECONDS:,} for batch_size={self.batch_size} together"
+        require(self.seconds * self.batch_size <= _MOST_SECONDS, _DATA, "seconds", self.seconds, most)
         require(0 <= self.seed < 2**32, _DATA, "seed", self.seed, "from 0 to 2**32 - 1")
         require(self.num_workers >= 0, _DATA, "num_workers", self.num_workers, "0 or more")
+        require(self.num_workers <= 1024, _DATA, "num_workers", self.num_workers, "at most 1024")
         require(0 <= self.max_failed_share <= 1, _DATA, "max_failed_share", self.max_failed_share, "from 0 to 1")
 
 

@@ -227,6 +227,18 @@ def test_resampled_blocks_have_the_rounded_length(rates, num_samples):
     assert list(resample_blocks([np.ones((1, 0))], *rates)) == [] or rates[0] == rates[1]
 
 
+def test_resampling_a_block_to_a_much_higher_rate_gives_blocks_of_bounded_size(rng):
+    waveform = rng.standard_normal((1, 3000)).astype(np.float32)
+    blocks = list(resample_blocks([waveform], 10, 8000))
+    assert max(block.shape[1] for block in blocks) < 2**21
+    np.testing.assert_allclose(np.concatenate(blocks, axis=1), resample(waveform, 10, 8000), rtol=0, atol=1e-5)
+
+
+def test_an_enormous_rate_is_an_error():
+    with pytest.raises(ValueError, match=r"sample rate 1e\+30 is not allowed: must be at most 1,000,000,000 Hz"):
+        resample(np.zeros(9), 8000, 10**30)
+
+
 def test_resampling_blocks_at_an_invalid_rate_is_an_error():
     with pytest.raises(ValueError, match="sample rate 0 is not allowed"):
         list(resample_blocks([], 8000, 0))

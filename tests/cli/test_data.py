@@ -49,3 +49,43 @@ def test_overrides_are_refused_by_commands_without_a_config(capsys):
         main(["info", "--config.data.seed=1"])
     assert stopped.value.code == 2
     assert "unrecognized arguments: --config.data.seed=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("split", "value", "message"),
+    [
+        ("train", "'speech'", "data.train='speech' is not allowed: must be a section"),
+        ("train", "['a', 'b']", "data.train=['a', 'b'] is not allowed: must be a section"),
+        ("train", "{}", "has no data.train"),
+        ("train", "{'root': 'x'}", "must have either a corpus"),
+        ("train", "{'corpus': ['a']}", "corpus ['a'] is unknown"),
+        ("train", "{'corpus': 'demo', 'level_drift': 3}", "level_drift=3 is not allowed: must be a section"),
+        ("train", "{'corpus': 'demo', 'speeds': (10**30,)}", "dynamic mixing: speeds=1000000000000000"),
+        (
+            "train",
+            "{'corpus': 'demo', 'speeds': (2000,)}",
+            "speeds=(2000,) is not allowed: must be at most 1000 percent",
+        ),
+        ("train", "{'corpus': 'demo', 'sample_rate': 10**7}", "sample_rate=10000000 is not allowed for corpus 'demo'"),
+        ("train", "{'corpus': 'demo', 'utterances_per_speaker': 10**9}", "must be at most 10,000"),
+        ("validation", "'speech'", "data.validation='speech' is not allowed: must be a section"),
+        ("validation", "['a']", "data.validation=['a'] is not allowed"),
+        ("validation", "{'root': 'x'}", "data.validation has no layout"),
+        ("validation", "{'layout': ['csv']}", "data.validation has no layout"),
+        ("validation", "{'layout': 'demo', 'num_mixtures': 10**30}", "layout 'demo': num_mixtures=1000000"),
+        ("validation", "{'layout': 'demo', 'num_mixtures': 2**31}", "must be at most 1,000,000"),
+    ],
+)
+def test_inspecting_a_split_that_is_no_data_is_one_line(tmp_path, error_of, split, value, message):
+    lines = (
+        "from ml_collections import ConfigDict",
+        f"def get_config(): return ConfigDict({{'data': {{'{split}': {value}}}}})",
+    )
+    (tmp_path / "c.py").write_text("\n".join(lines))
+    assert message in error_of("data", "inspect", "--config", tmp_path / "c.py", "--split", split)
+
+
+@pytest.mark.parametrize("seconds", ["1e24", "-1.0", "nan", "inf"])
+def test_an_impossible_length_of_crops_is_named(error_of, seconds):
+    message = error_of("data", "inspect", "--config", DEMO, f"--config.data.seconds={seconds}")
+    assert "data.seconds is the length of a crop and must be above 0 and up to 3600" in message

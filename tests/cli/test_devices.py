@@ -81,3 +81,9 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tiny_model_folder, tmp_path
     assert printed.err.startswith("mossformer-jax: warning: compiled programs are not stored: ")
     assert printed.err.count("\n") == 1
     assert not jax.config.jax_enable_compilation_cache
+
+
+@pytest.mark.parametrize("folder", ["://", "://x", "ftp://host/x", "\0"])
+def test_a_cache_that_is_neither_a_folder_nor_a_bucket_is_a_warning(tiny_model_folder, capsys, folder):
+    assert main(["info", str(tiny_model_folder), "--compile-cache", folder]) == 0
+    assert capsys.readouterr().err.startswith("mossformer-jax: warning: compiled programs are not stored: ")

@@ -127,6 +127,9 @@ def test_a_url_is_named_after_the_last_part_of_its_path(tree):
         ("{stem", "cannot be filled in"),
         ("{stem:d}_{source}", "cannot be filled in"),
         ("../{stem}_{source}", "names a folder"),
+        ("{source:>1000000000}", "is too long"),
+        ("{stem:{source}}_{source}", "is too long"),
+        ("{source}\0", "contains a null character"),
     ],
 )
 def test_templates_that_cannot_be_are_refused(template, message):

@@ -230,6 +230,9 @@ def test_recordings_with_the_same_name_are_refused_before_separating(folder, sta
         (["--memory", "lots"], "'lots' is not a size"),
         (["--memory", "0"], "'0' is not a size"),
         (["--window", "0"], "'0' must be above 0"),
+        (["--window", "nan"], "'nan' must be above 0"),
+        (["--name", "{source:>1000000000}"], "is too long"),
+        (["--max-download", "1e308"], "must be at most 1e9"),
         (["--scale", "loud"], "loud"),
         (["--compile-cache", "x", "--no-compile-cache"], "not allowed with"),
     ],
@@ -362,6 +365,19 @@ def test_urls_are_downloaded_and_their_errors_name_them(folder, stand_in, server
     assert bad.startswith(f"mossformer-jax: error: {urls[1]}: cannot be read as audio")
     assert urls[2] in missing
     assert "404" in missing
+
+
+def test_an_enormous_window_is_a_one_line_error(recordings, tiny_model_folder, error_of):
+    arguments = [recordings / "mix.wav", "--model", tiny_model_folder, "--window", "1e308"]
+    assert "window_seconds=1e+308 is not allowed: must be at most 86,400" in error_of("separate", *arguments)
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="these systems refuse such names themselves")
+def test_a_plot_of_a_name_that_is_not_utf_8_is_drawn(folder, stand_in):
+    old = os.fsencode(folder / "caf") + b"\xe9.wav"
+    os.rename(folder / "a.wav", old)
+    assert run(os.fsdecode(old), "--plot") == 0
+    assert os.path.getsize(old[:-4] + b".png") > 1000
 
 
 def test_passwords_in_urls_are_not_shown():

@@ -207,6 +207,21 @@ def test_a_missing_file_is_replaced_in_dynamic_mixing(tmp_path, rng, max_speaker
     assert "no such file" in batches.failures[0]
 
 
+def test_a_flac_file_cut_near_its_start_is_replaced(tmp_path, rng):
+    """libsndfile opens it, but fails in the first seek."""
+    for name in ("anna/u", "ben/u", "ben/v", "cleo/u"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_audio(tmp_path / f"{name}.flac", 0.1 * rng.standard_normal(9000).clip(-3, 3), RATE)
+    broken = tmp_path / "ben" / "u.flac"
+    broken.write_bytes(broken.read_bytes()[:300])
+    mixing = DynamicMixing(Utterances.from_folder(tmp_path, sample_rate=RATE), epoch_size=10)
+    batches = train_batches(mixing, batch_size=4, num_samples=400, max_failed_share=1.0)
+    assert all(batch.mixture.any(axis=1).all() for batch in take(batches, 4))
+    (failure,) = batches.failures
+    assert failure.startswith(f"{broken}: is damaged or cut short: cannot be read beyond sample 0 of 9000")
+    assert failure.endswith("copy or convert it again")
+
+
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_evaluation_batches_contain_every_mixture_once(process_count):
     lengths = [100, 3000, 110, 90, 2500, 120, 700, 105, 3000]

@@ -237,6 +237,7 @@ def test_an_unknown_option_is_named(separator, mixture, options, message):
     [
         ({"memory": 0}, "memory=0 is not allowed"),
         ({"window_seconds": 0.1}, "window_seconds=0.1 is not allowed: must be 0.5 or more"),
+        ({"window_seconds": 1e308}, r"window_seconds=1e\+308 is not allowed: must be at most 86,400"),
         ({"batch_size": 0}, "batch_size=0 is not allowed"),
         ({"ladder_growth": 1.0}, "growth=1.0 is not allowed: must be above 1"),
     ],

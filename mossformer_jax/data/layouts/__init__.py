@@ -40,7 +40,7 @@ def open_mixtures(layout: str, **options: Any) -> MixtureSource:
             a value that is not allowed, or the data set is empty or inconsistent.
         FileNotFoundError: a folder or list is missing; the message names it and explains how to get it.
     """
-    if layout not in LAYOUTS:
+    if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
     try:
         build = pkgutil.resolve_name(LAYOUTS[layout])

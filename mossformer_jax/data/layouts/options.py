@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from mossformer_jax.fields import MAX_SAMPLE_RATE, check_size
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name closest to this one."""
@@ -27,7 +29,7 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
     """Calls `build` with options of a config.
 
     Raises:
-        ValueError: an option is unknown, missing or of the wrong type.
+        ValueError: an option is unknown, missing, of the wrong type or too large.
     """
     parameters = inspect.signature(build).parameters
     for option in options:
@@ -39,8 +41,12 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise ValueError(f"{what} needs the option {name!r}; add it to the config")
+    for name, value in options.items():
+        check_size(f"{what}: {name}", value)
+        if name == "sample_rate" and isinstance(value, int) and value > MAX_SAMPLE_RATE:
+            raise ValueError(f"sample_rate={value} is not allowed for {what}: must be at most {MAX_SAMPLE_RATE:,} Hz")
     try:
         return build(**options)
-    except TypeError as error:  # a value of the wrong type
+    except (TypeError, AttributeError, OverflowError) as error:  # a value of the wrong type
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ValueError(f"{what} does not accept {given} ({error}); fix the types in the config") from error

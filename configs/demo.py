@@ -43,9 +43,7 @@ def get_config() -> ConfigDict:
         {
             "corpus": "demo",
             "split": "train",
-            "sample_rate": 8000,
             "num_speakers": 2,
-            "num_sources": 2,
             "speeds": (95, 100, 105),
             "epoch_size": 800,
         }

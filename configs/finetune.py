@@ -5,8 +5,8 @@ r"""Libri2Mix, 8 kHz, starting from existing weights: a converted official check
         --config.train.initial_weights=models/official
 
 It needs the model folder and the mixtures in /data/Libri2Mix; for other data, change config.data (docs/data.md). The
-sizes in config.model must match the weights: 16 kHz weights need --config.model.sample_rate=16000, and ClearerVoice's
-also --config.model.input_level_db=-25.
+model has the sizes, sample rate and input level of the weights. For another number of sources, override it and take the
+other parameters from the weights: --config.model.num_sources=3 --config.train.partial=true.
 
 Published: 21.7 dB SI-SDRi on Libri2Mix (MossFormer2, arXiv 2312.11825), with dynamic mixing. We have not run this
 config to completion. Cost: 50,800 mixtures per epoch; by the published cost, about 6 days on a V100 in PyTorch.

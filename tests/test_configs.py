@@ -30,7 +30,8 @@ files = pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES]
 
 
 def test_every_documented_config_exists():
-    names = {"default_8k", "demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham", "whamr"}
+    names = {"default_8k", "demo", "finetune", "libri2mix", "libri3mix", "wsj0_2mix", "wsj0_3mix", "wham"}
+    names |= {"whamr", "own_data"}
     assert names <= {file.stem for file in FILES}
 
 
@@ -83,9 +84,6 @@ def test_the_model_has_the_size_in_the_docstring(file):
 
 @configs
 def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
-    # The demo data have their own rates, so the small demo config sets them explicitly.
-    if Path(path).name == "demo.py":
-        return
     config = load_config(path, ["--config.model.sample_rate=16000"])
     resolve(config)
     assert {config.data[part].sample_rate for part in ("train", "validation", "test")} == {16000}
@@ -95,7 +93,7 @@ def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
 def test_the_data_of_every_config_are_found_below_root(path, tmp_path):
     _make_data_sets(tmp_path)
     overrides = [] if Path(path).name == "demo.py" else [f"--config.data.root={tmp_path / _root(path)}"]
-    if ":dynamic" in path and "libri" not in path:
+    if ":dynamic" in path and "libri" not in path and "own_data" not in path:
         overrides.append(f"--config.data.train.root={tmp_path}/wsj0/si_tr_s")
     model, _, data = resolve(load_config(path, overrides))
     train = open_training_mixtures(**data.train)
@@ -131,6 +129,10 @@ def _root(path: str) -> str:
 
 def _make_data_sets(root: Path) -> None:
     """One mixture or a few utterances of every data set, with its file names."""
+    for part in ("train", "validation", "test"):
+        _make_tree(root / part, ["mix", "s1", "s2"], "a.wav")
+        (root / f"{part}.csv").write_text(f"source_1,source_2\n{part}/s1/a.wav,{part}/s2/a.wav\n")
+        (root / f"{part}.scp").write_text(f"{part}/mix/a.wav {part}/s1/a.wav {part}/s2/a.wav\n")
     name = "050a0501_1.7783_442o030z_-1.7783.wav"
     for number in (2, 3):
         sources = [f"s{source}" for source in range(1, number + 1)]

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
 from mossformer_jax.data.crops import CroppedMixtures, perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
-from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.data.layouts import LAYOUTS, layout_options, open_mixtures
 from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
 
-# The options of `DynamicMixing` that are subsections of a config.
-_ACOUSTICS: dict[str, type] = {
+# The options of `DynamicMixing` that are sections of a config themselves.
+ACOUSTICS: dict[str, type] = {
     "level_drift": LevelDrift,
     "reverberation": Reverberation,
     "recorded_noise": RecordedNoise,
     "babble": Babble,
     "channel": Channel,
 }
+_CORPORA: dict[str, Callable[..., Speech]] = {
+    "folder": Utterances.from_folder,
+    "librispeech": Utterances.from_librispeech,
+    "manifest": Utterances.from_manifest,
+    "demo": DemoUtterances,
+}
+_MIXING = tuple(field.name for field in dataclasses.fields(DynamicMixing) if field.name not in ("speech", "noise"))
+
+
+def option_names(options: Mapping[str, Any], training: bool) -> tuple[str, ...]:
+    """All options that a section of data may have; empty if its corpus or layout is unknown.
+
+    Args:
+        options: the section, of which the corpus or the layout counts.
+        training: whether it is a section for `open_training_mixtures` rather than for `open_mixtures`.
+
+    Raises:
+        ValueError: its layout needs a package that is not installed.
+    """
+    if training and (corpus := _CORPORA.get(options.get("corpus", ""))):
+        return ("corpus", *inspect.signature(corpus).parameters, *_MIXING, "noise_root")
+    if (layout := options.get("layout")) in LAYOUTS:
+        return ("layout", *layout_options(layout), *(("speeds",) if training else ()))
+    return ()
 
 
 def open_training_mixtures(**options: Any) -> TrainingMixtures:
@@ -45,18 +70,25 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
             "training data must have either a corpus (speech, mixed on the fly) or a layout (stored mixtures); set one "
             "of them in config.data.train"
         )
+    known = option_names(options, training=True)
+    for name in options:
+        if known and name not in known:
+            raise ValueError(
+                f"training data with {'corpus' if 'corpus' in options else 'layout'}="
+                f"{options.get('corpus', options.get('layout'))!r} have no option {name!r}; "
+                f"did you mean {nearest(name, known)!r}? All: {', '.join(known)}"
+            )
     if "layout" in options:
         own = {name: options.pop(name) for name in ("speeds",) if name in options}
         mixtures = call_with_options(CroppedMixtures, "a layout", {"mixtures": open_mixtures(**options), **own})
         _check_remixing(mixtures)
         return mixtures
-    known = [field.name for field in dataclasses.fields(DynamicMixing) if field.name not in ("speech", "noise")]
-    own = {name: options.pop(name) for name in known if name in options}
+    own = {name: options.pop(name) for name in _MIXING if name in options}
     noise_root = options.pop("noise_root", None)
-    for name in _ACOUSTICS:
+    for name in ACOUSTICS:
         if not isinstance(own.get(name), Mapping | None):
             raise ValueError(f"{name}={own[name]!r} is not allowed: must be a section with options, or None")
-    sections = {name: dict(own.pop(name)) for name in _ACOUSTICS if own.get(name) is not None}
+    sections = {name: dict(own.pop(name)) for name in ACOUSTICS if own.get(name) is not None}
     speech = open_utterances(**options)
     for name, fields in sections.items():
         own[name] = _open_acoustics(name, fields, speech.sample_rate)
@@ -69,7 +101,7 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
     """An option of `DynamicMixing` that is a section of a config."""
     recordings = {"reverberation": "responses", "recorded_noise": "noise"}.get(name)
     if recordings is not None:
-        own = {field.name for field in dataclasses.fields(_ACOUSTICS[name])}
+        own = {field.name for field in dataclasses.fields(ACOUSTICS[name])}
         options = {field: fields.pop(field) for field in list(fields) if field not in own}
         if "root" not in options and "path" not in options:
             raise ValueError(f"{name} needs the option root, a folder of recordings, or path, a CSV file of them")
@@ -78,7 +110,7 @@ def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
             options.setdefault("speaker_level", -2 if name == "reverberation" else -1)
         corpus = "manifest" if "path" in options else "folder"
         fields[recordings] = open_utterances(corpus, sample_rate=sample_rate, **options)
-    return call_with_options(_ACOUSTICS[name], name, fields)
+    return call_with_options(ACOUSTICS[name], name, fields)
 
 
 def _check_remixing(mixtures: CroppedMixtures) -> None:
@@ -103,14 +135,8 @@ def open_utterances(corpus: str, **options: Any) -> Speech:
         ValueError: the corpus or an option is unknown, or an option is missing.
         FileNotFoundError, ValueError: the error of the corpus.
     """
-    corpora: dict[str, Callable[..., Speech]] = {
-        "folder": Utterances.from_folder,
-        "librispeech": Utterances.from_librispeech,
-        "manifest": Utterances.from_manifest,
-        "demo": DemoUtterances,
-    }
-    if not isinstance(corpus, str) or corpus not in corpora:
+    if not isinstance(corpus, str) or corpus not in _CORPORA:
         raise ValueError(
-            f"corpus {corpus!r} is unknown; did you mean {nearest(corpus, corpora)!r}? All: {', '.join(corpora)}"
+            f"corpus {corpus!r} is unknown; did you mean {nearest(corpus, _CORPORA)!r}? All: {', '.join(_CORPORA)}"
         )
-    return call_with_options(corpora[corpus], f"corpus {corpus!r}", options)
+    return call_with_options(_CORPORA[corpus], f"corpus {corpus!r}", options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import inspect
@@ -13,12 +12,14 @@ import runpy
 import traceback
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.atomic import write_atomically
+from mossformer_jax.data.training_mixtures import option_names
 from mossformer_jax.fields import check_types, from_fields, require
+from mossformer_jax.training.overrides import apply_override, flatten
 from mossformer_jax.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ if TYPE_CHECKING:
     from mossformer_jax.model import ModelConfig
 
 SECTIONS = ("model", "data", "train")
+# Model fields that may change when a run is resumed: the shapes and meaning of the weights do not depend on them.
+TRAINING_FIELDS = ("dropout", "dtype", "remat")
+# Model fields that validation measures for the current weights.
+MEASURED_FIELDS = ("output_gains",)
 _PACKAGE = Path(__file__).parents[1]
 # The wheel contains the repository's configs/ inside the package; in a clone they are next to the package.
 _SHIPPED_CONFIGS = next(
     (folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()), _PACKAGE / "configs"
 )
-_WANTED = {int: "a whole number", float: "a number", bool: "True or False"}
 
 
 _DATA = "config.data"
+_PARTS = ("train", "validation", "test")
 _SHARED = ("num_sources", "sample_rate")
 # Seconds of audio in a batch: 8 GB at 8 kHz.
 _MOST_SECONDS = 250_000
@@ -130,8 +135,26 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         hint = f"must be one of {known}" if known else "give the file without a variant"
         raise ValueError(f"{file}: has no variant {variant!r}; {hint}")
     for override in overrides:
-        _apply(config, override)
+        apply_override(config, override)
+    _follow_model(config)
     return config
+
+
+def _follow_model(config: ConfigDict) -> None:
+    """Lets sections of data that do not set their sample rate or number of sources have those of the model."""
+    from ml_collections import ConfigDict
+
+    if not isinstance(model := config.get("model"), ConfigDict) or not isinstance(
+        data := config.get("data"), ConfigDict
+    ):
+        return
+    for part in _PARTS:
+        if not isinstance(options := data.get(part), ConfigDict):
+            continue
+        missing = [name for name in _SHARED if name not in options and name in model]
+        known = option_names(options, part == "train") if missing else ()
+        with options.unlocked():
+            options.update({name: model.get_oneway_ref(name) for name in missing if name in known})
 
 
 def _config_file(name: str) -> str:
@@ -167,7 +190,7 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, DataConfig]:
     data = from_fields(DataConfig, fields["data"], _DATA)
     multiple = f"a multiple of config.train.accumulation={recipe.accumulation}"
     require(data.batch_size % recipe.accumulation == 0, _DATA, "batch_size", data.batch_size, multiple)
-    for part in ("train", "validation", "test"):
+    for part in _PARTS:
         options = getattr(data, part) or {}
         # mix_single has one source, whatever num_sources is.
         names = _SHARED[1:] if str(options.get("task")).startswith("mix_single") else _SHARED
@@ -224,7 +247,7 @@ def changed_fields(saved: ConfigDict, given: ConfigDict) -> dict[str, tuple[Any,
         For each field that differs, by dotted name, the values in `saved` and `given`. A missing field counts as None,
         a tuple as a list.
     """
-    before, after = (dict(_flatten(json.loads(json.dumps(config.to_dict())))) for config in (saved, given))
+    before, after = (dict(flatten(json.loads(json.dumps(config.to_dict())))) for config in (saved, given))
     names = sorted(before | after)
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
@@ -235,65 +258,6 @@ def _place(file: str, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)
     return f"{file}, line {lines[-1]}" if lines else file
-
-
-def _apply(config: ConfigDict, override: str) -> None:
-    """Applies an override to an existing field; its value must have the field's type."""
-    from ml_collections import ConfigDict
-
-    name, equals, text = override.removeprefix("--config.").partition("=")
-    if not override.startswith("--config.") or not equals:
-        raise ValueError(f"{override!r} is not an override; write overrides as --config.data.root=/data/Libri2Mix")
-    known = dict(_flatten(config.to_dict()))
-    if name not in known:
-        near = " or ".join(f"--config.{field}" for field in _nearest(name, known))
-        raise ValueError(f"--config.{name}: no such field; did you mean {near}?")
-    holder: Any = config
-    *parents, leaf = name.split(".")
-    for parent in parents:
-        holder = holder[parent]
-    assert isinstance(holder, ConfigDict)
-    kind = holder.get_type(leaf)
-    try:
-        holder[leaf] = None if text == "None" else _parse(text, kind, known[name])
-    except (ValueError, TypeError) as error:
-        wanted = _WANTED.get(kind, f"a {kind.__name__}, such as {known[name]!r}")
-        raise ValueError(f"--config.{name}={text}: must be {wanted}") from error
-
-
-def _nearest(name: str, known: Collection[str]) -> list[str]:
-    """Up to three suggestions: fields with this name in other sections, then fields with similar names."""
-    leaf = name.rpartition(".")[2]
-    likeness = {field: difflib.SequenceMatcher(None, name, field).ratio() for field in known}
-    return sorted(known, key=lambda field: (field.rpartition(".")[2] != leaf, -likeness[field]))[:3]
-
-
-def _parse(text: str, kind: type, now: Any) -> Any:
-    """Parses a value of a type. Items of a tuple must have the types of the current items; otherwise a ValueError."""
-    if kind is bool:
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    if kind in (int, float, str):
-        return kind(text)
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if kind is not tuple:
-        return value
-    if not isinstance(value, tuple | list):
-        value = tuple(value.split(",")) if isinstance(value, str) else (value,)
-    if now and not {type(item) for item in value} <= {type(item) for item in now}:
-        raise ValueError
-    return tuple(value)
-
-
-def _flatten(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values."""
-    for name, value in fields.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _check_agreement(model: ModelConfig, part: str, found: Mapping[str, Any]) -> None:

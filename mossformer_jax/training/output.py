@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.training.state import TRAINING_FIELDS
+from mossformer_jax.training.configuration import TRAINING_FIELDS
 from mossformer_jax.weights import save_model
 from mossformer_jax.weights.parameters import Parameters
 

@@ -37,7 +37,9 @@ class Recipe:
         accumulation: number of pieces into which a batch is split to save memory; the result is the same.
         ema_decay: decay per step of a running average of the weights; if set, the average is validated and written.
         seed: seed of the initial weights and of dropout.
-        initial_weights: a model folder to start from (fine-tuning), or "default".
+        initial_weights: a model folder to start from (fine-tuning), or "default"; the command `train` then takes the
+            sizes of that model.
+        partial: whether initial weights of another size are used as far as they fit; the rest starts at random.
         initial_filterbank: encoder and decoder of a training from scratch: "random", initialised as in PyTorch, or
             "sinusoids", which resolve frequencies from the start (`sinusoids`).
         fsdp: number of devices over which parameters and optimizer state are sharded; they are replicated over the
@@ -71,6 +73,7 @@ class Recipe:
     ema_decay: float | None = None
     seed: int = 0
     initial_weights: str | None = None
+    partial: bool = False
     initial_filterbank: str = "random"
     fsdp: int = 1
     validate_every: int | None = None

@@ -9,22 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt32
 
-from mossformer_jax.model import ModelConfig, MossFormer2
-from mossformer_jax.model.filterbank import sinusoids
+from mossformer_jax.model import ModelConfig
 from mossformer_jax.sharding import by_shape, place, replicated
+from mossformer_jax.training.initial_weights import initial_weights
 from mossformer_jax.training.optimizer import make_optimizer
 from mossformer_jax.training.recipe import Recipe
-from mossformer_jax.weights import flatten, load_parameters
-from mossformer_jax.weights.parameters import Parameters, buffer_names, parameter_shapes
-
-# Model fields that may change when a run is resumed: the shapes and meaning of the weights do not depend on them.
-TRAINING_FIELDS = ("dropout", "dtype", "remat")
-# Model fields that validation measures for the current weights.
-MEASURED_FIELDS = ("output_gains",)
+from mossformer_jax.weights.parameters import buffer_names, parameter_shapes
 
 Arrays = dict[str, Array]
 """Parameters by dotted name, as in a stored model."""
@@ -59,30 +52,6 @@ class TrainState(NamedTuple):
     def weights(self) -> Arrays:
         """The weights to validate and write: the parameters (or their average, if any) and the frequency tables."""
         return {**(self.parameters if self.average is None else self.average), **self.buffers}
-
-
-def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
-    """Randomly initialised weights, or those of `recipe.initial_weights`.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: the initial weights cannot be read or belong to another model; or the
-            model's filterbank cannot be initialised with sinusoids.
-    """
-    if recipe.initial_weights is None:
-        drawn = flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(recipe.seed))))
-        if recipe.initial_filterbank == "random":
-            return drawn
-        kernel_tn = sinusoids(config.kernel_size, config.encoder_channels)
-        return {**drawn, "encoder.kernel": kernel_tn, "decoder.kernel": kernel_tn.T}
-    stored_config, weights = load_parameters(recipe.initial_weights)
-    ours, theirs = config.to_dict(), stored_config.to_dict()
-    may_differ = (*TRAINING_FIELDS, *MEASURED_FIELDS)
-    different = [name for name in ours if ours[name] != theirs[name] and name not in may_differ]
-    if different:
-        seen = ", ".join(f"config.model.{name}={ours[name]}" for name in different)
-        overrides = " ".join(f"--config.model.{name}={theirs[name]}" for name in different)
-        raise ValueError(f"{recipe.initial_weights}: these weights do not fit {seen}; use {overrides}")
-    return weights
 
 
 def begin(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:

@@ -6,8 +6,7 @@ import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mossformer_jax.training.configuration import changed_fields, read_saved_config
-from mossformer_jax.training.state import TRAINING_FIELDS
+from mossformer_jax.training.configuration import TRAINING_FIELDS, changed_fields, read_saved_config
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -47,16 +46,20 @@ def lock(workdir: Path) -> IO[bytes]:
     return file
 
 
+def has_begun(workdir: Path) -> bool:
+    """Whether the folder has a run with a checkpoint."""
+    return (workdir / CONFIG_FILE).exists() and any((workdir / "checkpoints").glob("*"))
+
+
 def changes_since_start(workdir: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Config fields that have changed since the run was last started, with their old and new values.
 
     Raises:
         ValueError: a field of the network has changed, which is not allowed after a run has started.
     """
-    path = workdir / CONFIG_FILE
-    if not path.exists() or not any((workdir / "checkpoints").glob("*")):
+    if not has_begun(workdir):
         return {}
-    changes = changed_fields(read_saved_config(path), config)
+    changes = changed_fields(read_saved_config(workdir / CONFIG_FILE), config)
     for name, (before, after) in changes.items():
         if name.startswith("model.") and name.removeprefix("model.") not in TRAINING_FIELDS:
             raise ValueError(

@@ -21,10 +21,10 @@ from mossformer_jax.cli import main
 from mossformer_jax.model import MossFormer2
 from mossformer_jax.training import loop
 from mossformer_jax.training.configuration import load_config
+from mossformer_jax.training.initial_weights import initial_weights
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.results import Results
-from mossformer_jax.training.state import initial_weights
 from mossformer_jax.training.validation import Validated
 from mossformer_jax.weights import load_parameters, save_model
 from mossformer_jax.weights.parameters import flatten

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
 from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.records import MixtureSource
 
-__all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "open_mixtures"]
+__all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "layout_options", "open_mixtures"]
 
 # Imported by name when used, so that a layout's dependencies (TFDS) are needed only for that layout.
 LAYOUTS = {
@@ -17,6 +19,7 @@ LAYOUTS = {
     "wsj0mix": "mossformer_jax.data.layouts.trees:wsj0mix",
     "wham": "mossformer_jax.data.layouts.trees:wham",
     "whamr": "mossformer_jax.data.layouts.trees:whamr",
+    "folders": "mossformer_jax.data.layouts.trees:folders",
     "scp": "mossformer_jax.data.layouts.lists:scp_list",
     "csv": "mossformer_jax.data.layouts.lists:csv_table",
     "librispeech_mix": "mossformer_jax.data.librispeech_mix:LibriSpeechMixtures",
@@ -42,8 +45,20 @@ def open_mixtures(layout: str, **options: Any) -> MixtureSource:
     """
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
+    return call_with_options(_opener(layout), f"layout {layout!r}", options)
+
+
+def layout_options(layout: str) -> tuple[str, ...]:
+    """The options of a layout.
+
+    Raises:
+        ValueError: the layout needs a package that is not installed.
+    """
+    return tuple(inspect.signature(_opener(layout)).parameters)
+
+
+def _opener(layout: str) -> Callable[..., MixtureSource]:
     try:
-        build = pkgutil.resolve_name(LAYOUTS[layout])
+        return pkgutil.resolve_name(LAYOUTS[layout])
     except ImportError as error:
         raise ValueError(f"layout {layout!r} needs {error.name}; run: pip install 'mossformer-jax[train]'") from error
-    return call_with_options(build, f"layout {layout!r}", options)

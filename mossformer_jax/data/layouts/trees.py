@@ -16,6 +16,8 @@ from mossformer_jax.data.layouts.options import check_choice
 _LIBRISPEECH_UTTERANCE = re.compile(r"(\d+)-\d+-\d+")
 _WSJ0_UTTERANCE = re.compile(r"([0-9a-z]{3})[0-9a-z]{5}_-?[0-9.]+", re.IGNORECASE)
 
+_NO_UTTERANCE = re.compile(r"(?!)")  # matches nowhere
+
 _GET_LIBRIMIX = (
     "generate it with LibriMix's generate_librimix.sh, or mix from plain LibriSpeech with layout='librispeech_mix'"
 )
@@ -26,6 +28,43 @@ _GET_WHAM = (
 _GET_WHAMR = (
     "generate it from WSJ0 (LDC93S6A) and the wham_noise download with whamr_scripts' create_wham_from_scratch.py"
 )
+
+
+def folders(
+    root: str | os.PathLike[str],
+    split: str = "",
+    num_sources: int = 2,
+    sample_rate: int = 8000,
+    noise: bool = False,
+) -> FileMixtures:
+    """Opens folders of any data set with the same file names in each: `{split}/{mix,s1,s2[,s3...][,noise]}/ID.wav`.
+
+    Args:
+        root: the folder of the data set.
+        split: the folder of the split inside `root`; empty: the root itself.
+        num_sources: number of sources per mixture, 1 or more.
+        sample_rate: sample rate of every file in Hz.
+        noise: whether the mixtures contain noise, which is in the folder noise.
+
+    Returns:
+        The mixtures, sorted by name. Speakers are not known.
+
+    Raises:
+        ValueError, FileNotFoundError: as `librimix`.
+    """
+    if num_sources < 1:
+        raise ValueError(f"num_sources={num_sources!r} is not allowed: must be 1 or more")
+    return _open_tree(
+        Path(root),
+        Path(root) / split,
+        mixture="mix",
+        sources=_sources(num_sources),
+        noise="noise" if noise else None,
+        not_there=f"s{num_sources + 1}",
+        sample_rate=sample_rate,
+        utterance=_NO_UTTERANCE,
+        advice="put mixtures into mix and sources into s1, s2, ..., or list them in a file with layout='csv'",
+    )
 
 
 def librimix(

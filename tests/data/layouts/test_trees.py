@@ -66,6 +66,21 @@ def test_librimix_of_three_speakers(tmp_path, write_audio_files):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("split", ["train", ""])
+def test_folders_of_any_data_set(tmp_path, write_audio_files, split):
+    written = write_audio_files(tmp_path / split, ["mix", "s1", "s2", "s3", "noise"], ["b", "a"], sample_rate=16000)
+    mixtures = open_mixtures("folders", root=tmp_path, split=split, num_sources=3, sample_rate=16000, noise=True)
+    assert len(mixtures) == 2
+    mixture = mixtures.read(0)
+    assert mixture.id == "a"
+    for s in range(3):
+        np.testing.assert_array_equal(mixture.sources[s], written[f"s{s + 1}", "a"])
+    np.testing.assert_array_equal(mixture.mixture, written["mix", "a"])
+    np.testing.assert_array_equal(mixture.noise, written["noise", "a"])
+    with pytest.raises(ValueError, match=r"s3: exists, so there are more than num_sources=2 sources"):
+        open_mixtures("folders", root=tmp_path, split=split, sample_rate=16000)
+
+
 def test_the_sample_rate_selects_the_folder(tmp_path, write_audio_files):
     folder = tmp_path / "wav16k" / "min" / "dev"
     write_audio_files(folder, ["mix_clean", "s1", "s2"], LIBRISPEECH_IDS, sample_rate=16000, suffix=".flac")

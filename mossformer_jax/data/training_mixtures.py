@@ -42,9 +42,9 @@ def option_names(options: Mapping[str, Any], training: bool) -> tuple[str, ...]:
     Raises:
         ValueError: its layout needs a package that is not installed.
     """
-    if training and (corpus := _CORPORA.get(options.get("corpus", ""))):
+    if training and (corpus := _CORPORA.get(str(options.get("corpus")))):
         return ("corpus", *inspect.signature(corpus).parameters, *_MIXING, "noise_root")
-    if (layout := options.get("layout")) in LAYOUTS:
+    if (layout := str(options.get("layout"))) in LAYOUTS:
         return ("layout", *layout_options(layout), *(("speeds",) if training else ()))
     return ()
 

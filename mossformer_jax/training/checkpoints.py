@@ -26,7 +26,8 @@ _SCORE = "si_sdri_db"
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _REMOVED = ".removed"
 # Orbax writes these after the checksums; nothing that is restored depends on them.
-_UNCHECKED = {"_CHECKPOINT_METADATA", "commit_success.txt", CHECKSUMS_FILE}
+_METADATA = "_CHECKPOINT_METADATA"
+_UNCHECKED = {_METADATA, f"{_METADATA}.damaged", "commit_success.txt", CHECKSUMS_FILE}
 
 
 class Checkpoints:
@@ -173,7 +174,9 @@ class Checkpoints:
                     "another --workdir"
                 )
             if jax.process_index() == 0:
-                _hide_unreadable_score(path / METRICS / METRICS)
+                _hide_unreadable(path / METRICS / METRICS)
+                # The checkpoint can be restored without this one.
+                _hide_unreadable(path / _METADATA)
 
     def _write_checksums(self) -> None:
         """Called by Orbax on the primary process after all files are written, before the folder is renamed."""
@@ -242,19 +245,24 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
-def _score(metrics: dict[str, float | None]) -> float:
+def _score(metrics: dict[str, Any]) -> float:
     """The validation score. A checkpoint without a score ranks below all others."""
     score = metrics.get(_SCORE)
-    return -math.inf if score is None else score
+    return float(score) if isinstance(score, int | float) else -math.inf
 
 
-def _hide_unreadable_score(file: Path) -> None:
-    """Renames a score file that is not JSON, which would make Orbax fail. The checkpoint then counts as damaged."""
+def _hide_unreadable(file: Path) -> None:
+    """Renames a file that is not a JSON object, which would make Orbax fail.
+
+    A checkpoint without its score file counts as damaged.
+    """
     try:
-        json.loads(file.read_text())
+        usable = isinstance(json.loads(file.read_bytes()), dict)
     except FileNotFoundError:
-        pass
-    except ValueError:
+        return
+    except (ValueError, RecursionError):
+        usable = False
+    if not usable:
         os.rename(file, file.with_name(f"{file.name}.damaged"))
 
 

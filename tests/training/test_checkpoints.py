@@ -231,6 +231,27 @@ def test_damage_to_any_file_is_detected_and_the_older_checkpoint_used(
         shutil.copytree(whole, folder / "200")
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{", "\x00\xff", "[" * 100_000])
+def test_metadata_of_orbax_that_are_no_object_do_not_matter(
+    two_steps, folder, arrays, open_checkpoints, content
+) -> None:
+    two_steps.wait()
+    (folder / "200" / "_CHECKPOINT_METADATA").write_text(content, encoding="latin-1")
+    checkpoints = open_checkpoints()
+    assert checkpoints.restore(abstract(arrays))[2] == {"step": 200}
+    checkpoints.save(300, arrays, {"step": 300}, score=1.0)
+    checkpoints.wait()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"si_sdri_db": "high"}'])
+def test_a_score_that_is_no_number_is_damage(two_steps, folder, arrays, open_checkpoints, content) -> None:
+    two_steps.wait()
+    (folder / "200" / "metrics" / "metrics").write_text(content)
+    checkpoints = open_checkpoints()
+    assert checkpoints.restore(abstract(arrays))[2] == {"step": 100}
+    assert checkpoints.moved_aside
+
+
 def test_a_damaged_step_can_be_saved_again(two_steps, folder, arrays) -> None:
     for _ in range(2):
         damage_cut(folder / "200" / "notes" / "metadata")

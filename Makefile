@@ -19,7 +19,7 @@ export PIP_REQUIRE_VIRTUALENV := true
 # Files with slow tests come first (tests/conftest.py), so the order of collection is kept.
 PYTEST = python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check test test-newest test-tpu-compile test-gpu-compile docs lint format clean
+.PHONY: help setup demo check test fuzz test-newest test-tpu-compile test-gpu-compile docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,11 @@ check: lint  ## lint, then the tests that take less than about ten seconds each
 
 test: lint  ## lint, then run every test
 	$(BIN)/$(PYTEST)
+
+# Each of the five families has its own share; a failure prints the seed of its input.
+fuzz: export MUTATIONS ?= 2500
+fuzz: $(TEST_READY)  ## feed 12,500 mutated files and command lines to the package (minutes)
+	$(BIN)/python -m pytest tests/mutations
 
 test-newest: .venv-newest/.ready  ## run every test with the newest releases of all dependencies
 	.venv-newest/bin/$(PYTEST)

@@ -42,7 +42,7 @@ class HuggingFace:
         with self._translated(listing.revision):
             cached = Path(client.hf_hub_download(repository, name, revision=listing.revision))
         self._blobs[name] = cached.resolve()
-        _link(cached.resolve(), folder / name)
+        link_or_copy(cached.resolve(), folder / name)
 
     def discard(self, name: str) -> None:
         """Removes a file from the client's cache, which would return it again."""
@@ -96,7 +96,7 @@ def _list_cached(client: ModuleType, repository: str, revision: str | None) -> L
     return Listing(folder.name, files)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """The same file under another name; a copy where links are not possible."""
     try:
         os.link(source, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -40,6 +41,7 @@ class HubServer:
         self.refused: dict[str, int] = {}
         self.cut_after: dict[str, int] = {}
         self.stall_after: dict[str, int] = {}
+        self.uploads: dict[str, bytes] = {}
         self.released = threading.Event()
         hub = self
 
@@ -80,6 +82,47 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.answer()
+
+    def do_POST(self):
+        """An upload with Hugging Face's client: a repository, how each file is sent, large files, a commit."""
+        hub = self.server_hub
+        hub.requests.append((self.command, self.path, None))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Authorization") != "Bearer hf_right":
+            self.send_json({"error": "Invalid credentials"}, 401)
+        elif self.path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            hub.repositories.setdefault(name, Repository({}))
+            self.send_json({"url": f"{hub.address}/{name}", "name": name, "id": "1"})
+        elif "/preupload/" in self.path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in names}
+            self.send_json({"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]})
+        elif self.path.endswith("/objects/batch"):
+            asked = json.loads(body)["objects"]
+            action = [{"upload": {"href": f"{hub.address}/upload/{one['oid']}", "header": {}}} for one in asked]
+            objects = [{**one, "actions": actions} for one, actions in zip(asked, action, strict=True)]
+            self.send_json({"transfer": "basic", "objects": objects})
+        elif "/commit/" in self.path:
+            name = self.path.removeprefix("/api/models/").partition("/commit/")[0]
+            repository = hub.repositories[name]
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    repository.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                elif entry["key"] == "lfsFile":
+                    repository.files[entry["value"]["path"]] = hub.uploads[entry["value"]["oid"]]
+            url = f"{hub.address}/{name}/commit/{repository.commit}"
+            self.send_json(
+                {"commitUrl": url, "commitOid": repository.commit, "commitMessage": "", "pullRequestUrl": None}
+            )
+        else:
+            self.send_json({})
+
+    def do_PUT(self):
+        self.server_hub.uploads[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_json({})
 
     def answer(self) -> None:
         hub = self.server_hub
@@ -126,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
     def send_file(self, repository: Repository, name: str, headers: dict[str, str]) -> None:

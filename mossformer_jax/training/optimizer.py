@@ -5,16 +5,47 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from mossformer_jax.training.recipe import Recipe
 
+# Typical RMS of Adam's updates. Muon's are scaled to it, so that the same learning rates suit both (arXiv 2502.16982).
+_ADAM_RMS = 0.2
+
 
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """Clipping and Adam as in PyTorch; the caller multiplies the updates by the negative learning rate."""
-    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), optax.scale_by_adam())
+    """Clipping, the optimizer (Adam as in PyTorch by default) and decoupled weight decay.
+
+    The caller multiplies the updates by the negative learning rate.
+    """
+    rules = {"adam": optax.scale_by_adam, "adamw": optax.scale_by_adam, "lion": optax.scale_by_lion, "muon": _muon}
+    parts = [optax.clip_by_global_norm(recipe.clip_norm), rules[recipe.optimizer]()]
+    if recipe.weight_decay:
+        parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=_matrices))
+    return optax.chain(*parts)
+
+
+def _muon() -> optax.GradientTransformation:
+    """Muon for the matrices of the mask net, Adam for everything else."""
+    # Matrices of a stack of blocks have the block as first axis.
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    orthogonal = optax.contrib.scale_by_muon(
+        weight_dimension_numbers=lambda updates: jax.tree.map(lambda _: axes, updates)
+    )
+    scaled = optax.stateless_with_tree_map(lambda update, _: _ADAM_RMS * math.sqrt(max(update.shape[-2:])) * update)
+    return optax.partition(
+        {True: optax.chain(orthogonal, scaled), False: optax.scale_by_adam()}, param_labels=_matrices
+    )
+
+
+def _matrices(parameters: dict[str, Array]) -> dict[str, bool]:
+    """Which parameters are matrices of the mask net: no biases, gains, slopes, filterbanks and depthwise kernels."""
+    return {
+        name: name.startswith("mask_net.") and name.endswith(".kernel") and ".conv" not in name for name in parameters
+    }
 
 
 def learning_rate(
@@ -23,7 +54,7 @@ def learning_rate(
     """The learning rate of a step, counted from 0.
 
     Args:
-        recipe: provides `lr`, `min_lr`, `warmup_steps` and `decay_steps`.
+        recipe: provides `lr`, `min_lr`, `warmup_steps`, `decay_steps` and `decay`.
         total_steps: length of the training in steps.
         step: the step.
         plateau_factor: factor from the plateaus so far (`Plateau.factor`).
@@ -32,7 +63,8 @@ def learning_rate(
     if recipe.warmup_steps:
         rate = rate * jnp.minimum((step + 1) / recipe.warmup_steps, 1.0)
     if recipe.decay_steps:
-        rate = rate * jnp.clip((total_steps - step) / recipe.decay_steps, 0.0, 1.0)
+        remaining = jnp.clip((total_steps - step) / recipe.decay_steps, 0.0, 1.0)
+        rate = rate * (remaining if recipe.decay == "linear" else 0.5 - 0.5 * jnp.cos(math.pi * remaining))
     return jnp.asarray(rate, jnp.float32)
 
 

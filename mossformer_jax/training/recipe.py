@@ -10,6 +10,8 @@ from typing import Any
 from mossformer_jax.fields import check_types, from_fields, require
 
 _WHAT = "config.train"
+OPTIMIZERS = ("adam", "adamw", "lion", "muon")
+DECAYS = ("linear", "cosine")
 FILTERBANKS = ("random", "sinusoids")
 
 
@@ -22,14 +24,19 @@ class Recipe:
     Attributes:
         epochs: length of the training in epochs.
         steps: total length in optimizer steps, including those before a resume; overrides `epochs`.
-        lr: Adam's learning rate.
+        lr: the learning rate.
+        optimizer: "adam" (as published), "adamw", "lion" or "muon" (for the matrices of the mask net; Adam for the
+            rest, at the same learning rate).
+        weight_decay: decoupled weight decay of the matrices of the mask net, per unit of learning rate; not for "adam".
         warmup_steps: initial steps over which the learning rate rises linearly to `lr`.
         constant_epochs: epochs before the learning rate may be lowered.
         patience: validations without an improvement of the loss after which the learning rate is multiplied by
             `lr_factor`.
         lr_factor: factor by which the learning rate is lowered.
         min_lr: lower bound of the learning rate after plateaus; warm-up and final decay may go below it.
-        decay_steps: final steps over which the learning rate additionally decays linearly to zero.
+        decay_steps: final steps over which the learning rate additionally decays to zero. Equal to `steps`, it decays
+            from the start.
+        decay: shape of the final decay, "linear" or "cosine".
         clip_norm: gradients with a larger global norm are scaled down to this norm.
         threshold_db: mixtures whose SI-SDR already exceeds this value are excluded from the loss.
         max_loss: a step with a loss above this many dB is skipped, like one that is not finite.
@@ -59,12 +66,15 @@ class Recipe:
     epochs: int = 200
     steps: int | None = None
     lr: float = 15e-5
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
     warmup_steps: int = 0
     constant_epochs: int = 85
     patience: int = 2
     lr_factor: float = 0.5
     min_lr: float = 1e-8
     decay_steps: int = 0
+    decay: str = "linear"
     clip_norm: float = 5.0
     threshold_db: float = 30.0
     max_loss: float = 90.0
@@ -98,6 +108,13 @@ class Recipe:
         require(0 < self.lr_factor < 1, _WHAT, "lr_factor", self.lr_factor, "between 0 and 1")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, _WHAT, "ema_decay", decay, "None or between 0 and 1")
+        for name, allowed in (("optimizer", OPTIMIZERS), ("decay", DECAYS)):
+            value = getattr(self, name)
+            require(value in allowed, _WHAT, name, value, f"one of {', '.join(allowed)}")
+        none = self.optimizer == "adam"
+        allowed_decay = '0 with optimizer="adam"; use "adamw"' if none else "0 or more"
+        usable = self.weight_decay == 0 if none else 0 <= self.weight_decay < math.inf
+        require(usable, _WHAT, "weight_decay", self.weight_decay, allowed_decay)
         filterbank = self.initial_filterbank
         require(filterbank in FILTERBANKS, _WHAT, "initial_filterbank", filterbank, f"one of {', '.join(FILTERBANKS)}")
         require(0 <= self.seed < 2**32, _WHAT, "seed", self.seed, "from 0 to 2**32 - 1")

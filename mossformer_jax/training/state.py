@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
         step: number of steps so far, including skipped ones.
         parameters: the trained parameters.
         buffers: the frequency tables, which are stored with the parameters and never change.
-        optimizer: Adam's moments.
+        optimizer: the state of the optimizer, such as Adam's moments.
         average: running average of the parameters; None without `ema_decay`.
         plateau_factor: factor on the learning rate (`Plateau.factor`).
         skipped: number of steps skipped because the loss or gradient was not finite, or the loss above `max_loss`.

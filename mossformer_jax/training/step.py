@@ -57,9 +57,9 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metri
 def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh):
     """The jitted step `(state, batch) -> (state, metrics)`; the input state is donated.
 
-    Forward and backward pass of the PIT SI-SDR loss (`pit_training_score`), gradient clipping, Adam, and the running
-    average. If the loss or a gradient is not finite, or the loss is above `max_loss`, only the counters change. If
-    every mixture is already above `threshold_db`, only the step number changes.
+    Forward and backward pass of the PIT SI-SDR loss (`pit_training_score`), gradient clipping, the optimizer, and the
+    running average. If the loss or a gradient is not finite, or the loss is above `max_loss`, only the counters change.
+    If every mixture is already above `threshold_db`, only the step number changes.
 
     Args:
         config: the model.
@@ -77,11 +77,11 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         gradients = jax.tree.map(lambda gradient: gradient / count, sums.gradients)
         norm = optax.tree.norm(gradients)
         accepted = jnp.isfinite(loss) & jnp.isfinite(norm) & (loss <= recipe.max_loss)
-        # Without any mixture in the loss, Adam would still move the parameters by its momentum.
+        # Without any mixture in the loss, the optimizer would still move the parameters by its momentum.
         applied = accepted & (sums.num_mixtures > 0)
 
         rate = learning_rate(recipe, total_steps, state.step, state.plateau_factor)
-        updates, moments = optimizer.update(gradients, state.optimizer)
+        updates, moments = optimizer.update(gradients, state.optimizer, state.parameters)
         parameters = jax.tree.map(lambda value, update: value - rate * update, state.parameters, updates)
         average = state.average
         if average is not None and recipe.ema_decay is not None:

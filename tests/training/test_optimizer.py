@@ -100,3 +100,90 @@ def test_clipping_and_adam_are_those_of_pytorch(rng):
         ours = ours - lr * updates
     # Both in float32: some roundings of parameters of size 1. clip_grad_norm_ adds 1e-6 to the norm, a share of 2e-7.
     np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-6)
+
+
+def parameters(rng) -> dict[str, np.ndarray]:
+    """Parameters with the names of a model's: two matrices (one of a stack of blocks) and others."""
+    shapes = {
+        "encoder.kernel": (16, 8),
+        "mask_net.blocks.attention.to_out.conv.kernel": (2, 17, 8),
+        "mask_net.blocks.attention.to_out.linear.kernel": (2, 16, 8),
+        "mask_net.blocks.attention.to_out.linear.bias": (2, 8),
+        "mask_net.output.kernel": (8, 8),
+    }
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+MATRICES = ("mask_net.blocks.attention.to_out.linear.kernel", "mask_net.output.kernel")
+
+
+def steps_of(recipe: Recipe, start: dict, gradients: list[dict], lr: float) -> dict[str, np.ndarray]:
+    """The parameters after a step for each gradient."""
+    optimizer, now = make_optimizer(recipe), start
+    state = optimizer.init(now)
+    for gradient in gradients:
+        updates, state = jax.jit(optimizer.update)(gradient, state, now)
+        now = jax.tree.map(lambda value, update: value - lr * update, now, updates)
+    return jax.device_get(now)
+
+
+def test_adamw_is_that_of_pytorch_and_decays_matrices_only(rng):
+    torch = pytest.importorskip("torch")
+    start, lr, decay = parameters(rng), 0.01, 0.1
+    gradients = [parameters(rng) for _ in range(3)]
+    tensors = {name: torch.nn.Parameter(torch.from_numpy(value.copy())) for name, value in start.items()}
+    groups = [
+        {"params": [tensors[name] for name in start if (name in MATRICES) == decayed], "weight_decay": decay * decayed}
+        for decayed in (False, True)
+    ]
+    adamw = torch.optim.AdamW(groups, lr=lr)
+    for gradient in gradients:
+        for name, tensor in tensors.items():
+            tensor.grad = torch.from_numpy(gradient[name].copy())
+        adamw.step()
+    found = steps_of(Recipe(optimizer="adamw", weight_decay=decay, clip_norm=1e9), start, gradients, lr)
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(found[name], tensor.detach().numpy(), atol=1e-6, err_msg=name)
+
+
+def test_lion_moves_every_parameter_by_the_learning_rate_against_its_gradient(rng):
+    start, gradient = parameters(rng), parameters(rng)
+    found = steps_of(Recipe(optimizer="lion", clip_norm=1e9), start, [gradient], 0.01)
+    for name, value in start.items():
+        np.testing.assert_allclose(found[name], value - 0.01 * np.sign(gradient[name]), atol=1e-6, err_msg=name)
+
+
+def test_muon_orthogonalises_the_matrices_of_each_block_and_leaves_the_rest_to_adam(rng):
+    start, gradients = parameters(rng), [parameters(rng) for _ in range(2)]
+    muon, adam = (
+        steps_of(Recipe(optimizer=name, clip_norm=1e9), start, gradients[:1], 0.01) for name in ("muon", "adam")
+    )
+    for name, value in start.items():
+        if name not in MATRICES:
+            np.testing.assert_allclose(muon[name], adam[name], atol=1e-6, err_msg=name)
+            continue
+        update = (value - muon[name]) / 0.01
+        # All singular values are close to one another: five Newton-Schulz iterations leave them within 0.7 and 1.2.
+        values = np.linalg.svd(update, compute_uv=False) / (0.2 * np.sqrt(max(value.shape[-2:])))
+        assert 0.6 < values.min() <= values.max() < 1.3, name
+        assert 0.1 < np.sqrt(np.mean(np.square(update))) < 0.3  # Adam's updates have an RMS of 0.2 to 0.4
+        assert np.vdot(update, gradients[0][name]) > 0
+
+
+def test_cosine_decay_falls_from_the_start_to_zero():
+    expected = 0.1 * (0.5 - 0.5 * np.cos(np.pi * np.arange(8, 0, -1) / 8))
+    np.testing.assert_allclose(rates(Recipe(lr=0.1, decay_steps=8, decay="cosine"), 8), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "sgd"}, "optimizer='sgd' is not allowed: must be one of adam, adamw, lion, muon"),
+        ({"decay": "steps"}, "decay='steps' is not allowed: must be one of linear, cosine"),
+        ({"weight_decay": 0.1}, """weight_decay=0.1 is not allowed: must be 0 with optimizer="adam"; use "adamw\""""),
+        ({"optimizer": "lion", "weight_decay": -1.0}, "weight_decay=-1.0 is not allowed: must be 0 or more"),
+    ],
+)
+def test_optimizer_options_that_are_not_allowed_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**options)

@@ -28,21 +28,24 @@ LAYOUTS = {
 }
 
 
-def open_mixtures(layout: str, **options: Any) -> MixtureSource:
+def open_mixtures(layout: str | None = None, **options: Any) -> MixtureSource:
     """Opens a data set of mixtures and checks that its folders exist.
 
     Args:
-        layout: the layout of the files on disk, one of `LAYOUTS`.
+        layout: the layout of the files on disk, one of `LAYOUTS`. It is required.
         **options: options of the layout; see the function or class that `LAYOUTS` names.
 
     Returns:
         Random access to the mixtures.
 
     Raises:
-        ValueError: the layout or an option is unknown (the closest known one is suggested), an option is missing or has
-            a value that is not allowed, or the data set is empty or inconsistent.
+        ValueError: the layout or an option is missing or unknown (the closest known one is suggested), an option has a
+            value that is not allowed, or the data set is empty or inconsistent.
         FileNotFoundError: a folder or list is missing; the message names it and explains how to get it.
     """
+    if layout is None:
+        given = ", ".join(options) or "no options"
+        raise ValueError(f"the layout of the mixtures is missing beside {given}; set it to one of {', '.join(LAYOUTS)}")
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
     return call_with_options(_opener(layout), f"layout {layout!r}", options)

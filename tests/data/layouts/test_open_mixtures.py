@@ -47,3 +47,10 @@ def test_mixtures_that_cannot_be_remixed_are_an_error_before_training(tmp_path, 
     with pytest.raises(ValueError, match=r"cannot be remixed at other speeds; set speeds=\(100,\)"):
         open_training_mixtures(**options)
     assert len(open_training_mixtures(**options, speeds=(100,))) == 2
+
+
+def test_a_missing_layout_is_an_error():
+    with pytest.raises(
+        ValueError, match="the layout of the mixtures is missing beside path, sample_rate; set it to one of"
+    ):
+        open_mixtures(path="x", sample_rate=8000)

@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
     model.add_argument(
         "--run", dest="run_folder", type=Path, metavar="RUN", help="folder of a training run; uses its best weights"
     )
-    model.add_argument("--model", default="default", help="model folder, or OWNER/NAME on Hugging Face")
+    model.add_argument("--model", default="default", help="model folder, published name, or OWNER/NAME")
     add("--split", choices=("test", "validation"), default="test", help="part of the config's data")
     add(
         "--output",

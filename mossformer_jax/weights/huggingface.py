@@ -1,4 +1,4 @@
-"""The Hugging Face hub, by its own client (extra `hub`): tokens, proxies, resumed downloads and the shared cache."""
+"""The Hugging Face hub, with its own client (extra `hub`) for listings, tokens and its cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from urllib.error import HTTPError
 
+from mossformer_jax.weights.hub_download import download_file
 from mossformer_jax.weights.hub_files import OFFLINE_VARIABLE, Listed, Listing, is_offline
 
 _INSTALL = "for a repository on the Hugging Face hub, run: pip install 'mossformer-jax[hub]'"
@@ -22,7 +24,7 @@ class HuggingFace:
         self._text = text
         # The text may also be a mistyped path.
         self._missing = f"{text}: no such model; give 'default' or the path of a model folder"
-        self._blobs: dict[str, Path] = {}
+        self._cached: dict[str, Path] = {}
 
     def list_files(self, repository: str, revision: str | None) -> Listing:
         """Lists a repository; offline, what is in the client's own cache."""
@@ -37,16 +39,26 @@ class HuggingFace:
             )
 
     def fetch(self, repository: str, listing: Listing, name: str, folder: Path) -> None:
-        """Downloads a file into the client's cache, and links or copies it."""
+        """Downloads a file, unless it is in the cache of the hub's client.
+
+        The client's own download starts from the beginning if a process was killed, so only its address and its
+        headers (with the token) are used.
+        """
         client = self._client()
         with self._translated(listing.revision):
-            cached = Path(client.hf_hub_download(repository, name, revision=listing.revision))
-        self._blobs[name] = cached.resolve()
-        link_or_copy(cached.resolve(), folder / name)
+            cached = client.try_to_load_from_cache(repository, name, revision=listing.revision)
+            if isinstance(cached, str):
+                self._cached[name] = Path(cached).resolve()
+                link_or_copy(self._cached[name], folder / name)
+                return
+            url = client.hf_hub_url(repository, name, revision=listing.revision)
+            headers = client.utils.build_hf_headers(library_name="mossformer-jax")
+            download_file(url, folder / name, listing.files[name].size, headers)
 
     def discard(self, name: str) -> None:
-        """Removes a file from the client's cache, which would return it again."""
-        self._blobs[name].unlink(missing_ok=True)
+        """Removes a file from the client's cache, if it came from there."""
+        if name in self._cached:
+            self._cached[name].unlink(missing_ok=True)
 
     def _client(self) -> ModuleType:
         try:
@@ -77,6 +89,10 @@ class HuggingFace:
                 raise FileNotFoundError(
                     f"{self._text}: is not in the cache, and {OFFLINE_VARIABLE} is set; run it online once"
                 ) from None
+            raise self._failed(error) from error
+        except OSError as error:
+            if error.filename is not None and not isinstance(error, HTTPError):
+                raise  # of the disk
             raise self._failed(error) from error
         # The client and its network library raise many other exception classes, with messages of several lines.
         except Exception as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -15,13 +13,11 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 
+from mossformer_jax.weights.hub_download import download_file, open_url
 from mossformer_jax.weights.hub_files import OFFLINE_VARIABLE, Listed, Listing, is_offline
 
 ENDPOINT_VARIABLE, DEFAULT_ENDPOINT = "MODELSCOPE_ENDPOINT", "https://modelscope.cn"
-_TIMEOUT_SECONDS = 30.0
-_CHUNK_BYTES = 2**20
 _MAX_LISTING_BYTES = 2**24
-_ATTEMPTS = 3  # of a download that breaks off
 
 
 class ModelScope:
@@ -39,7 +35,7 @@ class ModelScope:
             raise FileNotFoundError(f"{self._text}: is not in the cache, and {OFFLINE_VARIABLE} is set; run it online")
         branch = revision or "master"
         url = self._url(repository, "repo/files", Revision=branch, Recursive="True")
-        with self._translated("the list of its files"), _open(url) as response:
+        with self._translated("the list of its files"), open_url(url, {}) as response:
             answer = json.loads(response.read(_MAX_LISTING_BYTES))
         files = _files_of(answer)
         if files is None:
@@ -53,16 +49,8 @@ class ModelScope:
         """Downloads a file; an interrupted download is continued."""
         branch = listing.revision.rpartition("-")[0]
         url = self._url(repository, "repo", Revision=branch, FilePath=name)
-        unfinished = folder / f"{name}.part"
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._translated(name):
-                    _download(url, unfinished, listing.files[name].size, name)
-                break
-            except ConnectionError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        os.replace(unfinished, folder / name)
+        with self._translated(name):
+            download_file(url, folder / name, listing.files[name].size)
 
     def discard(self, name: str) -> None:
         """Nothing else is kept."""
@@ -76,14 +64,14 @@ class ModelScope:
         try:
             yield
         except HTTPError as error:
-            with error:
-                if error.code == 404:
-                    raise FileNotFoundError(
-                        f"{self._text}: ModelScope has no such repository, revision or file ({what}); check the name"
-                    ) from None
-                raise OSError(
-                    f"{self._text}: {what} cannot be downloaded (ModelScope answers {error.code} {error.reason})"
+            error.close()
+            if error.code == 404:
+                raise FileNotFoundError(
+                    f"{self._text}: ModelScope has no such repository, revision or file ({what}); check the name"
                 ) from None
+            raise OSError(
+                f"{self._text}: {what} cannot be downloaded (ModelScope answers {error.code} {error.reason})"
+            ) from None
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, OSError) and error.filename is not None:
                 raise  # of the disk
@@ -102,56 +90,3 @@ def _files_of(answer: Any) -> dict[str, Listed] | None:
         for entry in entries
         if entry.get("Type") != "tree" and isinstance(entry.get("Path"), str)
     }
-
-
-def _open(url: str, start: int = 0) -> Any:
-    request = urllib.request.Request(url, headers={"User-Agent": "mossformer-jax"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
-
-
-def _download(url: str, unfinished: Path, size: int | None, name: str) -> None:
-    """Downloads into a file, after what it already contains."""
-    start = unfinished.stat().st_size if unfinished.exists() else 0
-    if size is not None and start >= size:
-        start = 0 if start > size else start
-        if start == size:
-            return
-    with _open(url, start) as response:
-        is_continued = start > 0 and response.status == 206
-        with unfinished.open("ab" if is_continued else "wb") as file, _bar(name, size) as show:
-            received = start if is_continued else 0
-            while chunk := response.read1(_CHUNK_BYTES):  # what has arrived, so that an interruption loses little
-                _write(file, chunk, unfinished)
-                received += len(chunk)
-                show(received)
-                if size is not None and received > size:
-                    break  # the check that follows reports it
-            file.flush()
-            os.fsync(file.fileno())
-    if size is not None and received < size:
-        raise ConnectionError(f"broken off after {received:,} of {size:,} bytes")
-
-
-def _write(file: Any, chunk: bytes, path: Path) -> None:
-    try:
-        file.write(chunk)
-        file.flush()
-    except OSError as error:
-        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
-
-
-@contextmanager
-def _bar(name: str, size: int | None) -> Iterator[Any]:
-    """A progress bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda received: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=size)
-        yield lambda received: progress.update(task, completed=received)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.weights.parameters import Parameters, parameter_shapes
+from mossformer_jax.weights.pickles import printable
 from mossformer_jax.weights.torch_names import FAMILY_ROOTS, SHARED_BY_ALL_BLOCKS, Rule, official_names, rules
 
 # Prefixes of all keys added by data-parallel training, or by a module that contains the network.
@@ -20,6 +21,7 @@ FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "C": {"sample_rate": 8000},
     "D": {"sample_rate": 8000},
 }
+_LONGEST_KEY = 250  # characters; the longest official one has about 100
 # Fixed in the official code and not visible in a checkpoint.
 GROUP_SIZE = 256
 # The tensors that determine the sizes, and the number of their axes.
@@ -34,7 +36,7 @@ SIZE_TENSORS = {
 
 def strip_wrappers(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Removes the prefixes `module.`, `model.` and `net.` if all keys have them, and every `_orig_mod.`."""
-    stripped = {str(key).replace(COMPILED, ""): value for key, value in state_dict.items()}
+    stripped = {_name(key): value for key, value in state_dict.items()}
     while stripped and (prefix := next((p for p in WRAPPERS if all(key.startswith(p) for key in stripped)), None)):
         stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
     return stripped
@@ -45,7 +47,7 @@ def split_networks(state_dict: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
 
     If there is only one network, keys without its prefix are kept, so that they are reported as unknown.
     """
-    named = {str(key).replace(COMPILED, ""): value for key, value in state_dict.items()}
+    named = {_name(key): value for key, value in state_dict.items()}
     roots = [FAMILY_ROOTS[family]["blocks"] for family in ("B", "C", "D")]
     prefixes = sorted({key[: key.find(root)] for key in named for root in roots if _has_root(key, root)})
     if len(prefixes) == 1:
@@ -54,6 +56,12 @@ def split_networks(state_dict: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
         prefix: {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
         for prefix in prefixes
     }
+
+
+def _name(key: Any) -> str:
+    """A key without `_orig_mod.`. One that no module can have is shortened, because errors show the names."""
+    name = str(key).replace(COMPILED, "")
+    return name if name.isascii() and name.isprintable() and len(name) < _LONGEST_KEY else printable(name)
 
 
 def _has_root(key: str, root: str) -> bool:

@@ -50,11 +50,11 @@ def hub(monkeypatch, tmp_path):
             siblings = [SimpleNamespace(rfilename=file.name, size=file.stat().st_size, lfs=None) for file in files]
             return SimpleNamespace(sha="5ha", siblings=siblings)
 
-    def hf_hub_download(repo_id, name, *, revision=None):
+    def try_to_load_from_cache(repo_id, name, *, revision=None):
         hub.calls.append((repo_id, revision, name))
         return str(hub.answer / name)
 
-    module.HfApi, module.hf_hub_download = HfApi, hf_hub_download
+    module.HfApi, module.try_to_load_from_cache = HfApi, try_to_load_from_cache
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     monkeypatch.setenv("MOSSFORMER_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

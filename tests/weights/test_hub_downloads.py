@@ -19,7 +19,7 @@ import pytest
 
 from mossformer_jax.cli import main
 from mossformer_jax.model import ModelConfig
-from mossformer_jax.weights import load_model, load_parameters, modelscope, read_config, store
+from mossformer_jax.weights import hub_download, load_model, load_parameters, read_config, store
 from mossformer_jax.weights.hub_cache import cache_folder, cached_models, read_source
 from mossformer_jax.weights.published import HUGGING_FACE, PUBLISHED
 from tests.parity import oracle
@@ -151,6 +151,18 @@ def test_every_published_name_separates_as_the_official_code_does(hub, name, tmp
     assert hub.requests == []
 
 
+def test_every_published_name_is_converted_where_torch_cannot_be_imported(hub, tmp_path):
+    has_client = importlib.util.find_spec("huggingface_hub") is not None
+    names = [name for name in PUBLISHED if has_client or PUBLISHED[name].hub != HUGGING_FACE]
+    for name in names:
+        hub.repositories[PUBLISHED[name].repository] = Repository(files_of(name, tmp_path / name)[0])
+    program = LOAD.replace("load_parameters(sys.argv[1])", "for name in sys.argv[1].split(): load_parameters(name)")
+    process = start_process(" ".join(names), program)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert {source["repository"] for _, source in cached_models()} == {PUBLISHED[name].repository for name in names}
+
+
 def test_the_revision_of_the_first_download_stays_in_use(b_hub, b_files):
     first = load_parameters(B_NAME)[1]
     b_hub.repositories[B_REPOSITORY].files[WEIGHTS] = b"something new"
@@ -209,10 +221,14 @@ def start_process(name: str, program: str = LOAD) -> subprocess.Popen:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_a_killed_download_is_continued(b_hub, b_files):
+@pytest.mark.parametrize("name", [B_NAME, "someone/model"])
+def test_a_killed_download_is_continued(b_hub, b_files, name):
+    if name != B_NAME and importlib.util.find_spec("huggingface_hub") is None:
+        pytest.skip("huggingface_hub is not installed")
+    b_hub.repositories["someone/model"] = Repository(dict(b_files))
     half = len(b_files[WEIGHTS]) // 2
     b_hub.stall_after[WEIGHTS] = half
-    process = start_process(B_NAME)
+    process = start_process(name)
     deadline = time.monotonic() + 60
     while not (parts := [p for p in cache_folder().glob("*/download/*/*/*.part") if p.stat().st_size == half]):
         assert time.monotonic() < deadline
@@ -221,8 +237,9 @@ def test_a_killed_download_is_continued(b_hub, b_files):
     process.communicate()
     assert nothing_is_cached()
     b_hub.stall_after.clear()
-    load_parameters(B_NAME)
-    assert b_hub.downloads() == [(WEIGHTS, None), (WEIGHTS, f"bytes={half}-")]
+    load_parameters(name)
+    downloads = [download for download in b_hub.downloads() if download[0] == WEIGHTS]
+    assert downloads == [(WEIGHTS, None), (WEIGHTS, f"bytes={half}-")]
     assert not parts[0].exists()
 
 
@@ -260,7 +277,7 @@ def full_disk(*_):
 
 def test_a_full_disk_leaves_nothing_half_made(b_hub, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(modelscope, "_write", full_disk)
+        patch.setattr(hub_download, "write", full_disk)
         assert "No space left" in error_of(B_NAME)
     assert nothing_is_cached()
     with monkeypatch.context() as patch:
@@ -320,12 +337,15 @@ def hf_hub(hub, b_files):
     return hub
 
 
-def test_hugging_face_a_broken_off_download_leaves_nothing_and_is_repeated(hf_hub, b_files):
-    hf_hub.cut_after[WEIGHTS] = len(b_files[WEIGHTS]) // 20
+def test_hugging_face_a_broken_off_download_is_continued(hf_hub, b_files):
+    size = len(b_files[WEIGHTS]) // 5
+    hf_hub.cut_after[WEIGHTS] = size
     assert "the download from the Hugging Face hub failed (" in error_of("someone/model")
     assert nothing_is_cached()
     hf_hub.cut_after.clear()
     load_parameters("someone/model")
+    starts = [start for name, start in hf_hub.downloads() if name == WEIGHTS]
+    assert starts == [None, *(f"bytes={k * size}-" for k in (1, 2, 3))]
 
 
 def test_hugging_face_a_file_with_a_wrong_digest_is_not_used(hf_hub):

@@ -14,6 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
+from mossformer_jax.weights.torch_checkpoints import load_torch_checkpoint
 from mossformer_jax.weights.torch_reader import read_torch_file
 from tests.weights import mutations
 
@@ -106,6 +107,10 @@ def test_mutated_checkpoints_run_no_code_and_give_one_line_each(tmp_path, monkey
             # The zip format has checksums, so damaged bytes are never read as numbers.
             if mutate is mutations.mutate_bytes and name in zipped:
                 assert same(result, originals[name]), context
+            with pytest.raises(ValueError, match="file") as caught:  # none is a checkpoint of an official family
+                load_torch_checkpoint(file)
+            assert "\n" not in str(caught.value), context
+            assert len(str(caught.value)) < 1000, context
     tracemalloc.stop()
     assert not (tmp_path / "called").exists()
     # The corpus must reach past the first checks: many different errors, and some files that are still read.

@@ -37,10 +37,10 @@ check: lint  ## lint, then the tests that take less than about ten seconds each
 test: lint  ## lint, then run every test
 	$(BIN)/$(PYTEST)
 
-# Each of the five families has its own share; a failure prints the seed of its input.
+# Each of the six families has its own share; a failure prints the seed of its input.
 fuzz: export MUTATIONS ?= 2500
-fuzz: $(TEST_READY)  ## feed 12,500 mutated files and command lines to the package (minutes)
-	$(BIN)/python -m pytest tests/mutations
+fuzz: $(TEST_READY)  ## feed 15,000 mutated files and command lines to the package (minutes)
+	$(BIN)/python -m pytest tests/mutations tests/weights/test_torch_mutations.py
 
 test-newest: .venv-newest/.ready  ## run every test with the newest releases of all dependencies
 	.venv-newest/bin/$(PYTEST)

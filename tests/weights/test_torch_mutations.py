@@ -1,6 +1,7 @@
 """Mutated checkpoints: no code runs, nothing crashes, one line each, memory in proportion to the file.
 
-The corpus is drawn from SEED. `MOSSFORMER_JAX_MUTATIONS=10000` sets the number of files.
+The corpus is drawn from SEED. MUTATIONS is the number of files: a few hundred in the test suite,
+thousands in `make fuzz`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mossformer_jax.weights.torch_reader import read_torch_file
 from tests.weights import mutations
 
 SEED = 20260
-COUNT = int(os.environ.get("MOSSFORMER_JAX_MUTATIONS", "300"))
+COUNT = int(os.environ.get("MUTATIONS", "300"))
 # A one-byte opcode makes an object of up to 240 bytes. The rest is the reader's own.
 BYTES_PER_BYTE, OWN_BYTES = 256, 2**21
 RUNS_CODE = {

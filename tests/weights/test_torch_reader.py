@@ -175,7 +175,7 @@ class _Call:
     [
         (_Call(), "__builtin__.eval"),
         ({"best": np.float64(3.0)}, "numpy._core.multiarray.scalar"),
-        (Path("x"), "pathlib.PosixPath"),
+        (Path("x"), f"{type(Path()).__module__}.PosixPath"),
         (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
         (torch.eye(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
         (torch.empty(2, device="meta"), "torch._utils._rebuild_meta_tensor_no_storage"),

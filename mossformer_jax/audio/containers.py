@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+
+from mossformer_jax.audio.sources import BinaryFile
 
 # Programs that write to a pipe declare one of these sizes, because they cannot update the header at the end.
 LENGTH_NOT_KNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -48,7 +49,7 @@ class _Chunk:
     size: int
 
 
-def find_audio(file: BinaryIO, size: int) -> AudioBytes | None:
+def find_audio(file: BinaryFile, size: int) -> AudioBytes | None:
     """Finds the audio of a WAV, RF64, W64, AIFF, AU or CAF file.
 
     Args:
@@ -71,7 +72,7 @@ def find_audio(file: BinaryIO, size: int) -> AudioBytes | None:
     return None
 
 
-def _find_wav(file: BinaryIO, size: int) -> AudioBytes | None:
+def _find_wav(file: BinaryFile, size: int) -> AudioBytes | None:
     kind = _read(file, 0, 4)
     order = ">" if kind == b"RIFX" else "<"
     long_size = None
@@ -86,14 +87,14 @@ def _find_wav(file: BinaryIO, size: int) -> AudioBytes | None:
     return None
 
 
-def _find_w64(file: BinaryIO, size: int) -> AudioBytes | None:
+def _find_w64(file: BinaryFile, size: int) -> AudioBytes | None:
     for name, chunk in _chunks(file, 40, size, "<16sQ"):
         if name[:4] == b"data":
             return _compared(file, size, chunk.start, chunk.size, "<16sQ", big_endian=False)
     return None
 
 
-def _find_aiff(file: BinaryIO, size: int) -> AudioBytes | None:
+def _find_aiff(file: BinaryFile, size: int) -> AudioBytes | None:
     little = False
     for name, chunk in _chunks(file, 12, size, ">4sI"):
         if name == b"COMM":
@@ -104,7 +105,7 @@ def _find_aiff(file: BinaryIO, size: int) -> AudioBytes | None:
     return None
 
 
-def _find_au(file: BinaryIO, size: int) -> AudioBytes | None:
+def _find_au(file: BinaryFile, size: int) -> AudioBytes | None:
     big_endian = _read(file, 0, 4) == b".snd"
     head = _read(file, 4, 8)
     if len(head) < 8:
@@ -113,7 +114,7 @@ def _find_au(file: BinaryIO, size: int) -> AudioBytes | None:
     return _compared(file, size, start, declared, None, big_endian=big_endian)
 
 
-def _find_caf(file: BinaryIO, size: int) -> AudioBytes | None:
+def _find_caf(file: BinaryFile, size: int) -> AudioBytes | None:
     little = False
     for name, chunk in _chunks(file, 8, size, ">4sq"):
         if name == b"desc":
@@ -126,7 +127,7 @@ def _find_caf(file: BinaryIO, size: int) -> AudioBytes | None:
     return None
 
 
-def unclosed_caf(file: BinaryIO, size: int) -> bytes | None:
+def unclosed_caf(file: BinaryFile, size: int) -> bytes | None:
     """The header of a CAF file whose audio has the size 0, with the true size instead."""
     if _read(file, 0, 4) != b"caff":
         return None
@@ -137,7 +138,7 @@ def unclosed_caf(file: BinaryIO, size: int) -> bytes | None:
 
 
 def _compared(
-    file: BinaryIO, size: int, start: int, declared: int, form: str | None, *, big_endian: bool
+    file: BinaryFile, size: int, start: int, declared: int, form: str | None, *, big_endian: bool
 ) -> AudioBytes | None:
     """Compares the declared size of the audio with what follows its first byte."""
     rest = size - start
@@ -159,7 +160,7 @@ def _compared(
     return AudioBytes(start, declared, rest, certain=False, big_endian=big_endian)
 
 
-def _ends(file: BinaryIO, position: int, size: int, form: str | None) -> bool:
+def _ends(file: BinaryFile, position: int, size: int, form: str | None) -> bool:
     """Whether the audio may end at `position`: the file ends there, or chunks, a tag or a few zeros follow."""
     if size - position < 8:
         return True
@@ -174,7 +175,7 @@ def _ends(file: BinaryIO, position: int, size: int, form: str | None) -> bool:
     return any(_is_chain(file, start, size, form) for start in {position, _padded(position, form)})
 
 
-def _is_chain(file: BinaryIO, position: int, size: int, form: str) -> bool:
+def _is_chain(file: BinaryFile, position: int, size: int, form: str) -> bool:
     """Whether the rest of the file consists of chunks. The last one may be cut short if its name is a common one."""
     end = position
     for name, chunk in _chunks(file, position, size, form):
@@ -186,7 +187,7 @@ def _is_chain(file: BinaryIO, position: int, size: int, form: str) -> bool:
     return 0 <= size - end < 8
 
 
-def _chunks(file: BinaryIO, position: int, size: int, form: str) -> Iterator[tuple[bytes, _Chunk]]:
+def _chunks(file: BinaryFile, position: int, size: int, form: str) -> Iterator[tuple[bytes, _Chunk]]:
     """Yields the name and the content of each chunk. The sizes of W64 include the chunk's header."""
     length = struct.calcsize(form)
     while position + length <= size:
@@ -206,6 +207,6 @@ def _padded(position: int, form: str) -> int:
     return -(-position // step) * step
 
 
-def _read(file: BinaryIO, position: int, length: int) -> bytes:
+def _read(file: BinaryFile, position: int, length: int) -> bytes:
     file.seek(position)
     return file.read(length)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from contextlib import ExitStack, nullcontext
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from mossformer_jax.audio.chatter import without_chatter
 from mossformer_jax.audio.containers import AudioBytes, find_audio, unclosed_caf
 from mossformer_jax.audio.kinds import HEAD_BYTES, describe
-from mossformer_jax.audio.sources import AudioSource, Tail, binary, name_of, rewound, size_of
+from mossformer_jax.audio.sources import AudioSource, BinaryFile, Tail, binary, name_of, rewound, size_of
 from mossformer_jax.fields import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
 # Encodings of fixed size, in bytes per sample.
@@ -58,7 +57,7 @@ class AudioFile:
         """
         if isinstance(source, bytes | bytearray | memoryview):
             source = io.BytesIO(bytes(source))
-        self._source: str | os.PathLike[str] | BinaryIO = source
+        self._source: str | os.PathLike[str] | BinaryFile = source
         self.name = source if isinstance(source, str) else name_of(source)
         self.warning: str | None = None
         self._position = 0
@@ -168,7 +167,7 @@ class AudioFile:
             pass
         return None
 
-    def _kept_open(self) -> BinaryIO:
+    def _kept_open(self) -> BinaryFile:
         """The file for reading by Python, until `close`."""
         self._opened = self._opened or ExitStack()
         return self._opened.enter_context(binary(self._source))

@@ -7,22 +7,45 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
+
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """An open binary file. `typing.BinaryIO` would also require a name and a mode, which `io.BytesIO` lacks."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Reads up to `size` bytes, or all."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Moves to a position and returns it."""
+
+    def tell(self) -> int:
+        """The position."""
+
+
+@runtime_checkable
+class _Buffer(Protocol):
+    """Memory to be filled: a bytearray, or a buffer of libsndfile."""
+
+    def __len__(self) -> int: ...
+
+    def __setitem__(self, part: slice, data: bytes, /) -> None: ...
+
 
 # A path, the bytes of a file, or an open binary file.
-AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile
 
 
 def is_audio_source(thing: object) -> TypeGuard[AudioSource]:
     """Whether audio can be read from it."""
-    known = isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview)
-    return known or all(hasattr(thing, name) for name in ("read", "seek", "tell"))
+    return isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview | BinaryFile)
 
 
 class Tail(io.RawIOBase):
     """The part of a binary file from `start` to `stop`, as libsndfile reads it; `head` replaces its first bytes."""
 
-    def __init__(self, file: BinaryIO, start: int, stop: int, head: bytes = b""):
+    def __init__(self, file: BinaryFile, start: int, stop: int, head: bytes = b""):
         self._file, self._start, self._stop, self._head = file, start, stop, head
         self.seek(0)
 
@@ -43,7 +66,7 @@ class Tail(io.RawIOBase):
         """The position, counted from the first byte of the part."""
         return self._file.tell() - self._start
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: _Buffer) -> int:  # type: ignore[override]
         """Fills the buffer; returns the number of bytes read."""
         position = self.tell()
         data = self._file.read(max(min(len(buffer), self._stop - self._file.tell()), 0))
@@ -69,14 +92,14 @@ def size_of(source: AudioSource) -> int:
         return file.seek(0, io.SEEK_END)
 
 
-def rewound(file: BinaryIO) -> BinaryIO:
+def rewound(file: BinaryFile) -> BinaryFile:
     """The file, at its start."""
     file.seek(0)
     return file
 
 
 @contextmanager
-def binary(source: AudioSource) -> Iterator[BinaryIO]:
+def binary(source: AudioSource) -> Iterator[BinaryFile]:
     """Opens it for reading at its start; an open file keeps its position."""
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as opened:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE, is_model_folder
 from mossformer_jax.weights.hub_cache import digest
@@ -37,6 +37,7 @@ class Listing:
     files: dict[str, Listed]
 
 
+@runtime_checkable
 class Hub(Protocol):
     """What a hub can do. Errors are OSErrors (FileNotFoundError if something does not exist) of one line."""
 

@@ -152,7 +152,7 @@ def _follow_model(config: ConfigDict) -> None:
         if not isinstance(options := data.get(part), ConfigDict):
             continue
         missing = [name for name in _SHARED if name not in options and name in model]
-        known = option_names(options, part == "train") if missing else ()
+        known = option_names(options.to_dict(), part == "train") if missing else ()
         with options.unlocked():
             options.update({name: model.get_oneway_ref(name) for name in missing if name in known})
 

@@ -76,6 +76,7 @@ def test_overrides_are_refused_by_commands_without_a_config(capsys):
         ("validation", "{'layout': 'demo', 'num_mixtures': 2**31}", "must be at most 1,000,000"),
     ],
 )
+@pytest.mark.own_checks
 def test_inspecting_a_split_that_is_no_data_is_one_line(tmp_path, error_of, split, value, message):
     lines = (
         "from ml_collections import ConfigDict",

@@ -60,6 +60,13 @@ def test_overrides_are_refused_by_commands_without_a_config(capsys):
         ("train", "{'root': 'x'}", "must have either a corpus"),
         ("train", "{'corpus': ['a']}", "corpus ['a'] is unknown"),
         ("train", "{'corpus': 'demo', 'level_drift': 3}", "level_drift=3 is not allowed: must be a section"),
+        (
+            "train",
+            "{'corpus': 'demo', 'epoch_size': 1.5}",
+            "epoch_size=1.5 is not allowed: must be a whole number, or None",
+        ),
+        ("train", "{'corpus': 'demo', 'num_sources': 2.0}", "num_sources=2.0 is not allowed: must be a whole number"),
+        ("train", "{'corpus': 'demo', 'noise_share': '1'}", "noise_share='1' is not allowed: must be a number"),
         ("train", "{'corpus': 'demo', 'speeds': (10**30,)}", "dynamic mixing: speeds=1000000000000000"),
         (
             "train",

@@ -224,7 +224,7 @@ def test_a_config_opens_speech_or_mixtures():
     assert (mixtures.num_sources, mixtures.sample_rate, len(mixtures)) == (3, RATE, 50)
     with pytest.raises(ValueError, match=r"either a corpus .* or a layout"):
         open_training_mixtures(num_sources=2)
-    with pytest.raises(ValueError, match=r"corpus 'demo' has no option 'num_speaker'; did you mean 'num_speakers'"):
+    with pytest.raises(ValueError, match=r"corpus='demo' have no option 'num_speaker'; did you mean 'num_speakers'"):
         open_training_mixtures(corpus="demo", num_speaker=3)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mossformer_jax.fields import MAX_SAMPLE_RATE, check_size
+
+# Declared types, as annotations are written, and what they accept.
+_NUMBERS = {"int": (numbers.Integral, "a whole number"), "float": (numbers.Real, "a number")}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -43,6 +47,7 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
             raise ValueError(f"{what} needs the option {name!r}; add it to the config")
     for name, value in options.items():
         check_size(f"{what}: {name}", value)
+        _check_number(f"{what}: {name}", value, str(parameters[name].annotation))
         if name == "sample_rate" and isinstance(value, int) and value > MAX_SAMPLE_RATE:
             raise ValueError(f"sample_rate={value} is not allowed for {what}: must be at most {MAX_SAMPLE_RATE:,} Hz")
     try:
@@ -50,3 +55,13 @@ def call_with_options(build: Callable[..., Any], what: str, options: dict[str, A
     except (TypeError, AttributeError, OverflowError) as error:  # a value of the wrong type
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ValueError(f"{what} does not accept {given} ({error}); fix the types in the config") from error
+
+
+def _check_number(what: str, value: object, declared: str) -> None:
+    """Checks the type of a number, which may fail much later otherwise: 2.0 passes for 2 in most comparisons."""
+    kind = declared.removesuffix(" | None")
+    if kind not in _NUMBERS or (value is None and kind != declared):
+        return
+    wanted, name = _NUMBERS[kind]
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(f"{what}={value!r} is not allowed: must be {name}{', or None' if kind != declared else ''}")

@@ -1,14 +1,14 @@
-"""How fast is the network on a GPU, beside the official PyTorch code on the same GPU?
+"""Measures the speed of the network on a GPU, compared with the official PyTorch code on the same GPU.
 
     python -m benchmarks.gpu                    the 55.7M model: forward passes and training steps
     python -m benchmarks.gpu --model default    the shipped model of 1.6M parameters, ours only
     python -m benchmarks.gpu --tiny             two narrow blocks and short signals, for testing this script
 
-Random weights, noise as input, already on the GPU. Every way is a process of its own, one at a time. A figure is the
-median of at least ten synchronised calls after two warm-up calls. Each result is written at once to OUT/bench.json and
-OUT/bench.md (OUT is an environment variable; default: /tmp/out). A way ends at its time limit, and the most important
-ways come first. Memory is the peak of a program: for ours, arguments, results and temporaries by the compiler's report;
-for PyTorch, by its allocator.
+Random weights; the input is noise that is already on the GPU. Each way (implementation and precision) runs in a
+separate process, one at a time. A figure is the median of at least ten synchronised calls after two warm-up calls. Each
+result is written at once to OUT/bench.json and OUT/bench.md (OUT is an environment variable; default: /tmp/out). Each
+way has a time limit, and the most important ways run first. Memory is the peak of a program: for ours, arguments,
+results and temporaries as reported by the compiler; for PyTorch, as reported by its allocator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 OUT = Path(os.environ.get("OUT", "/tmp/out"))
-# Time limit of each in seconds, in the order in which they run.
+# Time limit of each way in seconds, in the order in which they run.
 WAYS = {
     "ours, TF32": 110,
     "PyTorch, TF32": 45,

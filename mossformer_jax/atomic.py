@@ -16,7 +16,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        # By itself, an error of the disk does not say which file it is about.
+        # The error of a full disk does not name the file.
         raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)

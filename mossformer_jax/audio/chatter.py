@@ -1,4 +1,4 @@
-"""Keeps what the audio libraries print off the terminal."""
+"""Suppresses what the audio libraries print to the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class _Chatter:
-    """Counts who wants C's stderr to be silent, and swaps it.
+    """Replaces C's stderr while at least one thread is in the context.
 
     mpg123, which libsndfile uses for MP3, prints notes about damaged files to C's stderr. Python's own stderr, with
     messages of other threads, is not affected.

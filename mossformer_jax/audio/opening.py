@@ -240,7 +240,7 @@ class AudioFile:
 
 
 def not_audio(source: AudioSource, error: Exception) -> ValueError:
-    """The exception to raise for a file that libsndfile does not open: it says what the file is, if that is known."""
+    """The exception to raise for a file that libsndfile does not open; it names the kind of file, if that is known."""
     try:
         size = size_of(source)
         with binary(source) as file:

@@ -48,7 +48,8 @@ def add_parser(commands: Any) -> None:
         type=_level,
         metavar="DB",
         help="level that the model's input is brought to, such as -25, or none (default: that of the checkpoint's "
-        "family; none for models of family A that ClearerVoice-Studio has trained, which does not change the level)",
+        "family). Pass none for a family A model that you trained with ClearerVoice-Studio, whose training leaves the "
+        "level unchanged",
     )
     add(
         "--network",

@@ -31,14 +31,12 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     """Adds --distributed, --coordinator-address, --num-processes and --process-id."""
     group = parser.add_argument_group("several hosts (run the same command on each; TPU pods and SLURM are detected)")
     group.add_argument("--distributed", action="store_true", help="join the cluster even if it is not detected")
-    group.add_argument(
-        "--coordinator-address", metavar="HOST:PORT", help="address of process 0, if there is no cluster to detect it"
-    )
+    group.add_argument("--coordinator-address", metavar="HOST:PORT", help="address of process 0, if it is not detected")
     group.add_argument(
         "--num-processes",
         type=int,
         metavar="N",
-        help="number of processes; 1 without the other options: do not join any",
+        help="number of processes; 1 without the other options runs this process alone, even on a cluster",
     )
     group.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
 

@@ -37,7 +37,7 @@ def download(url: str, folder: Path, *, max_bytes: int = 2 * 1024**3, timeout: f
         The file.
 
     Raises:
-        ValueError: it is no http or https address, or the file is larger than `max_bytes`, or a web page.
+        ValueError: it is not an http or https address, or the file is larger than `max_bytes`, or a web page.
         OSError: the server cannot be reached, refuses, redirects to something else than http or https, is too slow, or
             breaks off.
     """
@@ -91,7 +91,7 @@ def _request(url: str) -> urllib.request.Request:
     if not valid:
         raise ValueError(f"{_one_line(without_password(url))}: not a valid address; check the host and the port")
     server = parts.netloc.rpartition("@")[2]
-    # Spaces and letters beyond ASCII are what people paste; what is percent-encoded already stays.
+    # Users paste URLs with spaces and non-ASCII letters; "%" is safe, so that encoded characters are not encoded again.
     path, query = quote(parts.path, safe="/%:@!$&'()*+,;=~"), quote(parts.query, safe="/%:@!$&'()*+,;=~?")
     request = urllib.request.Request(urlunsplit((parts.scheme, server, path, query, "")))
     request.add_header("User-Agent", "mossformer-jax")

@@ -208,7 +208,7 @@ def print_summary(summary: dict[str, Any], output: Path) -> None:
     print_table(summary_table(summary), left=1)
     silent, factor = summary["silent_references"]["count"], summary["real_time_factor"]
     if silent:
-        print(f"{silent} of {summary['count']} utterances have a silent reference and are not in the means")
+        print(f"{silent} of {summary['count']} utterances have a silent reference and are excluded from the means")
     speed = "" if factor is None else f", real-time factor {factor:.3f}"
     print(
         f"{summary['seconds'] / 60:.1f} min of audio, compiled in {summary['compile_seconds']:.1f} s{speed}: {output}",

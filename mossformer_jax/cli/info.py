@@ -22,8 +22,7 @@ def add_parser(commands: Any) -> None:
         "--compile-only",
         metavar="CHIP",
         help="compile the separation for a chip that this machine does not have (v5e, v6e, v5p, h100), and print its "
-        "memory and time bounds; "
-        "MODEL may also be a published size, such as mossformer2-2spk",
+        "memory and time bounds; MODEL may also be a published size, such as mossformer2-2spk",
     )
     group.add_argument("--batch", type=int, metavar="N", help="mixtures per batch (default: the most that fit)")
     group.add_argument("--seconds", type=float, default=4.0, metavar="S", help="length of a mixture (default: 4)")

@@ -160,12 +160,12 @@ def _check_silent_references(scores: Sequence[FileScores]) -> None:
     ]
     if len({id for _, id in silent}) == len(scores):
         raise ValueError(
-            f"{silent[0][0]}: is silent, and SI-SDR is undefined for a silent reference; leave this mixture out"
+            f"{silent[0][0]}: is silent, and SI-SDR is undefined for a silent reference; remove this mixture"
         )
     for path, id in silent[:_NUM_NAMED]:
-        warn(f"{path}: is silent, and SI-SDR is undefined for a silent reference; {id} is not in the means")
+        warn(f"{path}: is silent, and SI-SDR is undefined for a silent reference; {id} is excluded from the means")
     if len(silent) > _NUM_NAMED:
-        warn(f"{len(silent) - _NUM_NAMED} more references are silent; their mixtures are not in the means")
+        warn(f"{len(silent) - _NUM_NAMED} more references are silent; their mixtures are excluded from the means")
 
 
 def _report_delays(scores: Sequence[FileScores], options: argparse.Namespace) -> None:

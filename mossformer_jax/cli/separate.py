@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
     files.add_argument(
         "--subtype",
         choices=("PCM_16", "PCM_24", "FLOAT"),
-        help="sample format of the sources (default: as deep as the recording: PCM_16, PCM_24 for 24 bits, FLOAT for "
+        help="sample format of the sources (default: the recording's bit depth: PCM_16, PCM_24 for 24 bits, FLOAT for "
         "32 bits and floating point, which FLAC stores as PCM_24)",
     )
     files.add_argument(

@@ -32,7 +32,7 @@ CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "vorbis": ("OGG", "VORBIS", (0.5, 0.99)),
 }
 # What arrives this soon after the direct sound belongs to it: the response of a simulated or measured loudspeaker and
-# microphone is no single sample.
+# microphone is not a single sample.
 DIRECT_SECONDS = 0.0025
 # The pass band of a telephone line (ITU-T G.712), in Hz.
 TELEPHONE_BAND = (300.0, 3400.0)

@@ -1,4 +1,4 @@
-"""Refuses data of silence before they are trained on: a failed conversion leaves files of zeros."""
+"""Refuses to train on silent data, such as the files of zeros that a failed conversion leaves."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class OutputOptions:
         channels: "mix" mixes the channels down to mono; "each" separates every channel, with the speakers in the same
             order in all of them.
         format: of files whose names are not given, "wav" or "flac".
-        subtype: sample format of files, PCM_16, PCM_24, PCM_32 or FLOAT; None: as deep as the recording, which is
+        subtype: sample format of files, PCM_16, PCM_24, PCM_32 or FLOAT; None: the bit depth of the recording, which is
             PCM_24 for 24 bits, FLOAT for 32 bits and floating point (PCM_24 in FLAC), and PCM_16 for all others.
 
     Raises:

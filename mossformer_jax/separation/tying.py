@@ -45,9 +45,9 @@ class Tie:
 class SpeakerTies:
     """Ties the speakers of a recording across windows.
 
-    Windows whose overlap decides are joined to runs. Runs, which begin and end where the overlap is silent or does not
-    tell all speakers, are put in order by their likeness to the voices of all other runs, and by what the overlap does
-    tell. Of the windows, only the last one and a few sums a window are kept.
+    Windows whose overlap decides the order are joined into runs. A run ends where the overlap is silent or does not
+    identify all speakers. The order of a run is chosen by the similarity of its voices to those of all other runs, and
+    by the speakers that the overlap does identify. Only the last window and a few sums per window are kept.
 
     Example:
         >>> ties = SpeakerTies(num_sources=2, sample_rate=8000, loudness=0.1)

@@ -150,7 +150,7 @@ class Journal:
         *,
         best: bool,
         examples: Sequence[Example] = (),
-        why_no_figure: str = "",
+        why_undefined: str = "",
     ) -> None:
         """Writes the result of a validation to all outputs.
 
@@ -159,7 +159,7 @@ class Journal:
             figures: values by name, such as si_sdri_db, si_sdr_db, loss_db.
             best: whether it is the best validation so far.
             examples: mixtures for TensorBoard.
-            why_no_figure: the reason, if the figures are not finite. They are then null in metrics.jsonl.
+            why_undefined: the reason, if the figures are not finite. They are then null in metrics.jsonl.
         """
         self._record({"kind": "validation", "step": step, "best": best, **figures})
         with _named(self._workdir / "tensorboard"):
@@ -170,7 +170,7 @@ class Journal:
         parts = [_formatted(name, value) for name, value in figures.items() if math.isfinite(value)]
         if not parts:
             self._last_validation = ""
-            self.note(f"validation at step {step}: no figure: {why_no_figure}")
+            self.note(f"validation at step {step}: SI-SDRi is undefined: {why_undefined}")
             return
         self._last_validation = next((text for text in parts if text.startswith("SI-SDRi")), "")
         self.note(f"validation at step {step}: {', '.join(parts)}{' (best so far)' if best else ''}")

@@ -302,10 +302,10 @@ class Training:
         factor = place(np.asarray(plateau.factor, np.float32), replicated(self.mesh))
         self.state = self.state._replace(plateau_factor=factor)
         figures = {"si_sdri_db": score, "si_sdr_db": validated.si_sdr_db}
-        # Without any figure so far, best/ holds the last weights.
+        # Until a validation has a finite SI-SDRi, best/ holds the last weights.
         unscored = not math.isfinite(score) and before.best_si_sdri_db is None
-        why = validated.why_no_figure + (f"; {BEST}/ holds the last weights" if unscored else "")
-        journal.validated(self.step, figures, best=best, examples=validated.examples, why_no_figure=why)
+        why = validated.why_undefined + (f"; {BEST}/ holds the last weights" if unscored else "")
+        journal.validated(self.step, figures, best=best, examples=validated.examples, why_undefined=why)
         if best or unscored:
             # Written before the checkpoint that refers to it: a run killed in between repeats both.
             self._write_weights(BEST, score if best else None)

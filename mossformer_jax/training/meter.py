@@ -86,5 +86,5 @@ class SilentJournal:
     def progress(self, record: Progress) -> None:
         """Does nothing."""
 
-    def validated(self, step: int, figures: Any, *, best: bool, examples: Any = (), why_no_figure: str = "") -> None:
+    def validated(self, step: int, figures: Any, *, best: bool, examples: Any = (), why_undefined: str = "") -> None:
         """Does nothing."""

@@ -17,11 +17,11 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         workdir: the run's folder.
 
     Returns:
-        The records of metrics.jsonl, none where there is no such file. `kind` is "train" or "validation"; figures that
-        were not finite are None. A last line that a killed process has not finished is left out.
+        The records of metrics.jsonl; empty if there is no such file. `kind` is "train" or "validation"; figures that
+        were not finite are None. An incomplete last line, left by a killed process, is skipped.
 
     Raises:
-        ValueError: another line is no record; the message names it.
+        ValueError: another line is not a record; the message names it.
     """
     path = Path(workdir) / RECORDS_FILE
     if not path.exists():
@@ -32,5 +32,5 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}: line {number} is no record: {line[:60]!r}; remove it") from error
+            raise ValueError(f"{path}: line {number} is not a record: {line[:60]!r}; remove it") from error
     return records

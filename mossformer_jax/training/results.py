@@ -56,7 +56,7 @@ class Outcome:
         best_si_sdri_db: best mean SI-SDR improvement on the validation set, in dB; None if there was no validation.
         best_step: step of the best validation.
         stopped_by: the signal that stopped the training, "" if it finished.
-        validated: whether there was a validation, even one without a figure.
+        validated: whether there was a validation, even if its SI-SDRi was undefined.
     """
 
     step: int
@@ -74,7 +74,7 @@ class Outcome:
                 f", best validation SI-SDRi {self.best_si_sdri_db:.2f} dB at step {self.best_step} in {workdir / BEST}"
             )
         elif self.validated:
-            known = f", no validation had a figure; {workdir / BEST} holds the last weights"
+            known = f", SI-SDRi was undefined in every validation; {workdir / BEST} holds the last weights"
         if self.stopped_by:
             done = f"stopped by {self.stopped_by} after step {self.step} of {self.total_steps}"
             return f"{done}, all saved{known}; run the same command again to resume"

@@ -44,7 +44,7 @@ class Validated(NamedTuple):
     silent: bool = False
 
     @property
-    def why_no_figure(self) -> str:
+    def why_undefined(self) -> str:
         """Why SI-SDRi is not a number."""
         if self.silent:
             return "every mixture has a silent source, for which SI-SDR is undefined"

@@ -157,7 +157,7 @@ def to_numpy(key: str, value: Any) -> np.ndarray:
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{key} is of type {type(value).__name__}, not a tensor")
-    # Not np.issubdtype, for which bfloat16 is no floating-point type.
+    # Not np.issubdtype, which does not treat bfloat16 as a floating-point type.
     return value.astype(np.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 

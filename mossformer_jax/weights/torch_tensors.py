@@ -47,7 +47,7 @@ class Storage:
 
     Attributes:
         data: the bytes, uint8; a view of the file.
-        dtype: the type of the elements; None if only the tensors say it.
+        dtype: the type of the elements; None if only the tensors have it.
     """
 
     data: np.ndarray
@@ -193,7 +193,7 @@ def _rebuild_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = N
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, state: Any) -> np.ndarray:
-    """A tensor with attributes of its own, which are dropped."""
+    """A tensor with additional attributes, which are dropped."""
     if not isinstance(function, Global) or not function.name.startswith("torch._utils._rebuild_"):
         raise PickleError("is damaged (a tensor made by something else)")
     if function.build is None or type(arguments) is not tuple:

@@ -205,7 +205,7 @@ def test_a_thousand_files_are_planned_in_no_time(tmp_path):
     assert time.process_time() - start < 2.0  # it takes 0.4 s
 
 
-def test_files_that_look_like_recordings_but_cannot_be_read_are_left_out_by_name(tree):
+def test_files_that_look_like_recordings_but_cannot_be_read_are_reported(tree):
     _touch("call.m4a", "sub/CALL.MP4", "sub/deep/x.webm", ".hidden.m4a", "readme.md", "data.bin")
     Path("voice").write_bytes(b"#!AMR\n123")
     Path("memo.xyz").write_bytes(b"\0\0\0\x18ftypM4A ")

@@ -158,7 +158,7 @@ def test_a_silent_reference_is_a_warning_and_not_averaged(folders, error_of, cap
     capsys.readouterr()
     write_audio("s2/u2.wav", np.zeros(4000), 8000)
     assert main([*FOLDERS, "-o", "out"]) == 0
-    warning = "s2/u2.wav: is silent, and SI-SDR is undefined for a silent reference; u2 is not in the means"
+    warning = "s2/u2.wav: is silent, and SI-SDR is undefined for a silent reference; u2 is excluded from the means"
     assert warning in capsys.readouterr().err
     summary = json.loads((folders / "out/summary.json").read_text())
     assert (summary["count"], summary["si_sdr"]["count"]) == (3, 2)

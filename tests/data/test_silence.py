@@ -1,4 +1,4 @@
-"""Data of silence are refused before training."""
+"""Silent data are refused before training."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def mutated_json(fields: dict, rng: np.random.Generator) -> str:
 
 
 def mutated_text(text: str, rng: np.random.Generator) -> bytes:
-    """A text file with fields repeated, removed, or replaced, or with bytes that are no text."""
+    """A text file with fields repeated, removed, or replaced, or with bytes that are not text."""
     if rng.random() < 0.4:
         return mutated(text.encode(), rng)
     lines = text.splitlines()

@@ -99,7 +99,7 @@ def our_separation(
 ) -> np.ndarray:
     """Runs ours (or another network of this config), compiled once for each config and shape."""
     with precision(config):
-        # The network itself knows neither rate nor level: presets that differ in these alone are one program.
+        # The network does not use rate or level, so presets that differ only in these share a compiled program.
         separate = _separate(dataclasses.replace(config, sample_rate=8000, input_level_db=None))
         state = nnx.state(network or our_network(config))
         return np.asarray(separate(state, mixture_bt.astype(config.dtype), lengths_b))

@@ -44,7 +44,7 @@ def is_installed() -> bool:
 
 
 def official_module(name: str) -> types.ModuleType:
-    """One module of `clearvoice.models.mossformer2_ss`, under a package name of our own."""
+    """One module of `clearvoice.models.mossformer2_ss`, under our own package name."""
     if PACKAGE not in sys.modules:
         root = Path(importlib.util.find_spec("clearvoice").origin).parent
         package = types.ModuleType(PACKAGE)

@@ -76,7 +76,7 @@ def test_a_padded_batch_separates_as_each_signal_alone(preset, dtype, bound):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("content", ["nan", "inf", "noise"])
-def test_what_lies_in_the_padding_does_not_matter(preset, content, rng):
+def test_the_content_of_the_padding_does_not_matter(preset, content, rng):
     config, signals = small(preset, "float32"), mixtures(len(LENGTHS), PADDED)
     padding = 1e6 * rng.standard_normal(signals.shape) if content == "noise" else float(content)
     ours = our_separation(config, padded_with(signals, LENGTHS, padding), LENGTHS)
@@ -85,14 +85,14 @@ def test_what_lies_in_the_padding_does_not_matter(preset, content, rng):
 
 
 @pytest.mark.parametrize("length", [4103, 2056, 1001, 16])
-def test_a_signal_padded_alone_by_whole_groups_separates_as_without(length):
+def test_padding_a_single_signal_by_whole_groups_does_not_change_its_sources(length):
     config, signal, length_1 = small("mossformer2-2spk"), mixtures(1, 6152), np.array([length])
     ours = our_separation(config, padded_with(signal, length_1, np.nan), length_1)
     assert relative_error(ours[..., :length], official_separation(config, signal[:, :length])) <= FLOAT64_BOUND
 
 
 def our_padded_gradients(config: ModelConfig, references_bct: np.ndarray, lengths_b: np.ndarray):
-    """Gradients of our loss, for every trained parameter; what lies beyond a signal's length is NaN."""
+    """Gradients of our loss, for every trained parameter; the padding is NaN."""
     with precision(config):
         graphdef, params, buffers = nnx.split(our_network(config), nnx.Param, Buffer)
 

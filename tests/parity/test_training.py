@@ -65,7 +65,7 @@ def test_four_steps_are_those_of_the_official_network_in_pytorch():
     losses, parameters = our_steps(weights, references_bct)
     official_losses = official_steps(network, torch.from_numpy(references_bct))
 
-    assert len({round(loss, 2) for loss in official_losses}) == STEPS, "nothing was learnt"
+    assert len({round(loss, 2) for loss in official_losses}) == STEPS, "the loss did not change"
     np.testing.assert_allclose(losses, official_losses, rtol=2e-7)  # reported in float32
     official = harness.to_ours(network.state_dict(), CONFIG)
     for name, parameter in parameters.items():

@@ -1,4 +1,4 @@
-"""In place of a trained network: one that knows the recording, and voices that it is made of."""
+"""A stand-in for a trained network, which returns the true sources of a recording, and voices for the recording."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def with_noise(sources_ct: np.ndarray) -> np.ndarray:
 
 
 class KnowingModel(LoadedModel):
-    """A model that finds each mixture in the recording that it knows, and gives its true sources in random order.
+    """A model that looks each mixture up in a recording and returns the true sources in random order.
 
     Args:
         config: of the model that it stands in for.

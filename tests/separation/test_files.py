@@ -90,7 +90,7 @@ def test_float_files_keep_sources_beyond_full_scale(separating_into, tmp_path):
         ("flac", "FLOAT", "PCM_24"),
     ],
 )
-def test_sources_are_as_deep_as_the_recording(separating_into, tmp_path, rng, suffix, subtype, written_as):
+def test_sources_have_the_bit_depth_of_the_recording(separating_into, tmp_path, rng, suffix, subtype, written_as):
     """A recording at -100 dB, whose sources 16 bits would round to one or two steps."""
     sources = 1e-5 * rng.standard_normal((2, 800))
     separator, path = separating_into(sources)

@@ -1,4 +1,4 @@
-"""Long recordings, through a stand-in network that knows the truth and swaps its outputs at random."""
+"""Long recordings, with a stand-in network that returns the true sources in random order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.separation.stand_ins import RATE, KnowingModel, conversation, with_no
 WINDOW = 63 * 256
 WINDOW_SECONDS = WINDOW / RATE
 HOP = WINDOW // 2
-# Pauses are longer than a window: nothing but the voices tells who is who after them.
+# Pauses are longer than a window, so only the voices identify the speakers after them.
 TALK = [
     (7, (0, 1)),
     (5, ()),

@@ -43,7 +43,7 @@ def test_every_sample_is_a_mean_of_at_most_two_neighbouring_windows(length):
     assert weights.min() >= 0.0
     heard = weights > 0
     assert heard.sum(axis=0).max() <= 2
-    # Along time each window comes, stays and goes once.
+    # The weight of each window is non-zero over one contiguous stretch.
     assert all((np.diff(row.astype(int)) == 1).sum() <= 1 for row in heard)
 
 

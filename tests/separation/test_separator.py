@@ -210,7 +210,7 @@ def test_channels_that_are_separated_each_keep_the_speakers_in_place(tiny_config
     separation = separator(np.stack([left.sum(axis=0), right.sum(axis=0)]), RATE, channels="each")
     expected = np.stack([left, right], axis=1)
     np.testing.assert_allclose(separation.sources, expected, rtol=0, atol=1e-5)
-    # A microphone that was off says nothing of who is who, and stays silent whatever the network makes of it.
+    # A silent channel does not affect the speaker assignment, and stays silent whatever the network outputs.
     off = np.zeros(left.shape[1])
     separation = separator(np.stack([off, left.sum(axis=0), right.sum(axis=0)]), RATE, channels="each")
     np.testing.assert_allclose(separation.sources[:, 1:], expected, rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Spools: what goes in comes out, in memory or not."""
+"""Spools return what was stored, in memory or on disk."""
 
 from __future__ import annotations
 

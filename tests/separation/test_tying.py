@@ -25,12 +25,12 @@ from tests.separation.voices_for_tests import (
 
 
 def together(num_talkers, *spans):
-    """All talkers at once in these spans, each a little later than the one before."""
+    """All talkers at once in these spans, each starting a little later than the one before."""
     return [(talker, a + 0.3 * talker, b - 0.2 * talker) for a, b in spans for talker in range(num_talkers)]
 
 
 @pytest.mark.parametrize("num_talkers", [2, 3, 4])
-def test_swapped_windows_are_put_right_across_a_long_silence(rng, num_talkers):
+def test_swapped_windows_are_reordered_across_a_long_silence(rng, num_talkers):
     sources = timeline(rng, together(num_talkers, (0, 12), (28, 38), (52, 61)), num_talkers, 62)
     for _ in range(3):
         speakers, report, talking = tie_swapped(rng, sources)
@@ -87,7 +87,7 @@ def test_the_last_window_may_overlap_by_any_length(rng, hop):
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_voices_that_are_alike_keep_the_order_in_which_they_came_after_a_silence(rng, swapped):
+def test_after_a_silence_identical_voices_keep_the_order_of_the_outputs(rng, swapped):
     sources = np.zeros((2, 40 * RATE))
     for begin in (0, 28):
         for c in range(2):
@@ -110,7 +110,7 @@ def test_noise_in_the_silence_does_not_swap_speakers(rng):
         permutations = [rng.permutation(2) for _ in starts]
         windows = [sources[:, start : start + WINDOW].copy() for start in starts]
         for window, start, permutation in zip(windows, starts, permutations, strict=True):
-            # As a network might: all of the noise in the first output, whoever that is.
+            # All of the noise is in the first output, as it could be with a network.
             window[permutation[0]] += noise[start : start + WINDOW]
         speakers, _ = tie(windows, starts, permutations)
         assert num_flips(speakers, talking) == 0
@@ -153,7 +153,7 @@ def test_windows_that_do_not_fit_are_refused(rng):
 
 @pytest.fixture(scope="module")
 def real_voices():
-    """Two women and two men who read for half a minute each; the recordings lie outside the repository."""
+    """Half a minute of speech of two women and two men each; the recordings are not in the repository."""
     root = os.environ.get("MOSSFORMER_JAX_DATA", REPOSITORY.parent / "shared" / "data")
     manifest = os.path.join(root, "speech8k", "manifest.csv")
     if not os.path.exists(manifest):

@@ -1,4 +1,4 @@
-"""Sums that describe a voice: what they say of synthetic talkers."""
+"""The sums that describe a voice, for synthetic talkers."""
 
 import numpy as np
 

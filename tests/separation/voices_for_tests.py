@@ -1,4 +1,4 @@
-"""Synthetic talkers, and windows of them that come out in a random order."""
+"""Synthetic talkers, and windows of them in random order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOUDNESS = 0.1
 
 
 def talk(rng: np.random.Generator, talker: int, seconds: float) -> np.ndarray:
-    """A talker (0, 1, ...) with a pitch and a resonance of their own, gliding, in syllables."""
+    """Syllables of a talker (0, 1, ...) with an individual, gliding pitch and an individual resonance."""
     t = np.arange(round(seconds * RATE)) / RATE
     pitch = (100 + 45 * talker) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * t + rng.uniform(0, 6)))
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
@@ -66,7 +66,7 @@ def tie_swapped(rng: np.random.Generator, sources: np.ndarray, leak: float = 0.0
 
 
 def num_flips(speakers: np.ndarray, talking: np.ndarray) -> int:
-    """How often a talking source is heard in another stream than where it was heard before."""
+    """How often a talking source appears in a different stream than before."""
     last: dict[int, int] = {}
     flips = 0
     for streams, talks in zip(speakers, talking, strict=True):

@@ -1,4 +1,4 @@
-"""Runs train.py as a process of its own, and reads what it leaves behind."""
+"""Runs train.py in a separate process, and reads the files that it writes."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def notes(workdir: Path, step: int) -> dict:
 
 
 def records(workdir: Path) -> list[dict]:
-    """What metrics.jsonl says, without the figures that a clock has a part in."""
+    """The records of metrics.jsonl, without the figures that depend on the time."""
     clock = ("mixtures_per_second", "waiting_share")
     return [{name: value for name, value in record.items() if name not in clock} for record in read_metrics(workdir)]

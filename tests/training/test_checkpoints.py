@@ -56,7 +56,7 @@ def open_checkpoints(folder):
 
 @pytest.fixture
 def two_steps(open_checkpoints, arrays) -> Checkpoints:
-    """A folder with checkpoints at steps 100 and 200, whose notes say which is which."""
+    """A folder with checkpoints at steps 100 and 200, whose notes contain the step."""
     checkpoints = open_checkpoints()
     for step in (100, 200):
         checkpoints.save(step, arrays, {"step": step}, score=step / 100)
@@ -209,7 +209,7 @@ def test_damage_to_any_file_is_detected_and_the_older_checkpoint_used(
 ) -> None:
     whole = folder.with_name("whole")
     shutil.copytree(folder / "200", whole)
-    # What Orbax adds after the checksums says when a checkpoint was written; nothing in it is restored.
+    # Orbax writes these files after the checksums. They contain the time of writing and are not restored.
     unread = ("_CHECKPOINT_METADATA", "commit_success.txt")
     files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
     files = [path for path in files if str(path) not in unread and path.stem != "commit_success"]

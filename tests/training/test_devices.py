@@ -52,7 +52,7 @@ def test_mixtures_drawn_on_several_devices_are_those_of_one(trained):
 @pytest.mark.parametrize("mesh", list(MESHES)[1:])
 def test_several_devices_take_the_steps_of_one(trained, mesh):
     losses = trained["losses/1"]
-    assert len(set(losses)) == len(losses), "nothing was learnt"
+    assert len(set(losses)) == len(losses), "the loss did not change"
     np.testing.assert_allclose(trained[f"losses/{mesh}"], losses, rtol=1e-6)  # reported in float32
     names = [name.removeprefix("parameters/1/") for name in trained if name.startswith("parameters/1/")]
     assert names

@@ -37,7 +37,7 @@ SCHEDULE = ["--config.train.steps=12", "--config.train.validate_every=4", "--con
 
 @pytest.fixture
 def quick_step(monkeypatch):
-    """A step that only counts; every one of them reports itself as skipped."""
+    """A step that only counts; its metrics mark every step as skipped."""
 
     @jax.jit
     def step(state, batch):
@@ -51,7 +51,7 @@ def quick_step(monkeypatch):
 
 @pytest.fixture
 def scores(monkeypatch) -> list[float]:
-    """SI-SDR improvements in dB that successive validations return."""
+    """The SI-SDR improvements in dB that successive validations return."""
     found: list[float] = []
 
     def validate(*_):
@@ -68,7 +68,7 @@ def results(workdir, name: str) -> tuple[int, float | None]:
 
 
 @pytest.mark.slow
-def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
+def test_only_one_validation_is_compiled_after_the_second_step(tmp_path):
     flags = ["--config.train.steps=6", "--config.train.validate_every=3", "--config.train.checkpoint_every=2"]
     training = loop.Training(load_config(TINY, flags), tmp_path)
     compiled: list[tuple[int, str]] = []
@@ -78,7 +78,7 @@ def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
             if record.getMessage().startswith("Finished XLA compilation of"):
                 compiled.append((training.step, record.getMessage().split()[4]))
 
-    # Where JAX says it, whichever module that is.
+    # On the parent logger, because the module that logs a compilation differs between versions of JAX.
     jax_logger, listener = logging.getLogger("jax"), Listener()
     jax_logger.addHandler(listener)
     propagate, jax_logger.propagate = jax_logger.propagate, False
@@ -89,7 +89,7 @@ def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
         jax_logger.removeHandler(listener)
         jax_logger.propagate = propagate
     assert outcome.step == 6
-    assert any(name == "jit(train_step)" for _, name in compiled), f"nothing was heard of: {compiled}"
+    assert any(name == "jit(train_step)" for _, name in compiled), f"its compilation was not logged: {compiled}"
     late = [name for step, name in compiled if step >= 2]
     assert late == ["jit(score)"]
 
@@ -97,7 +97,7 @@ def test_nothing_is_compiled_after_the_second_step_but_one_validation(tmp_path):
 def test_a_step_refuses_a_batch_that_is_not_on_the_devices(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, SCHEDULE), tmp_path)
     place_rows = loop.place_rows
-    # The first call is for the shapes to compile for.
+    # The first call only provides the shapes for the compilation.
     placed = iter([place_rows, lambda batch, mesh: batch])
     monkeypatch.setattr(loop, "place_rows", lambda batch, mesh: next(placed)(batch, mesh))
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
@@ -110,7 +110,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step,
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 3.0)
     assert results(tmp_path, "best") == (8, 3.0)
     assert results(tmp_path, "last") == (12, 2.0)
-    # With the levels that were found for them.
+    # Each with the output gains of its own validation.
     assert [load_parameters(tmp_path / name)[0].output_gains for name in ("best", "last")] == [(2.0, 3.0), (2.0, 2.0)]
     assert runs.notes(tmp_path, 12)["standing"]["output_gains"] == [2.0, 2.0]
     assert [record["best"] for record in runs.records(tmp_path) if record["kind"] == "validation"] == [
@@ -126,7 +126,7 @@ def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path, quick_step,
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 1.0)
 
 
-def test_without_any_figure_the_best_weights_are_the_last(tmp_path, quick_step, scores):
+def test_if_si_sdri_is_never_defined_the_best_weights_are_the_last(tmp_path, quick_step, scores):
     scores += [np.nan] * 3
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
     assert outcome.best_si_sdri_db is None
@@ -134,14 +134,17 @@ def test_without_any_figure_the_best_weights_are_the_last(tmp_path, quick_step, 
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     log = (tmp_path / "log.txt").read_text()
     assert "nan" not in log.lower()
-    reason = "no figure: the outputs of the network are not finite; best/ holds the last weights"
+    reason = "SI-SDRi is undefined: the outputs of the network are not finite; best/ holds the last weights"
     assert f"validation at step 8: {reason}" in log
-    assert f"finished after step 12, no validation had a figure; {tmp_path / 'best'} holds the last weights" in log
+    assert (
+        f"finished after step 12, SI-SDRi was undefined in every validation; {tmp_path / 'best'} holds the last weights"
+        in log
+    )
     assert model_folder(tmp_path) == tmp_path / "best"
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
-def test_data_of_silence_are_refused_before_the_first_step(tmp_path, part):
+def test_silent_data_are_refused_before_the_first_step(tmp_path, part):
     write_audio(tmp_path / "zeros.wav", np.zeros(1600), 8000)
     write_audio(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(1600), 8000)
     config = load_config(TINY)
@@ -167,7 +170,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
 
 def test_a_failed_validation_does_not_lose_trained_steps(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path)
-    with pytest.raises(IndexError):  # there is no score to be found
+    with pytest.raises(IndexError):  # the fixture has no scores left
         training.run()
     assert training.checkpoints.steps() == [4]
 
@@ -198,7 +201,7 @@ def test_a_signal_interrupts_a_validation_and_the_resumed_run_repeats_it(tmp_pat
 
 def test_a_failed_final_validation_is_repeated_by_the_resumed_run(tmp_path, quick_step, scores):
     config = load_config(TINY, [*SCHEDULE, "--config.train.steps=4", "--config.train.max_skipped=99"])
-    with pytest.raises(IndexError):  # there is no score to be found
+    with pytest.raises(IndexError):  # the fixture has no scores left
         loop.Training(config, tmp_path).run()
     scores.append(1.0)
     assert loop.Training(config, tmp_path).run().best_si_sdri_db == 1.0
@@ -211,7 +214,7 @@ def test_a_run_too_short_for_its_profile_is_not_an_error(tmp_path, quick_step, s
     assert loop.Training(config, tmp_path, profile_steps=(50, 60)).run().step == 12
 
 
-def test_a_folder_has_one_training_at_a_time(tmp_path, quick_step, scores):
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, quick_step, scores):
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
     first = loop.Training(config, tmp_path)

@@ -59,7 +59,7 @@ def test_the_learning_rate_cannot_fall_while_it_is_constant():
     recipe = Recipe(constant_epochs=3, patience=1)
     # The third validation is the last one of the constant epochs.
     assert [plateau.factor for plateau in after([-1.0, 0.0, 0.0, 0.0], recipe)] == [1, 1, 1, 0.5]
-    # Four validations an epoch: none of them is beyond the first one.
+    # With four validations per epoch, all of them are in the first epoch.
     assert [plateau.factor for plateau in after([-1.0, 0.0, 0.0, 0.0], recipe, steps_per_epoch=4)] == [1, 1, 1, 1]
 
 
@@ -82,7 +82,7 @@ def test_a_first_loss_that_is_not_finite_does_not_become_the_best():
 def test_clipping_and_adam_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     start, lr = rng.standard_normal((3, 5)).astype(np.float32), 0.01
-    # The first is within the norm of 5, the others beyond it.
+    # The norm of the first is below 5, those of the others are above.
     gradients = [rng.standard_normal((3, 5)).astype(np.float32) * size for size in (0.3, 10.0, 1000.0)]
 
     theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))

@@ -1,4 +1,4 @@
-"""The program of a step is no larger than it was when it was last made faster: a gain that is lost shows here.
+"""The program of a step has no more operations than after the last optimisation, so that a regression is noticed.
 
 Counted in the program that JAX hands to XLA, which is the same on every machine. Where a change adds operations on
 purpose, measure it (benchmarks/train_step.py) and write the new figures here; where it saves some, too.
@@ -19,7 +19,7 @@ from mossformer_jax.training.state import abstract_state
 from mossformer_jax.training.step import make_train_step
 from mossformer_jax.weights.parameters import assemble_network
 
-# What costs a CPU most, beside the products themselves, is what lies between them: copies and sums of products.
+# On a CPU, the most expensive operations besides the matrix products are copies and sums of products.
 RECORDED_STEP = {"dot_general": 96, "convolution": 0, "transpose": 56, "concatenate": 27, "pad": 54, "reduce": 295}
 RECORDED_STEP |= {"slice": 816, "dynamic_update_slice": 18, "while": 9}
 RECORDED_SEPARATION = {"dot_general": 20, "convolution": 0, "transpose": 19, "concatenate": 5, "pad": 12, "reduce": 21}
@@ -27,7 +27,7 @@ RECORDED_SEPARATION |= {"slice": 247, "dynamic_update_slice": 0, "while": 1}
 
 
 def operations(lowered) -> collections.Counter:
-    """How often each operation stands in a program. A scanned block counts once, at any depth."""
+    """The number of occurrences of each operation in a program. A scanned block counts once, at any depth."""
     return collections.Counter(re.findall(r"stablehlo\.(\w+)", lowered.as_text()))
 
 

@@ -13,7 +13,7 @@ def test_a_run_without_records_has_none(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
-def test_a_last_line_that_is_cut_off_is_left_out(tmp_path):
+def test_an_incomplete_last_line_is_skipped(tmp_path):
     whole = [{"kind": "train", "step": step, "loss": loss} for step, loss in ((50, 1.0), (100, None))]
     lines = "".join(json.dumps(record) + "\n" for record in whole)
     (tmp_path / "metrics.jsonl").write_text(lines + '{"kind": "train", "st')
@@ -22,5 +22,5 @@ def test_a_last_line_that_is_cut_off_is_left_out(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n\0\0\0\n{"kind": "train", "step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no record"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is not a record"):
         read_metrics(tmp_path)

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.slow
 STEPS = 32
 # Validations after steps 4, 8, ..., checkpoints after those and 3, 6, ...; an epoch has 3 steps.
 INTERRUPTIONS = [
-    ("SIGTERM step 4", 4),  # whose validation is then due: it is left to the next start
+    ("SIGTERM step 4", 4),  # a validation is due after this step; the resumed run does it
     ("SIGKILL step 5", 4),  # between checkpoints, in the middle of an epoch
     ("SIGKILL unnamed 6", 4),  # during a save
     ("SIGTERM step 7", 7),
-    ("SIGKILL validated 8", 7),  # the best weights are written, the checkpoint that knows of it is not
+    ("SIGKILL validated 8", 7),  # the best weights are written, the checkpoint that refers to them is not
     ("SIGKILL saved 24", 24),
     ("SIGINT step 25", 25),
     ("SIGKILL saved 32", 32),  # all is done, but not all is written
@@ -49,7 +49,7 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
             assert f"stopped by {name} after step {step} of {STEPS}, all saved" in ended.stdout.splitlines()[-1]
         assert "Traceback" not in ended.stderr
         if place == "unnamed":
-            assert list((workdir / "checkpoints").glob(f"{step}.*tmp*")), "nothing was left half-written"
+            assert list((workdir / "checkpoints").glob(f"{step}.*tmp*")), "no unfinished checkpoint is left"
         assert max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*") if path.name.isdecimal()) == (
             saved_step
         )

@@ -66,7 +66,7 @@ def batch() -> Batch:
 
 @pytest.fixture(scope="module")
 def scores(config, start, batch) -> np.ndarray:
-    """SI-SDR in dB of each mixture of the batch, of a forward pass of its own over its own length."""
+    """SI-SDR in dB of each mixture of the batch, from a separate forward pass over its own length."""
 
     @partial(jax.jit, compiler_options=COMPILER_OPTIONS)
     def score(mixture_bt, sources_bct):

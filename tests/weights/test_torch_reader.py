@@ -1,4 +1,4 @@
-"""Reading PyTorch's files without PyTorch, which is the oracle here."""
+"""Reading PyTorch's files without PyTorch, compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class _Call:
     ],
 )
 @FORMATS
-def test_everything_else_is_refused_by_name(file, saved, name, zipped, tmp_path, monkeypatch):
+def test_other_classes_are_refused_by_name(file, saved, name, zipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(saved, file, _use_new_zipfile_serialization=zipped)
     assert error_of(file) == (
@@ -196,12 +196,12 @@ def test_a_conjugated_view_is_refused(file):
     assert "contains a conjugated or negated view" in error_of(file)
 
 
-def test_a_small_file_cannot_ask_for_much_memory(file):
+def test_tensors_much_larger_than_their_file_are_refused(file):
     torch.save(torch.ones(1).expand(10**5, 10**5), file)
     assert "contains tensors that take more than 8 times the size of the file" in error_of(file)
 
 
-def test_other_kinds_of_files_are_named(file):
+def test_the_error_names_the_kind_of_a_file_that_is_not_a_checkpoint(file):
     for content, message in (
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer"),
         (b"<!DOCTYPE html><html></html>", "is a web page"),

@@ -9,7 +9,7 @@ mixtures are in part1, noises and impulse responses in part2.
 Training speech is stored as Ogg Vorbis at 31 kbit/s: the median SNR of its coding is 29 dB, its log-spectral distance
 1.3 dB, its size 40 % of FLAC's. Opus at the same rate reaches 26 dB and does not preserve lengths exactly. Validation
 mixtures and impulse responses are lossless. Utterances are concatenated into files of about ten minutes, because each
-file's header takes 4 KB; manifest.csv has the start of each. Held-out speakers and noises are left out.
+file's header takes 4 KB; manifest.csv has the start of each. Held-out speakers and noises are excluded.
 """
 
 from __future__ import annotations

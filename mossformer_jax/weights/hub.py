@@ -89,10 +89,10 @@ def fetch_model(text: str, convert: Converter) -> Path:
     if found := cached.find(model_id.revision):
         return found
     hub: Hub = ModelScope(text) if model_id.hub == MODELSCOPE else HuggingFace(text)
+    # Before anything is created in the cache, since the text may be a mistyped path.
+    listing = hub.list_files(model_id.repository, model_id.revision)
     with cached.lock():
-        if found := cached.find(model_id.revision):
-            return found  # another process has added it
-        listing = hub.list_files(model_id.repository, model_id.revision)
+        # It may have been meant by another revision, or added by another process.
         if found := cached.find_resolved(listing.revision, model_id.revision):
             return found
         downloads = cached.download_folder(listing.revision)

@@ -384,6 +384,8 @@ def test_an_unknown_name_gets_the_nearest_one(hub):
     for wrong in ("mossformer2_ss_16k", "MossFormer2_SS_16", "mossformer2-librimix-2sp"):
         assert "did you mean " in error_of(wrong, FileNotFoundError)
     assert "did you mean" not in error_of("something", FileNotFoundError)
+    error_of("modelscope:no/model", FileNotFoundError)
+    assert not cache_folder().exists()
 
 
 def test_a_server_that_is_no_hub_is_an_error(hub, monkeypatch):

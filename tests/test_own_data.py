@@ -39,10 +39,10 @@ def stored(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("variant", ["csv", "scp", "folders", "dynamic"])
-def test_path_rate_and_number_of_sources_are_given_once(stored, tmp_path, variant):
+def test_path_rate_and_number_of_sources_need_to_be_set_only_once(stored, tmp_path, variant):
     if variant == "dynamic":
         shutil.copytree(stored, tmp_path, dirs_exist_ok=True)
-        shutil.rmtree(tmp_path / "train" / "mix")  # what is left of train are three speakers: s1, s2, s3
+        shutil.rmtree(tmp_path / "train" / "mix")  # the remaining folders are three speakers: s1, s2, s3
         stored = tmp_path
     overrides = [f"--config.data.root={stored}", "--config.model.sample_rate=16000", "--config.model.num_sources=3"]
     model, _, data = resolve(load_config(f"own_data:{variant}", overrides))

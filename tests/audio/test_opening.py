@@ -216,7 +216,7 @@ def _zip():
         (b"", "is empty"),
     ],
 )
-def test_a_file_that_is_something_else_is_named_for_what_it_is(tmp_path, capfd, suffix, content, message):
+def test_the_error_identifies_a_file_that_is_not_audio(tmp_path, capfd, suffix, content, message):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.{suffix}: .*{message}") as raised:

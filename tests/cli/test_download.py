@@ -162,12 +162,12 @@ def test_a_port_where_nothing_listens_is_named(tmp_path):
         ("http://[::1/a.wav", "not a valid address"),
     ],
 )
-def test_an_address_that_is_none_is_refused(tmp_path, url, message):
+def test_an_invalid_address_is_refused(tmp_path, url, message):
     with pytest.raises(ValueError, match=message):
         download(url, tmp_path)
 
 
-def test_a_host_name_that_cannot_be_one_is_one_line(tmp_path):
+def test_an_invalid_host_name_is_a_one_line_error(tmp_path):
     with pytest.raises(OSError, match=r"http://a\.\.ä/a\.wav: cannot be downloaded \(.+\)"):
         download("http://a..ä/a.wav", tmp_path)
 

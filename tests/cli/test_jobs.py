@@ -58,26 +58,26 @@ def test_patterns_are_expanded(tree, pattern, found):
     assert sorted(_found(tree / pattern)) == [(tree / name).as_posix() for name in found]
 
 
-def test_a_file_of_that_very_name_wins_over_the_pattern(tree):
+def test_a_file_with_that_exact_name_takes_precedence_over_the_pattern(tree):
     _touch("[ab].wav")
     assert _found("[ab].wav") == ["[ab].wav"]
 
 
-def test_a_recording_is_taken_once_however_often_it_is_named(tree):
+def test_a_recording_named_several_times_is_separated_once(tree):
     assert _found("b.wav", "./b.wav", tree / "b.wav", "sub/../b.wav", "*.wav", "http://x/b.wav", "http://x/b.wav") == [
         "b.wav", "http:/x/b.wav"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["empty", "empty/*.wav", "none*", ".hid*/*.txt"])
-def test_nothing_found_is_an_error_that_says_so(tree, name):
+def test_an_input_without_audio_is_an_error(tree, name):
     Path("empty").mkdir()
     with pytest.raises(ValueError, match="no audio files found") as raised:
         find_recordings(["b.wav", name])
     assert str(raised.value).startswith(f"{name}: ")
 
 
-def test_sources_lie_beside_their_recordings_or_as_these_in_the_output_folder(tree):
+def test_sources_are_written_next_to_their_recordings_or_in_the_same_tree(tree):
     assert _plan("sub", "b.wav") == {
         "sub/c.mp3": ["sub/c_s1.wav", "sub/c_s2.wav"],
         "sub/deep/d.ogg": ["sub/deep/d_s1.wav", "sub/deep/d_s2.wav"],
@@ -138,7 +138,7 @@ def test_templates_that_cannot_be_are_refused(template, message):
     assert repr(template) in str(raised.value)
 
 
-def test_a_folder_that_is_done_again_does_not_take_its_sources_for_recordings(tree):
+def test_separating_a_folder_again_skips_the_sources_in_it(tree):
     first = _plan("sub")
     _touch(*chain(*first.values()))
     assert _plan("sub") == first

@@ -147,7 +147,7 @@ def test_the_statistics_are_those_of_the_host(drawn):
 
 
 @pytest.mark.slow
-def test_shares_are_those_asked_for(drawn):
+def test_shares_are_those_requested(drawn):
     found = statistics(*drawn["device"])
     # Standard deviations are about 0.011; echoes of silent sources and of faint babble are not detected.
     assert found["single"].mean() == pytest.approx(0.2, abs=0.045)
@@ -300,7 +300,7 @@ def test_mixtures_are_as_long_as_the_shortest_recording_allows(plain):
 
 
 @pytest.mark.own_checks
-def test_what_stays_on_the_host_is_refused_in_one_line(folders, plain, monkeypatch):
+def test_options_that_need_the_host_are_refused_in_one_line(folders, plain, monkeypatch):
     with pytest.raises(ValueError, match=r"use --config.data.train.channel.codecs=telephone,mu-law$"):
         made(opened(folders, channel={"codecs": ("telephone", "gsm", "mu-law", "mp3")}))
     stored = open_training_mixtures(layout="demo", split="train", num_mixtures=2, speeds=(100,))

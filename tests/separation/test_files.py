@@ -51,7 +51,7 @@ def test_sources_are_written_beside_the_mixture_at_its_rate_and_length(mixture_p
     assert read_audio(separated.paths[0])[1] == 16_000
 
 
-def test_each_channel_can_be_separated_on_its_own(mixture_path, tmp_path, tiny_separator):
+def test_each_channel_can_be_separated_separately(mixture_path, tmp_path, tiny_separator):
     separated = separate_file(tiny_separator, mixture_path, outputs_in(tmp_path), OutputOptions(channels="each"))
     expected = tiny_separator(*read_audio(mixture_path), channels="each").sources
     for path, source in zip(separated.paths, expected, strict=True):

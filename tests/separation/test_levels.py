@@ -39,7 +39,7 @@ def test_a_nearly_silent_source_and_a_copy_are_flagged(rng):
     assert list(statistics_of(np.zeros((2, 1000))).warnings()) == []
 
 
-def test_each_scale_does_what_it_says(rng):
+def test_each_scale_gives_the_documented_levels(rng):
     sources = rng.standard_normal((3, 1000)) * np.array([[1.0], [0.5], [0.001]])
     statistics = statistics_of(sources)
     gains = {s: output_gains(s, statistics, 0.1, input_gain=4.0) for s in SCALES}

@@ -95,7 +95,7 @@ def test_lengths_about_whole_windows_lose_not_a_sample(tiny_config, talk, hops, 
     assert len(model.shapes) == 1
 
 
-def test_what_fits_the_budget_goes_in_one_pass(tiny_config, talk):
+def test_recordings_that_fit_the_budget_are_separated_in_one_pass(tiny_config, talk):
     sources, mixture = talk
     model = KnowingModel(tiny_config, mixture, sources, shuffle=False)
     separation = Separator(model, memory=1e9)(mixture, RATE)
@@ -115,7 +115,7 @@ def test_a_long_silence_gives_silence_without_running_the_network(tiny_config):
     assert separation.warnings == ("the recording is silent",)
 
 
-def test_silent_windows_stay_silent_whatever_the_network_makes_of_them(tiny_config):
+def test_silent_windows_have_silent_sources_whatever_the_network_outputs(tiny_config):
     """A network that decodes its masks directly answers silence with something."""
 
     class HearingThings(KnowingModel):

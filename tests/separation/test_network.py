@@ -108,7 +108,7 @@ def _xla_bytes(config, batch, num_samples):
     [{}, {"encoder_channels": 384, "model_channels": 384, "num_sources": 3, "output_gains": (1.0, 2.0, 3.0)}],
 )
 @pytest.mark.parametrize("batch", [1, 2])
-def test_the_memory_estimate_is_a_close_upper_bound_of_what_xla_takes(overrides, batch):
+def test_the_memory_estimate_is_a_close_upper_bound_of_xla_memory(overrides, batch):
     config = dataclasses.replace(read_config("default"), **overrides)
     num_samples = 64_000
     estimate, taken = activation_bytes(config, batch, num_samples), _xla_bytes(config, batch, num_samples)

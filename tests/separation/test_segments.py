@@ -47,7 +47,7 @@ def test_every_sample_is_a_mean_of_at_most_two_neighbouring_windows(length):
     assert all((np.diff(row.astype(int)) == 1).sum() <= 1 for row in heard)
 
 
-def test_windows_are_asked_for_once_and_in_order():
+def test_windows_are_requested_once_and_in_order():
     asked = []
 
     def window(number):

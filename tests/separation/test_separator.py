@@ -117,7 +117,7 @@ def test_the_shortest_waveform_is_one_kernel_and_compiling_is_timed_apart_once(s
         separator(np.full(80, 0.1), 44_100)
 
 
-def test_a_batch_gives_each_what_it_would_get_alone(separator, tiny_model_folder, rng):
+def test_batched_results_equal_those_of_separate_calls(separator, tiny_model_folder, rng):
     batching = Separator.from_pretrained(tiny_model_folder, batch_size=4)
     waveforms = [0.1 * rng.standard_normal(length) for length in (800, 1000, 799, 801, 16)]
     waveforms[3] *= 0.0
@@ -295,7 +295,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_files_are_taken_for_waveforms(separator, mixture, tmp_path, way):
+def test_files_are_accepted_in_place_of_waveforms(separator, mixture, tmp_path, way):
     write_audio(tmp_path / "a.wav", mixture, RATE, "FLOAT")
     given = WAYS[way](tmp_path / "a.wav")
     with given if isinstance(given, io.BufferedReader) else contextlib.nullcontext():
@@ -319,7 +319,7 @@ def test_files_are_taken_for_waveforms(separator, mixture, tmp_path, way):
     ],
 )
 @pytest.mark.own_checks
-def test_what_is_given_without_a_rate_is_answered_with_the_line_that_works(separator, waveform, message):
+def test_the_error_for_a_missing_sample_rate_gives_a_working_call(separator, waveform, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         separator(waveform)
 

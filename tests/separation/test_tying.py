@@ -45,7 +45,7 @@ def test_sources_that_leak_into_each_other_are_tied(rng, leak):
     assert num_flips(speakers, talking) == 0
 
 
-def test_a_speaker_who_stops_for_a_minute_comes_back_in_the_same_stream(rng):
+def test_a_speaker_who_stops_for_a_minute_returns_in_the_same_stream(rng):
     sources = timeline(rng, [(0, 0, 90), (1, 2, 10), (1, 72, 88)], 2, 90)
     speakers, report, talking = tie_swapped(rng, sources)
     assert num_flips(speakers, talking) == 0

@@ -26,11 +26,11 @@ def test_level_has_no_part_in_a_voice(rng):
     )
 
 
-def test_silence_noise_and_a_few_samples_say_nothing(rng):
+def test_silence_noise_and_a_few_samples_are_no_evidence(rng):
     noise = LOUDNESS * rng.standard_normal((1, 2 * RATE))
     known = one(rng, 0)
     for sources in (np.zeros((1, RATE)), noise, np.ones((1, 100)), np.zeros((1, 0))):
-        # A frame of noise is periodic now and then.
+        # A frame of noise can be periodic by chance.
         assert abs(voice_log_odds(known, voice_sums(sources, RATE, LOUDNESS))[0, 0]) < 0.3
 
 

@@ -286,7 +286,7 @@ def test_several_processes_do_not_fall_back_to_an_older_checkpoint(two_steps, fo
         (lambda arrays: arrays | {"counts": arrays["counts"][:8]}, r"counts is int32\[16\], expected int32\[8\]"),
     ],
 )
-def test_a_checkpoint_of_another_model_is_refused_and_left_alone(two_steps, folder, arrays, change, message) -> None:
+def test_a_checkpoint_of_another_model_is_refused_and_not_changed(two_steps, folder, arrays, change, message) -> None:
     refusal = rf"{folder}/200: this checkpoint belongs to another model or recipe: {message}.*--workdir"
     with pytest.raises(ValueError, match=refusal):
         two_steps.restore(abstract(change(arrays)))
@@ -294,7 +294,9 @@ def test_a_checkpoint_of_another_model_is_refused_and_left_alone(two_steps, fold
 
 
 @pytest.mark.parametrize("name", ["5", "300"])
-def test_a_folder_that_is_no_checkpoint_is_refused_and_left_alone(two_steps, folder, open_checkpoints, name) -> None:
+def test_a_folder_that_is_not_a_checkpoint_is_refused_and_not_changed(
+    two_steps, folder, open_checkpoints, name
+) -> None:
     (folder / name / "photographs").mkdir(parents=True)
     with pytest.raises(ValueError, match=rf"{folder}/{name}: not a training checkpoint.*--workdir"):
         open_checkpoints()

@@ -68,7 +68,7 @@ def test_a_field_takes_a_value_of_its_type(config_file, override, value):
     assert type(config[section][name]) is type(value)
 
 
-def test_what_refers_to_a_field_follows_it(config_file):
+def test_references_to_a_field_follow_its_changes(config_file):
     assert load_config(config_file, ["--config.data.root=/a"]).data.train.root == "/a"
     config = load_config(config_file, ["--config.data.train.root=/b"])
     assert (config.data.root, config.data.train.root) == ("data", "/b")
@@ -192,7 +192,7 @@ def test_a_whole_config_is_resolved(config):
     ],
 )
 @pytest.mark.own_checks
-def test_what_is_wrong_with_a_config_is_named(config, name, value, message):
+def test_the_error_for_a_bad_config_names_the_field(config, name, value, message):
     *parents, leaf = name.split(".")
     with config.ignore_type():
         functools.reduce(operator.getitem, parents, config)[leaf] = value
@@ -201,7 +201,7 @@ def test_what_is_wrong_with_a_config_is_named(config, name, value, message):
     assert "\n" not in str(raised.value)
 
 
-def test_the_one_source_of_mix_single_is_no_contradiction(config):
+def test_the_single_source_of_mix_single_is_accepted(config):
     config.model.num_sources = 1
     config.data.train.update(num_sources=2, task="mix_single")
     resolve(config)

@@ -40,7 +40,7 @@ def test_an_overridden_size_is_kept(two_blocks, tmp_path):
     assert (config.model.num_blocks, config.model.sample_rate) == (3, 16000)
 
 
-def test_a_run_that_has_begun_keeps_its_sizes_when_its_initial_weights_are_gone(tmp_path):
+def test_a_resumed_run_keeps_its_sizes_without_its_initial_weights(tmp_path):
     config = load_config(str(TINY), ["--config.train.initial_weights=gone"])
     with pytest.raises(FileNotFoundError, match="gone"):
         take_sizes(config, tmp_path, [])

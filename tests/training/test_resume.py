@@ -89,7 +89,7 @@ def test_the_records_are_those_of_an_undisturbed_run(undisturbed, interrupted):
     assert runs.records(interrupted) == runs.records(undisturbed)
 
 
-def test_a_finished_run_is_left_alone(interrupted):
+def test_a_finished_run_is_not_changed(interrupted):
     def contents() -> dict[str, tuple[int, bytes]]:
         files = (path for name in ("best", "last", "checkpoints") for path in (interrupted / name).rglob("*"))
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files if path.is_file()}

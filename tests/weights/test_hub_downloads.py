@@ -174,7 +174,7 @@ def test_the_revision_of_the_first_download_stays_in_use(b_hub, b_files):
     assert "has no such repository, revision or file" in error_of(f"{B_NAME}@v9", FileNotFoundError)
 
 
-def test_a_model_of_ours_is_taken_as_it_is(hub, tiny_model_folder, tiny_config):
+def test_a_model_in_our_format_is_used_unchanged(hub, tiny_model_folder, tiny_config):
     files = {file.name: file.read_bytes() for file in tiny_model_folder.iterdir()}
     hub.repositories["me/model"] = Repository(files | {"pytorch_model.bin": b"not needed"})
     config, parameters = load_parameters("modelscope:me/model")
@@ -275,7 +275,7 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, "cannot be written: No space left on device", "model.safetensors")
 
 
-def test_a_full_disk_leaves_nothing_half_made(b_hub, monkeypatch):
+def test_a_full_disk_leaves_no_partial_files(b_hub, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(hub_download, "write", full_disk)
         assert "No space left" in error_of(B_NAME)
@@ -380,7 +380,7 @@ def test_hugging_face_offline_a_download_of_its_own_client_is_converted(hf_hub, 
     assert cached_models()[0][1]["revision"] == hf_hub.repositories["someone/model"].commit
 
 
-def test_an_unknown_name_gets_the_nearest_one(hub):
+def test_the_error_for_an_unknown_name_suggests_the_nearest(hub):
     for wrong in ("mossformer2_ss_16k", "MossFormer2_SS_16", "mossformer2-librimix-2sp"):
         assert "did you mean " in error_of(wrong, FileNotFoundError)
     assert "did you mean" not in error_of("something", FileNotFoundError)
@@ -388,7 +388,7 @@ def test_an_unknown_name_gets_the_nearest_one(hub):
     assert not cache_folder().exists()
 
 
-def test_a_server_that_is_no_hub_is_an_error(hub, monkeypatch):
+def test_a_server_that_is_not_a_hub_is_an_error(hub, monkeypatch):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", f"{hub.address}/elsewhere")
     assert "no such repository, revision or file (the list of its files)" in error_of(B_NAME, FileNotFoundError)
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:1")

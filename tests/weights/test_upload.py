@@ -68,7 +68,7 @@ def test_the_best_weights_of_a_run_are_uploaded_with_a_card(client, run_folder, 
     assert '"num_blocks": 1' in card
 
 
-def test_a_card_states_nothing_that_is_not_known(tiny_config):
+def test_a_card_omits_unknown_facts(tiny_config):
     card = model_card("me/name", tiny_config)
     assert "license:" not in card
     assert "The licence of the weights: not stated." in card
@@ -111,7 +111,7 @@ def test_without_the_client_the_extra_is_named(run_folder, monkeypatch, capsys):
 # Raised by httpx2 in a call of huggingface_hub 2.4.0, which passes bytes by a deprecated parameter.
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 @pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed")
-def test_what_is_pushed_with_the_real_client_is_what_is_loaded(run_folder, monkeypatch, tmp_path, capsys):
+def test_a_model_pushed_with_the_real_client_is_loaded_unchanged(run_folder, monkeypatch, tmp_path, capsys):
     server = HubServer()
     variables = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     variables |= {"MOSSFORMER_JAX_CACHE": str(tmp_path / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}

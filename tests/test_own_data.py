@@ -1,4 +1,4 @@
-"""Training on recordings of the user's own, by the shipped config and overrides alone."""
+"""Training on the user's own recordings, with only the shipped config and overrides."""
 
 from __future__ import annotations
 

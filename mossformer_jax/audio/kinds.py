@@ -1,4 +1,4 @@
-"""What a file is that cannot be read as audio."""
+"""Identifies files that cannot be read as audio."""
 
 from __future__ import annotations
 

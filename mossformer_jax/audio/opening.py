@@ -1,4 +1,4 @@
-"""Opening audio files: the one place where libsndfile reads, and where its errors become ours."""
+"""Opens audio files; the only place where libsndfile reads and where its errors are translated into ours."""
 
 from __future__ import annotations
 

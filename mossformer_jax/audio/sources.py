@@ -1,4 +1,4 @@
-"""What audio can be read from: paths, the content of files, open binary files."""
+"""The inputs that audio can be read from: paths, the content of files, open binary files."""
 
 from __future__ import annotations
 

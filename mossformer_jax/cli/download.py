@@ -1,4 +1,4 @@
-"""Audio from the web: one file over http or https, whole or not at all."""
+"""Downloads one audio file over http or https; an incomplete download leaves no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the recordings that the inputs of a run name, and what looks like a recording but is not taken."""
+"""Finds the recordings that the inputs of a run name, and files that look like recordings but cannot be read."""
 
 from __future__ import annotations
 

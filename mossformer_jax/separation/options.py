@@ -1,4 +1,4 @@
-"""What can be chosen about the separated sources: their level, channels and file format."""
+"""Options of the separated sources: level, channels and file format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two hubs have in common: the listing of a repository, and the choice of the files that are needed."""
+"""Code that both hubs share: the listing of a repository, and the choice of the files that are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a PyTorch file may contain: the closed list of classes, and tensors as views of its bytes."""
+"""The only classes that a PyTorch file may contain, and tensors as views of its bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planning: which files are read and which are written. Nothing is separated, so that empty files will do."""
+"""Planning: which files are read and which are written. Nothing is separated, so empty files suffice."""
 
 from __future__ import annotations
 

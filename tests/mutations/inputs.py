@@ -1,4 +1,4 @@
-"""Mutated inputs, a function of a seed: files as crashes, bad disks and hostile senders leave them."""
+"""Mutated inputs, drawn from a seed: files like those that crashes, bad disks and attackers produce."""
 
 from __future__ import annotations
 

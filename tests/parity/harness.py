@@ -1,4 +1,4 @@
-"""Ours beside the official network: the same weights, the same signals, one measure of error."""
+"""Runs our network and the official one with the same weights and signals, and measures the difference."""
 
 import contextlib
 import dataclasses

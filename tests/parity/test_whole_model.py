@@ -1,4 +1,4 @@
-"""The whole model against the official code, at random weights none of which is at its starting constant."""
+"""The whole model against the official code, with random weights that all differ from their initial constants."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Separating files into files. A stand-in for the network shows what becomes of its sources."""
+"""Separating files into files, with a stand-in for the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Levels in and out, and outputs that are nobody's voice."""
+"""Levels of the input and of the sources, and outputs without a speaker."""
 
 from __future__ import annotations
 

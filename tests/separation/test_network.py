@@ -1,4 +1,4 @@
-"""The network behind few shapes: what is compiled, what is padded, what fits."""
+"""The compiled network: which shapes are compiled, how mixtures are padded, and how many fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders as people have them: training runs of the authors' programs, clones, nested and prefixed state dicts."""
+"""Checkpoint folders of users: training runs of the authors' programs, clones, nested and prefixed state dicts."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def bounded(seed: int, name: str = "", breaks: str = "\r") -> Iterator[None]:
 
     A name in the input may hold a line break; the command prints it as a space.
     """
-    start, problem = time.monotonic(), None
+    start, peak, problem = time.monotonic(), _peak(), None
     try:
         yield
     except (ValueError, OSError) as error:
@@ -49,8 +49,12 @@ def bounded(seed: int, name: str = "", breaks: str = "\r") -> Iterator[None]:
         problem = error
     assert problem is None, f"seed {seed}: not one line of ours that names the input: {problem!r}"
     assert time.monotonic() - start < MOST_SECONDS, f"seed {seed}"
-    # The most that this process has ever held.
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MOST_BYTES, f"seed {seed}"
+    assert _peak() <= max(peak, MOST_BYTES), f"seed {seed}"
+
+
+def _peak() -> int:
+    """The most bytes that this process has ever held, in earlier tests, too."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def seeds() -> range:

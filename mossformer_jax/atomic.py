@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside `path`, flushes to disk, then renames: a reader sees the old file or the new, whole."""
+    """Writes beside `path`, flushes to disk, then renames: a reader sees the old file or the complete new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with unfinished.open("wb") as file:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 
-# Longest delay that is looked for, in seconds, and the longest part of a recording that is looked at, in samples.
+# Longest delay that is searched for, in seconds, and the longest part of a recording that is used, in samples.
 MAX_DELAY_SECONDS = 1.0
 _MOST_SAMPLES = 2**19
 # A delay is reported if it raises the mean SI-SDR (up to a gain) by this many dB, and if enough of the estimates is

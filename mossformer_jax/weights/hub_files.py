@@ -18,7 +18,7 @@ WHOLE = (WEIGHTS_FILE, *("pytorch_model" + suffix for suffix in SUFFIXES))
 
 @dataclass(frozen=True)
 class Listed:
-    """A file as its hub lists it; None where the hub does not say."""
+    """A file as its hub lists it; None for values that the hub does not list."""
 
     size: int | None = None
     sha256: str | None = None
@@ -39,7 +39,7 @@ class Listing:
 
 @runtime_checkable
 class Hub(Protocol):
-    """What a hub can do. Errors are OSErrors (FileNotFoundError if something does not exist) of one line."""
+    """The operations of a hub. Errors are OSErrors (FileNotFoundError if something does not exist) of one line."""
 
     def list_files(self, repository: str, revision: str | None) -> Listing:
         """Lists a repository."""
@@ -48,7 +48,7 @@ class Hub(Protocol):
         """Puts a file into a folder, under its name."""
 
     def discard(self, name: str) -> None:
-        """Removes what the hub's client has kept of a fetched file that is not as listed."""
+        """Removes a fetched file that differs from the listing from the cache of the hub's client."""
 
 
 def is_offline() -> bool:
@@ -123,7 +123,7 @@ def _measure(file: Path) -> Listed:
 
 
 def _difference(found: Listed, listed: Listed) -> str | None:
-    """What is wrong with a downloaded file; None if it is as listed."""
+    """How a downloaded file differs from the listing; None if it does not."""
     if listed.size is not None and found.size != listed.size:
         return f"has {found.size:,} bytes, but the hub lists {listed.size:,}"
     if listed.sha256 is not None and found.sha256 != listed.sha256.lower():

@@ -23,7 +23,7 @@ def model(tiny_model_folder):
 
 
 class CountingModel(LoadedModel):
-    """In place of a model: notes the shapes that are compiled, and separates by copying."""
+    """A stand-in for a model that records the compiled shapes and copies its input to all sources."""
 
     def __init__(self, config):
         self.config, self.shapes = config, []

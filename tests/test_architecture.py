@@ -29,7 +29,7 @@ def copy(tmp_path):
 
 
 def lint_imports(folder: Path) -> tuple[int, str]:
-    """The exit status, and what was printed, on one line."""
+    """The exit status, and the output on one line."""
     script = Path(sysconfig.get_path("scripts")) / "lint-imports"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     ran = subprocess.run([script, "--no-cache"], cwd=folder, env=environment, capture_output=True, text=True)

@@ -21,7 +21,7 @@ _SAMPLE_BYTES = {
     **{"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 }
 _COMPARED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")
-# In these formats, a file with as many bytes as the samples take and a header of the usual size is not looked at.
+# In these formats, a file with as many bytes as the samples take and a header of the usual size is not checked further.
 _BELIEVED = ("WAV", "WAVEX", "AU")
 _HEADER_BYTES = 128
 _FRAMES_NOT_KNOWN = 2**63 - 1
@@ -140,7 +140,7 @@ class AudioFile:
             pass
 
     def _open(self) -> soundfile.SoundFile:
-        """Opens the file, or only its samples if its header is not to be believed."""
+        """Opens the file, or only its samples if its header is wrong."""
         source = self._source
         try:
             with without_chatter():

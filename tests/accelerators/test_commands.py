@@ -56,7 +56,7 @@ def test_info_rejects_a_length_that_is_not_finite(capsys, seconds):
 
 
 def test_a_report_gives_the_time_bound_and_the_largest_batch(monkeypatch, capsys):
-    """The program is invented: 1 GiB, and per mixture 2 GiB, 1 TFLOP and 1.638 GB of traffic."""
+    """The program is a mock: 1 GiB, and per mixture 2 GiB, 1 TFLOP and 1.638 GB of traffic."""
 
     def compiled(units: int, target) -> Report:
         peak = (1 + 2 * units) * 2**30

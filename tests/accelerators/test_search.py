@@ -8,7 +8,7 @@ from mossformer_jax.accelerators.search import LARGEST, largest_batch
 
 
 class Compiler:
-    """Gives the memory of a batch, or None if it exceeds `limit`. Every batch may be compiled only once."""
+    """Returns the memory of a batch, or None if it exceeds `limit`. Every batch may be compiled only once."""
 
     def __init__(self, memory, limit=float("inf")):
         self.memory, self.limit, self.compiled = memory, limit, []

@@ -62,9 +62,9 @@ class StandIn(Separator):
     """Replaces the model and the network: every source is half of the mixture.
 
     Attributes:
-        calls: the names of the recordings that it was given.
-        raises: by name, what it raises instead.
-        options: of the sources, as last given.
+        calls: the names of the recordings that it received.
+        raises: the exceptions to raise, by name of the recording.
+        options: the output options of the last call.
     """
 
     def __init__(self):

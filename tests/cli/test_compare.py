@@ -24,7 +24,7 @@ def test_means_intervals_and_the_most_changed_are_printed(evaluations, capsys):
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].split() == ["A", "B", "B", "-", "A", "95", "%", "interval", "B", "higher"]
-    # The means of what both have: 11.5 and 11.4.
+    # Means over the utterances that both files have: 11.5 and 11.4.
     assert lines[2].split()[:5] == ["SI-SDRi", "(dB)", "11.500", "11.400", "-0.100"]
     assert lines[2].endswith("3 of 4")
     assert lines[4] == "Largest changes, SI-SDRi (dB):"

@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 40
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """What it answers is named by the first part of the path."""
+    """The first part of the path selects the answer."""
 
     def do_GET(self):
         kind, _, rest = self.path.lstrip("/").partition("/")

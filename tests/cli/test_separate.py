@@ -138,7 +138,7 @@ def test_existing_separations_are_skipped_without_overwrite(folder, stand_in, ca
         (folder / "sub" / f"c_s{number}.wav").unlink()
     stand_in.calls.clear()
     capsys.readouterr()
-    assert run(folder) == 0  # the sources, which lie in the same folder now, are not inputs
+    assert run(folder) == 0  # the sources, which are in the same folder now, are not inputs
     assert stand_in.calls == ["c.wav"]
     printed = capsys.readouterr().out
     assert printed.endswith("; 2 recordings skipped because the files exist (--overwrite replaces them)\n")

@@ -133,7 +133,7 @@ def mutated_text(text: str, rng: np.random.Generator) -> bytes:
 
 
 def argument(rng: np.random.Generator) -> str:
-    """A name or a template as an argument of the command, of letters that mean something somewhere."""
+    """A name or a template as an argument of the command, with characters that have a special meaning somewhere."""
     parts = (
         "{stem}", "{source}", "{suffix}", "{folder}", "{", "}", "{{", "{id}", "{k}", "{source:03d}", "{source!r}", "..",
         "/", "\\", "\0", "\n", "\udcff", "*", "?", "[", "]", "~", "$HOME", "://", "http://", "é", "x" * 5000, "a", " ",

@@ -16,4 +16,4 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def _as_users_compile(fully_optimized):
-    """What is compared with the official code is the program that users run."""
+    """The official code is compared with the program that users run, so it is compiled with default options."""

@@ -33,7 +33,7 @@ def precision(config: ModelConfig):
 
 
 def speakers(batch: int, num_sources: int, num_samples: int, seed: int = 0) -> np.ndarray:
-    """Voices of a kind: harmonics of a gliding pitch, syllables and breath; (b, c, t), float64."""
+    """Speech-like signals: harmonics of a gliding pitch, syllables and breath; (b, c, t), float64."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(num_samples) / 8000
     voices = np.empty((batch, num_sources, num_samples))
@@ -47,7 +47,7 @@ def speakers(batch: int, num_sources: int, num_samples: int, seed: int = 0) -> n
 
 
 def mixtures(batch: int, num_samples: int, seed: int = 0) -> np.ndarray:
-    """Mixtures of two such voices, (b, t), float64 (exactly representable in float32)."""
+    """Mixtures of two of these signals, (b, t), float64 (exactly representable in float32)."""
     return speakers(batch, 2, num_samples, seed).sum(1).astype(np.float32).astype(np.float64)
 
 
@@ -116,7 +116,7 @@ def separation_error(config: ModelConfig, mixture_bt: np.ndarray) -> float:
 
 
 def official_pit_loss(estimates_ct: list[torch.Tensor], references_bct: torch.Tensor) -> torch.Tensor:
-    """Negative PIT SI-SDR in dB, written once more and plainly, signal by signal."""
+    """Negative PIT SI-SDR in dB; a simple second implementation, signal by signal."""
 
     def si_sdr(estimate, reference):
         estimate, reference = estimate - estimate.mean(), reference - reference.mean()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# The small layers here gain nothing from a second thread; on a busy machine its waiting takes 100 times their time.
+# The small layers here gain nothing from a second thread; on a busy machine, waiting for it takes 100 times as long.
 torch.set_num_threads(1)
 
 PACKAGE = "official_mossformer2"
@@ -38,7 +38,7 @@ FAMILY_D_RENAMES = (
 
 
 def is_installed() -> bool:
-    """Whether the official code and what it imports are there; `make test` installs them."""
+    """Whether the official code and its dependencies are installed; `make test` installs them."""
     needed = ("clearvoice", "einops", "rotary_embedding_torch", "torchinfo")
     return all(importlib.util.find_spec(name) is not None for name in needed)
 
@@ -70,8 +70,8 @@ class DirectDecoding(torch.nn.Module):
 def build(config, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     """The official network of `config`'s sizes with perturbed weights, in eval mode.
 
-    Built afresh for each dtype: the rotary angles cached by a float32 run would go stale. The weights are drawn in
-    float32 whatever the dtype, so that builds of one seed hold the same numbers.
+    Each dtype needs a new network, because the official code caches the rotary angles of the first run. The weights are
+    always drawn in float32, so that networks with the same seed have the same weights.
     """
     official = official_module("mossformer2")
     torch.manual_seed(seed)
@@ -91,7 +91,7 @@ def build(config, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn
 def perturb(module: torch.nn.Module, seed: int) -> None:
     """Moves every parameter that starts constant (gain, slope, bias, beta, scale) away from it, and draws gamma wide.
 
-    An error in one of them would hide otherwise: a swapped gain of ones changes nothing.
+    Otherwise errors could go unnoticed: swapping two gains of ones changes nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -45,7 +45,7 @@ FULL_SIZE = "mossformer2-2spk"
 
 
 def through_checkpoint(config: ModelConfig, family: str):
-    """Our network with the official one's weights, by way of a checkpoint file of the family."""
+    """Our network with the official weights, converted from a checkpoint file of the family."""
     state_dict = oracle.build(config).state_dict()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "official"

@@ -14,7 +14,7 @@ from tests.parity.harness import official_network, our_block, our_network, preci
 CONFIG = small("mossformer2-2spk")
 # The largest of these measures 6e-16; float64 has 1e-16, and the longest sum here a few thousand terms.
 BOUND = 1e-13
-BLOCK = 1  # not the first: a wrong order of the stack would show
+BLOCK = 1  # not the first, so that a wrong order of the stack is noticed
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,9 @@ def test_scale_norm_clamps_the_norm_of_tiny_inputs(rng):
     np.testing.assert_allclose(ours(clamped), clamped / 1e-5 * np.asarray(ours.scale[...]), rtol=BOUND)
 
 
-@pytest.mark.parametrize("level", [1.0, 1e-3])  # at 1e-3 the epsilon weighs: a wrong one costs percents
+@pytest.mark.parametrize(
+    "level", [1.0, 1e-3]
+)  # at 1e-3 the epsilon matters: a wrong one changes the result by percents
 def test_layer_norm_group_norm_and_instance_norm(rng, level):
     x_bdl = level * activations(rng, 8)
     for ours, official_norm, time_last in (
@@ -133,7 +135,7 @@ def test_conv_projection_with_layer_norm(rng, official_stack, block):
     assert error(block.fsmn.to_u, official_stack.fsmn[BLOCK].gated_fsmn.to_u, x_bdl) <= BOUND
 
 
-@pytest.mark.parametrize("frames", [7, 256, 600])  # less than a group, one, and two and a part
+@pytest.mark.parametrize("frames", [7, 256, 600])  # less than a group; one group; two groups and a part
 def test_gated_attention(rng, official_stack, block, frames):
     rotation = our_network(CONFIG).mask_net.rotary(frames, "float64")
     x_bdl = activations(rng, CONFIG.model_channels, frames)

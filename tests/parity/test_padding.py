@@ -26,7 +26,7 @@ from tests.parity.harness import (
     to_ours,
 )
 
-# What is promised. Measured is rounding alone: 1.5e-6 (4e-6 at full size) and 1.3e-15, and 4e-14 in gradients.
+# The documented bounds. Measured: 1.5e-6 (4e-6 at full size) and 1.3e-15, and 4e-14 in gradients, all of it rounding.
 FLOAT32_BOUND = 1e-5
 FLOAT64_BOUND = 1e-10
 FULL_SIZE_BOUND = 3e-5
@@ -47,7 +47,7 @@ LENGTHS = np.array(
 
 @pytest.fixture(autouse=True)
 def one_frame(monkeypatch):
-    # PyTorch refuses an InstanceNorm of a single frame, in case it is a mistake; its value, the bias, is well defined.
+    # PyTorch raises an error for an InstanceNorm of a single frame, although the result (the bias) is well defined.
     monkeypatch.setattr(torch.nn.functional, "_verify_spatial_size", lambda size: None)
 
 
@@ -126,7 +126,7 @@ def test_every_gradient_of_a_padded_batch_is_the_mean_of_those_of_each_signal_al
         name: relative_error(ours, np.mean([gradients[name] for gradients in alone], axis=0))
         for name, ours in our_padded_gradients(config, references_bct, lengths).items()
     }
-    # Not by max(), which passes over NaN.
+    # Not with max(), which ignores NaN.
     assert {name: error for name, error in errors.items() if not error <= FLOAT64_BOUND} == {}
 
 

@@ -25,7 +25,7 @@ STEPS = 4
 
 def official_steps(network: torch.nn.Module, references: torch.Tensor) -> list[float]:
     """Trains the official network; the loss before each step."""
-    # What a state dict does not name twice is trained once.
+    # parameters() lists shared tensors once.
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     adam = torch.optim.Adam(parameters, lr=RECIPE.lr)
     losses = []

@@ -12,7 +12,7 @@ RATE = 8000
 
 
 def voice(seconds: float, pitch: float, formant: float, seed: int, rate: int = RATE) -> np.ndarray:
-    """A talker of a kind, (t,): harmonics of a wavering pitch under one formant, in syllables, with a little breath."""
+    """A speech-like signal, (t,): syllables of wavering pitch, with one formant and a little breath."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
     waver = 1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * time + rng.uniform(0, 6))
@@ -25,7 +25,7 @@ def voice(seconds: float, pitch: float, formant: float, seed: int, rate: int = R
 
 
 def conversation(turns: list[tuple[float, tuple[int, ...]]], seed: int = 0) -> np.ndarray:
-    """Up to four talkers, (c, t), float32, from turns of (seconds, who talks); sources where nobody does are silent."""
+    """Up to four talkers, (c, t), float32, from turns of (seconds, talkers); the other talkers are silent."""
     talkers = [(110.0, 500.0), (210.0, 1100.0), (150.0, 1800.0), (280.0, 2600.0)]
     num_talkers = 1 + max((talker for _, who in turns for talker in who), default=1)
     stretches = []
@@ -38,7 +38,7 @@ def conversation(turns: list[tuple[float, tuple[int, ...]]], seed: int = 0) -> n
 
 
 def with_noise(sources_ct: np.ndarray) -> np.ndarray:
-    """The mixture, (t,), float32, with noise 60 dB below speech: every sample of it differs from every other."""
+    """The mixture, (t,), float32, with noise 60 dB below speech: no two of its samples are equal."""
     rng = np.random.default_rng(7)
     return (sources_ct.sum(axis=0) + 1e-4 * rng.standard_normal(sources_ct.shape[1])).astype(np.float32)
 
@@ -47,7 +47,7 @@ class KnowingModel(LoadedModel):
     """A model that looks each mixture up in a recording and returns the true sources in random order.
 
     Args:
-        config: of the model that it stands in for.
+        config: the config of the model that it replaces.
         mixture: the whole recording at the model's rate, (t,), no two samples of which are equal.
         sources: its true sources, (c, t).
         shuffle: whether the outputs of every call come in a random order.

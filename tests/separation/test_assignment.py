@@ -9,7 +9,7 @@ from mossformer_jax.separation.assignment import best_order
 
 
 def all_orders(scores):
-    """Every order's sum, best first."""
+    """The sums of all orders, best first."""
     c = len(scores)
     return sorted(
         ((scores[np.arange(c), order].sum(), order) for order in map(list, itertools.permutations(range(c)))),

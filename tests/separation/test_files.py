@@ -161,7 +161,7 @@ def test_unwritable_outputs_fail_before_separating(mixture_path, tmp_path, tiny_
         separate_file(
             separator, mixture_path, outputs_in(tmp_path / "new" / "folder", "flac"), OutputOptions(subtype="FLOAT")
         )
-    assert list(tmp_path.iterdir()) == [mixture_path]  # nor is a folder left behind
+    assert list(tmp_path.iterdir()) == [mixture_path]  # no folder is left
 
 
 def test_no_source_gets_its_name_before_all_are_complete(separating_into, tmp_path, monkeypatch):

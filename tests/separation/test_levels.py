@@ -45,7 +45,7 @@ def test_each_scale_gives_the_documented_levels(rng):
     gains = {s: output_gains(s, statistics, 0.1, input_gain=4.0) for s in SCALES}
     np.testing.assert_array_equal(gains["mixture"], 0.25)
     np.testing.assert_array_equal(gains["none"], 1.0)
-    assert len(set(gains["peak"])) == 1  # relative levels stay
+    assert len(set(gains["peak"])) == 1  # relative levels are kept
     assert np.abs(sources * gains["peak"][:, None]).max() == pytest.approx(0.99)
     rms = np.sqrt(np.square(sources * gains["rms"][:, None]).mean(axis=1))
     np.testing.assert_allclose(rms[:2], 0.1)

@@ -47,7 +47,7 @@ def talk():
 
 
 def error_of(sources, expected):
-    """Relative L2 error, under the best of the orders of whole sources: which one comes first is anybody's choice."""
+    """Relative L2 error under the best permutation of whole sources, because their order is arbitrary."""
     orders = [[0, 1], [1, 0]]
     return min(np.linalg.norm(sources[order] - expected) for order in orders) / np.linalg.norm(expected)
 
@@ -116,7 +116,7 @@ def test_a_long_silence_gives_silence_without_running_the_network(tiny_config):
 
 
 def test_silent_windows_have_silent_sources_whatever_the_network_outputs(tiny_config):
-    """A network that decodes its masks directly answers silence with something."""
+    """A network that decodes its masks directly has non-zero outputs for silence."""
 
     class HearingThings(KnowingModel):
         def _separate(self, mixture_bt, lengths_b):
@@ -130,7 +130,7 @@ def test_silent_windows_have_silent_sources_whatever_the_network_outputs(tiny_co
 
 
 def test_undecided_boundaries_are_a_warning(tiny_config):
-    """One and the same voice for both talkers, and a pause in which no window hears it on both sides."""
+    """The same voice for both talkers, and a pause that no window bridges."""
     first = conversation([(5, (0,)), (5, ()), (5, (0,))])[0]
     sources = np.stack([first, np.roll(first, 1601)])
     mixture = with_noise(sources)
@@ -143,7 +143,7 @@ def test_undecided_boundaries_are_a_warning(tiny_config):
 
 
 def test_the_level_is_measured_once_and_not_in_every_window(tiny_config, talk):
-    """The second half is 30 dB down, and stays so; levelled window by window it would not, nor would windows join."""
+    """The second half is 30 dB quieter and stays so. Levels set per window would change it and disturb the joins."""
     sources = talk[0] * np.where(np.arange(talk[0].shape[1]) < talk[0].shape[1] // 2, 1.0, 0.03).astype(np.float32)
     mixture = with_noise(sources)
     levels = []
@@ -184,7 +184,7 @@ def test_files_are_separated_like_arrays(tiny_config, talk, tmp_path, rate):
 
 
 def test_memory_does_not_grow_with_the_recording(tiny_config, tmp_path, monkeypatch):
-    """What Python and numpy allocate, for a recording of half a minute and of two."""
+    """The memory that Python and numpy allocate for recordings of half a minute and two minutes."""
     monkeypatch.setattr("mossformer_jax.separation.spool.MEMORY_BYTES", 2**20)
 
     class CopyingModel(KnowingModel):

@@ -30,7 +30,7 @@ def speech(rng):
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
 @pytest.mark.parametrize("offsets", [(0.05, 0.05), (0.5, -0.3), (0.0, 0.4)])
 def test_the_offset_of_each_channel_is_removed(speech, rate, offsets):
-    """To within the chance of the first block's mean; at both ends, resampling the jump would leave half the offset."""
+    """Up to the random mean of the first block. Resampling the offset's steps would leave half of it at both ends."""
     shifted = speech + np.array(offsets, np.float32)[:, None]
     each = _recording(shifted, rate, mix=False)
     np.testing.assert_allclose(each.offsets_k, offsets, atol=1e-5)

@@ -84,7 +84,8 @@ def test_sixteen_bit_integers_are_scaled_to_full_scale(separator, mixture):
 @pytest.mark.parametrize("direct_decoding", [False, True])
 def test_silence_gives_silence_exactly(tiny_model_folder, direct_decoding):
     model = LoadedModel(*_with(tiny_model_folder, direct_decoding=direct_decoding, input_level_db=-25.0))
-    assert np.asarray(model(np.zeros((1, LENGTH), np.float32))).any() == direct_decoding  # else this proves nothing
+    # With direct decoding, the network alone has non-zero outputs for silence.
+    assert np.asarray(model(np.zeros((1, LENGTH), np.float32))).any() == direct_decoding
     for rate in (RATE, 44_100):
         sources = Separator(model)(np.zeros((2, LENGTH)), rate).sources
         np.testing.assert_array_equal(sources, np.zeros((2, LENGTH), np.float32))
@@ -158,7 +159,7 @@ def test_consistent_sources_add_up_to_the_mixture(levelled, mixture):
     assert np.abs(loose.sum(axis=0) - mixture).max() > 1e-2 * np.abs(mixture).max()
     consistent = levelled(mixture, RATE, mixture_consistency=True).sources
     np.testing.assert_allclose(consistent.sum(axis=0), mixture, rtol=0, atol=1e-6)  # float32 rounding
-    # Each takes its share of what is lacking: the louder one the more.
+    # The difference is distributed in proportion to power, so the louder source gets more.
     added = np.square(consistent - loose).sum(axis=1)
     power = np.square(loose).sum(axis=1)
     np.testing.assert_allclose(np.sqrt(added[0] / added[1]), power[0] / power[1], rtol=1e-3)
@@ -169,7 +170,7 @@ def test_a_constant_offset_does_not_change_the_sources(levelled, mixture, offset
     mixture = mixture - mixture.mean()
     expected = levelled(mixture, RATE).sources
     sources = levelled(mixture + np.float32(offset), RATE).sources
-    # The offset costs float32 a few bits of the mixture.
+    # With the offset, float32 has a few bits less for the mixture.
     np.testing.assert_allclose(sources, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -194,7 +195,7 @@ def test_the_scale_of_the_sources_can_be_chosen(levelled, mixture):
 
 
 def test_channels_that_are_separated_each_keep_the_speakers_in_place(tiny_config, rng):
-    """The second channel's outputs come the other way round; it hears both talkers later and at other levels."""
+    """The outputs of the second channel are in the opposite order; both talkers are later and at other levels in it."""
     first, second = rng.standard_normal((2, 6)).repeat(RATE // 10, axis=1) * rng.standard_normal((2, 6 * RATE // 10))
     left = np.stack([first, second])
     right = np.roll(left, 5, axis=1) * np.array([[0.5], [0.8]])

@@ -29,4 +29,4 @@ def test_a_large_spool_leaves_memory_for_the_disk(monkeypatch, tmp_path):
     small.append(np.zeros((1, 100)))
     large.append(np.zeros((1, 10_000)))
     assert (small._file._rolled, large._file._rolled) == (False, True)
-    assert list(tmp_path.iterdir()) == []  # nameless: nothing is left behind even by a killed process
+    assert list(tmp_path.iterdir()) == []  # an unnamed file, which even a killed process does not leave

@@ -20,7 +20,7 @@ def test_the_same_voice_is_more_likely_than_another(rng):
 
 def test_level_has_no_part_in_a_voice(rng):
     voice = talk(rng, 0, 2.0)[None]
-    # The spectral floor and the gate move along with the level, but for rounding.
+    # The spectral floor and the gate are relative to the level, so only rounding differs.
     np.testing.assert_allclose(
         voice_sums(0.1 * voice, RATE, 0.1 * LOUDNESS), voice_sums(voice, RATE, LOUDNESS), rtol=1e-6
     )

@@ -40,7 +40,7 @@ def starts_of(num_samples: int) -> list[int]:
 
 
 def tie(windows: list[np.ndarray], starts: list[int], permutations: list[np.ndarray], loudness: float = LOUDNESS):
-    """Hands the windows over, output q holding source `permutation[q]`; the source in each stream, and the ties."""
+    """Ties windows with source `permutation[q]` in output q; returns the source in each stream, and the ties."""
     ties = SpeakerTies(len(permutations[0]), RATE, loudness)
     for window, start, permutation in zip(windows, starts, permutations, strict=True):
         ties.add(window[permutation], start)
@@ -49,7 +49,7 @@ def tie(windows: list[np.ndarray], starts: list[int], permutations: list[np.ndar
 
 
 def tie_swapped(rng: np.random.Generator, sources: np.ndarray, leak: float = 0.0, loudness: float = LOUDNESS):
-    """Cuts sources into windows, lets them leak into each other, swaps at random, and ties.
+    """Cuts sources into windows, adds leakage between them, swaps them at random, and ties them.
 
     Returns:
         speakers: (w, c), the source in each stream in each window.

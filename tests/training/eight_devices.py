@@ -28,7 +28,7 @@ STEPS = 3
 
 def main(file: str) -> None:
     model, recipe, data = resolve(tiny.get_config())
-    # Wide enough that most parameters are worth cutting up.
+    # Wide enough that most parameters are sharded.
     model = dataclasses.replace(model, encoder_channels=64, model_channels=64, dtype="float64")
     recipe = dataclasses.replace(recipe, lr=1e-3, accumulation=1, ema_decay=None)
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def main(file: str) -> None:
         found[f"losses/{name}"] = np.array(losses)
         for key, array in on_host(state.parameters, mesh).items():
             found[f"parameters/{name}/{key}"] = array
-        # Three mixtures: on eight devices, most rows of the batch are none.
+        # Three mixtures: on eight devices, most rows of the batch are padding.
         validated = Validation(model, recipe, Noises((800, 700, 800), model.sample_rate), 0, mesh)(state.weights)
         assert validated is not None
         found[f"validated/{name}"] = np.array([validated.si_sdri_db, *validated.output_gains])

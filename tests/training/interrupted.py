@@ -1,7 +1,7 @@
 """Runs train.py and sends it a signal at an exact place in the code: interrupted.py SIGNAL PLACE STEP FLAGS...
 
 The places, in the order in which a step reaches them: after its validation ("validated"), when the files of its
-checkpoint are written but not yet named ("unnamed"), when the checkpoint is complete ("saved"), and at the end ("step").
+checkpoint are written but not yet named ("unnamed"), when the checkpoint is complete ("saved"), at the end ("step").
 """
 
 from __future__ import annotations

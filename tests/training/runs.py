@@ -23,7 +23,7 @@ INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
 def start(
     workdir: Path, *flags: str, config: Path | str = TINY, interrupt: str = "", xla_flags: str = ""
 ) -> subprocess.Popen[str]:
-    """Starts train.py; with `interrupt`, such as "SIGTERM step 7", hit by that signal there (interrupted.py)."""
+    """Starts train.py; `interrupt`, such as "SIGTERM step 7", sends it that signal at that place (interrupted.py)."""
     program = [INTERRUPTED, *interrupt.split()] if interrupt else [REPOSITORY / "train.py"]
     cache = jax.config.jax_compilation_cache_dir
     arguments = ["--config", config, "--workdir", workdir, "--compile-cache", cache, *flags]
@@ -43,7 +43,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 600) -> subprocess.CompletedProcess[str]:
-    """Waits for its end; TimeoutExpired after so many seconds, and then it does not live on."""
+    """Waits until it ends. After `seconds`, it is killed, and TimeoutExpired is raised."""
     try:
         stdout, stderr = process.communicate(timeout=seconds)
     finally:
@@ -63,7 +63,7 @@ def written_models(workdir: Path) -> dict[str, bytes]:
 
 
 def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, whole, wherever they were."""
+    """The arrays of a checkpoint, gathered from all devices."""
     folder = workdir / "checkpoints" / str(step) / ARRAYS
     with ocp.PyTreeCheckpointer() as checkpointer:
         names = checkpointer.metadata(folder).item_metadata.tree
@@ -72,7 +72,7 @@ def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def notes(workdir: Path, step: int) -> dict:
-    """What else is in a checkpoint."""
+    """The notes of a checkpoint."""
     return json.loads((workdir / "checkpoints" / str(step) / NOTES / "metadata").read_bytes())
 
 

@@ -42,7 +42,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def open_checkpoints(folder):
-    """Opens the folder, and closes at the end what was opened."""
+    """Opens the folder; all checkpoints are closed after the test."""
     opened = []
 
     def open_folder(**options) -> Checkpoints:
@@ -169,7 +169,7 @@ def test_saving_a_step_again_changes_nothing(two_steps, arrays) -> None:
 def test_the_latest_two_and_the_best_are_kept(folder, open_checkpoints, scores, kept) -> None:
     tiny = {"w": jnp.ones(2)}
     for step, score in enumerate(scores, start=1):
-        if step in (1, 4):  # what was kept so far does not depend on one process having seen it all
+        if step in (1, 4):  # the kept checkpoints do not depend on a single process having written all of them
             checkpoints = open_checkpoints(keep_last=2, keep_best=1)
         checkpoints.save(step, tiny, {}, score=score)
         checkpoints.wait()
@@ -178,7 +178,7 @@ def test_the_latest_two_and_the_best_are_kept(folder, open_checkpoints, scores, 
 
 
 def test_files_are_arrays_and_json_only(two_steps, folder) -> None:
-    """Nothing to execute: pickles and the like begin otherwise than what is allowed here."""
+    """The checkpoint contains no executable formats: only files with the allowed first bytes."""
     for path in (folder / "200").rglob("*"):
         if path.is_dir():
             continue
@@ -375,7 +375,7 @@ def test_a_kill_at_any_moment_leaves_only_complete_checkpoints(folder, rng, monk
         checkpoints.close()
         assert all((np.asarray(array) == step).all() for array in restored.values())
         assert notes == {"step": step}
-        assert step > newest  # what was there before the kill is still there
+        assert step > newest  # the checkpoints from before the kill still exist
         newest = step
         assert all(name.isdecimal() for name in folders(folder))  # nothing was damaged, nothing is left over
 

@@ -137,7 +137,7 @@ def test_a_file_that_is_no_config_is_named(config_file, text, message):
 
 @pytest.fixture
 def config():
-    """A whole config, as small as can be."""
+    """A complete config, as small as possible."""
     train = {"layout": "csv", "path": "a.csv", "sample_rate": 8000, "speeds": (95, 100)}
     data = {"batch_size": 4, "seconds": 2.0, "train": train, "validation": {"layout": "csv", "path": "b.csv"}}
     return ConfigDict({"model": section(ModelConfig()), "data": data, "train": section(Recipe())})

@@ -19,7 +19,7 @@ from tests.training.eight_devices import MESHES
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, np.ndarray]:
-    """What eight_devices.py finds, in float64: there, other results than roundings stand out."""
+    """The results of eight_devices.py in float64, where differences other than rounding are visible."""
     file = tmp_path_factory.mktemp("devices") / "found.npz"
     environment = {
         "PYTHONPATH": str(REPOSITORY),
@@ -115,7 +115,7 @@ def test_without_fsdp_parameters_are_not_sharded():
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What JAX asks a TPU chip to lay out a mesh."""
+    """The attributes of a TPU chip that JAX uses to arrange a mesh."""
 
     device_kind: str
     coords: tuple[int, int, int]

@@ -177,7 +177,7 @@ def test_a_terminal_has_a_live_line_below_the_notes(tmp_path, monkeypatch):
         journal.validated(10, {"si_sdri_db": 4.5}, best=False)
         journal.progress(RECORD)
         journal.note("a [note]")
-        assert sys.stdout is not terminal  # what others print goes above the line
+        assert sys.stdout is not terminal  # other output is printed above the line
         print("a print")
     shown = terminal.getvalue()
     assert "loss -3.21 dB  SI-SDRi 4.50 dB  lr 1.50e-04  gradient norm 2.50" in shown

@@ -18,7 +18,7 @@ def rates(recipe: Recipe, total_steps: int, factor: float = 1.0) -> np.ndarray:
 
 
 def after(losses: list[float], recipe: Recipe, *, steps_per_epoch: int = 1) -> list[Plateau]:
-    """The plateau after each validation, one an epoch."""
+    """The plateau after each validation, with one validation per epoch."""
     plateau, found = Plateau(), []
     for epoch, loss in enumerate(losses, 1):
         plateau = plateau.after(loss, epoch / steps_per_epoch, recipe)

@@ -32,7 +32,7 @@ def operations(lowered) -> collections.Counter:
 
 
 def within(counted: collections.Counter, recorded: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """What has grown: counted and recorded."""
+    """The operations that have become more: the numbers counted and recorded."""
     return {name: (counted[name], limit) for name, limit in recorded.items() if counted[name] > limit}
 
 

@@ -23,7 +23,7 @@ INTERRUPTIONS = [
     ("SIGKILL validated 8", 7),  # the best weights are written, the checkpoint that refers to them is not
     ("SIGKILL saved 24", 24),
     ("SIGINT step 25", 25),
-    ("SIGKILL saved 32", 32),  # all is done, but not all is written
+    ("SIGKILL saved 32", 32),  # all steps are done, but not everything is written
 ]
 
 

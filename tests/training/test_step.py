@@ -60,7 +60,7 @@ def batch() -> Batch:
     sources_bct = 0.1 * rng.standard_normal((4, 2, NUM_SAMPLES)).astype(np.float32)
     lengths_b = np.array([NUM_SAMPLES, 1200, NUM_SAMPLES, 1200], np.int32)
     sources_bct *= np.arange(NUM_SAMPLES) < lengths_b[:, None, None]
-    # The longer, the better a network that cannot do anything is at it.
+    # Longer mixtures have better scores with an untrained network.
     return Batch(sources_bct.sum(1), sources_bct, lengths_b)
 
 
@@ -115,7 +115,7 @@ def test_a_silent_source_is_not_scored_by_si_sdr(run_step, start, batch, scores)
     # SI-SDR against silence is -100 dB, far below the threshold; outputs that are about as loud are about 0 dB apart.
     _, metrics = run_step(start, batch._replace(sources=sources_bct))
     assert metrics.loss == pytest.approx(-np.mean(scores[below[1:]]), abs=1e-3)
-    # With nothing but silence in the references there is nothing to learn.
+    # If all references are silent, the gradient is zero.
     state, metrics = run_step(start, batch._replace(sources=0 * sources_bct))
     assert (metrics.loss, metrics.skipped, metrics.num_mixtures) == (0, 0, 0)
     assert_same(state, start._replace(step=np.int32(1)))
@@ -162,7 +162,7 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(run_step, s
 def test_accumulation_gives_the_step_of_the_whole_batch_and_a_huge_loss_is_skipped(
     run_step, start, batch, scores, stepped
 ):
-    # One piece has both of the mixtures that count, the other none.
+    # One part has both mixtures below the threshold, the other part has none.
     order = [0, 2, 1, 3]
     pieces = jax.tree.map(lambda rows: rows[order], batch)
     recipe = dataclasses.replace(RECIPE, accumulation=2, max_loss=29.0)
@@ -176,7 +176,7 @@ def test_accumulation_gives_the_step_of_the_whole_batch_and_a_huge_loss_is_skipp
         assert np.median(difference) < 1e-6, name
         assert np.max(difference) < 2.1 * RECIPE.lr, name
 
-    # Without the better one of the two that count, the loss is above max_loss.
+    # Without the better of the two mixtures below the threshold, the loss is above max_loss.
     worst = jax.tree.map(lambda rows: np.repeat(rows[1:2], 4, axis=0), batch)
     assert -scores[1] > recipe.max_loss
     state, metrics = run_step(start, worst, recipe)

@@ -20,7 +20,7 @@ def get_config():
         )
     )
     config.data.seconds = 0.2
-    # Three steps an epoch.
+    # Three steps per epoch.
     config.data.train.epoch_size = 12
     config.data.train.utterances_per_speaker = 3
     config.data.validation.num_mixtures = 3

@@ -9,7 +9,7 @@ import zipfile
 
 import torch
 
-# Opcodes that name or call what a checkpoint has no reason to name, with their arguments.
+# Opcodes that refer to or call objects which no checkpoint needs, with their arguments.
 HOSTILE = (
     b"cos\nsystem\n(X\x0b\x00\x00\x00touch calledtR",
     b"cposix\nsystem\n(X\x0b\x00\x00\x00touch calledtR",

@@ -63,7 +63,7 @@ def events():
 
 
 def outcome(file):
-    """What is read, or the line of the error."""
+    """The contents of the file, or the line of the error."""
     try:
         return read_torch_file(file), None
     except ValueError as error:

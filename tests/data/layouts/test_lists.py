@@ -224,7 +224,7 @@ def test_a_pickled_list_reads_the_same(write_list, layout, text):
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
 def test_a_csv_file_with_other_separators_is_named_as_such(tmp_path, separator, name):
-    """As spreadsheet programs write it where the comma is the decimal separator."""
+    """CSV as spreadsheet programs write it in locales with a decimal comma."""
     lines = (f"id{separator}source_1{separator}source_2", f"a{separator}a.wav{separator}b.wav")
     (tmp_path / "a.csv").write_text("\n".join(lines))
     with pytest.raises(ValueError, match=rf"a\.csv: its columns are separated by {name}; separate them by commas"):

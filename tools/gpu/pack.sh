@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Packs what a machine with a GPU but without a network needs into .gpu/: these scripts (kit/), Python packages (wheels/),
-# and the training speech in two parts (data/part1, data/part2). Run in the project's root, after `make setup`:
-#     bash tools/gpu/pack.sh [OUTPUT]
-# WHEELS=no or DATA=no skips one of them. SPEECH is the folder with speech8k/ (default: MOSSFORMER_JAX_DATA, or
-# ../shared/data). PYTHON is a Python with the project's dependencies. SPEECH_COMPRESSION is from 0 (best) to 1 (smallest).
-# LIST is the list of held-out mixtures (default: configs/default_8k_heldout.csv).
+# and the data in three parts (data/part1 to part3). Run in the project's root, after `make setup`:
+#     PREPARED=/data bash tools/gpu/pack.sh [OUTPUT]
+# PREPARED is a folder as prepared by the commands in configs/default_8k.py: speech.csv, noise.csv, rooms/, heldout/.
+# WHEELS=no or DATA=no skips one of them. PYTHON is a Python with the project's dependencies. SPEECH_COMPRESSION is from 0
+# (best) to 1 (smallest).
 set -euo pipefail
 kit="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 [ -f train.py ] && [ -d mossformer_jax ] || { echo "pack.sh: run this in the project's root" >&2; exit 2; }
 output="${1:-.gpu}"
 python="${PYTHON:-.venv/bin/python}"
-speech="${SPEECH:-${MOSSFORMER_JAX_DATA:-../shared/data}}"
 limit_mib=62
 
 mkdir -p "$output/kit"
@@ -32,8 +31,8 @@ fi
 
 if [ "${DATA:-yes}" = yes ]; then
   rm -rf "$output/data"
-  "$python" "$kit/pack_data.py" "$speech" "$output/data" --compression "${SPEECH_COMPRESSION:-0.3}" \
-    --list "${LIST:-configs/default_8k_heldout.csv}"
+  "$python" "$kit/pack_data.py" "${PREPARED:?set PREPARED to the folder with speech.csv}" "$output/data" \
+    --compression "${SPEECH_COMPRESSION:-0.3}"
 fi
 
 bytes() { { du -cb "$@" 2>/dev/null || true; } | awk 'END {print $1}'; }

@@ -1,54 +1,41 @@
-"""Packs the training speech into two parts, with the validation mixtures, noises and impulse responses.
+"""Packs the training data of the default model into three parts.
 
     python tools/gpu/pack_data.py DATA OUTPUT
 
-DATA holds speech8k/, speech8k_more/, noise8k/ and rir8k/ with their manifest.csv; only speech8k is required. Each of
-OUTPUT/part1 and OUTPUT/part2 has half of the speakers of every corpus and is enough for a training. The validation
-mixtures are in part1, noises and impulse responses in part2.
+DATA is a folder as prepared by the commands in configs/default_8k.py: speech.csv, noise.csv, rooms/ and heldout/. Each
+of OUTPUT/part1 to part3 has a third of the training speakers, training noises, rooms and validation mixtures, and is
+enough for a training. Held-out speakers and noises are only in the validation mixtures.
 
-Training speech is stored as Ogg Vorbis at 31 kbit/s: the median SNR of its coding is 29 dB, its log-spectral distance
-1.3 dB, its size 40 % of FLAC's. Opus at the same rate reaches 26 dB and does not preserve lengths exactly. Validation
-mixtures and impulse responses are lossless. Utterances are concatenated into files of about ten minutes, because each
-file's header takes 4 KB; manifest.csv has the start of each. Held-out speakers and noises are excluded.
+Speech and noise are stored as Ogg Vorbis at 31 kbit/s: the median SNR of its coding is 29 dB, its log-spectral distance
+1.3 dB, its size 40 % of FLAC's. Opus at the same rate reaches 26 dB and does not preserve lengths exactly. Rooms and
+validation mixtures are 16-bit FLAC. Recordings are concatenated into files of about ten minutes, because each file's
+header takes 4 KB; files.csv has the start of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from prepare_default_data import HELD_OUT_NOISE, held_out_speakers, read_rows  # noqa: E402
-
 SAMPLE_RATE = 8000
-NOISE_COMPRESSION = 0.5
+NUM_PARTS = 3
 CHUNK = 600 * SAMPLE_RATE
 BLOCK = 2**15
-COLUMNS = ("path", "speaker", "speaker_known", "split", "n_samples", "corpus", "chunk", "start")
+COLUMNS = ("path", "speaker", "speaker_known", "split", "num_samples", "corpus", "chunk", "start")
+SIGNALS = ("mixture", "source_1", "source_2")
 Row = dict[str, Any]
 
 
-def write_chunk(path: Path, samples: np.ndarray, compression: float) -> None:
-    """Writes a FLAC or Vorbis file."""
-    if path.suffix == ".flac":
-        soundfile.write(path, samples, SAMPLE_RATE, "PCM_16")
-        return
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "VORBIS", format="OGG", compression_level=compression) as file:
-        # libsndfile's Vorbis encoder copies the input of each call to the stack.
-        for start in range(0, len(samples), BLOCK):
-            file.write(samples[start : start + BLOCK])
+def read_table(path: Path) -> list[Row]:
+    """The rows of a CSV table."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
@@ -59,107 +46,133 @@ def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None
         writer.writerows(rows)
 
 
-def pack(rows: Iterable[tuple[Path, Row]], folder: Path, compression: float, suffix: str = ".ogg") -> None:
-    """Concatenates audio files into folder/00.ogg, 01.ogg, ... and writes their manifest.csv.
+def read_samples(path: Path) -> np.ndarray:
+    """A recording, float32.
 
     Raises:
-        ValueError: a file is not mono at 8 kHz; the message names it.
+        ValueError: it is not mono at 8 kHz; the message names it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    samples, rate = soundfile.read(path, dtype="float32")
+    if rate != SAMPLE_RATE or samples.ndim != 1:
+        raise ValueError(f"{path}: has {rate} Hz and shape {samples.shape}; must be mono at {SAMPLE_RATE} Hz")
+    return samples
+
+
+def write_chunk(path: Path, samples: np.ndarray, compression: float) -> None:
+    """Writes a FLAC or Vorbis file."""
+    if path.suffix == ".flac":
+        soundfile.write(path, samples, SAMPLE_RATE, "PCM_16", compression_level=1.0)
+        return
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "VORBIS", format="OGG", compression_level=compression) as file:
+        # libsndfile's Vorbis encoder copies the input of each call to the stack.
+        for start in range(0, len(samples), BLOCK):
+            file.write(samples[start : start + BLOCK])
+
+
+def pack(rows: Iterable[tuple[np.ndarray, Row]], folder: Path, suffix: str, compression: float) -> None:
+    """Concatenates recordings into folder/00.ogg, 01.ogg, ... and writes their files.csv."""
+    folder.mkdir(parents=True)
     table: list[Row] = []
     waves: list[np.ndarray] = []
-    filled, chunk = 0, 0
-    for path, row in rows:
-        wave, rate = soundfile.read(path, dtype="float32")
-        if rate != SAMPLE_RATE or wave.ndim != 1:
-            raise ValueError(f"{path}: has {rate} Hz and shape {wave.shape}; must be mono at {SAMPLE_RATE} Hz")
-        table.append({**row, "n_samples": len(wave), "chunk": f"{chunk:02d}{suffix}", "start": filled})
-        waves.append(wave)
-        filled += len(wave)
+
+    def flush(chunk: str) -> None:
+        write_chunk(folder / chunk, np.concatenate(waves), compression)
+        waves.clear()
+
+    number, filled = 0, 0
+    for samples, row in rows:
         if filled >= CHUNK:
-            write_chunk(folder / f"{chunk:02d}{suffix}", np.concatenate(waves), compression)
-            waves, filled, chunk = [], 0, chunk + 1
+            flush(f"{number:02d}{suffix}")
+            number, filled = number + 1, 0
+        table.append({**row, "num_samples": len(samples), "chunk": f"{number:02d}{suffix}", "start": filled})
+        waves.append(samples)
+        filled += len(samples)
     if waves:
-        write_chunk(folder / f"{chunk:02d}{suffix}", np.concatenate(waves), compression)
-    write_table(folder / "manifest.csv", table, COLUMNS)
+        flush(f"{number:02d}{suffix}")
+    write_table(folder / "files.csv", table, COLUMNS)
 
 
-def split_speech(data: Path) -> tuple[list[tuple[Path, Row]], list[tuple[Path, Row]]]:
-    """Distributes the training speakers of every corpus over two parts of about equal length."""
-    ages = data / "speech8k_more" / "speechocean762" / "speakers.csv"
-    held_out = held_out_speakers(ages) if ages.is_file() else {}
-    parts: tuple[list[tuple[Path, Row]], list[tuple[Path, Row]]] = ([], [])
-    sizes = [0, 0]
-    for corpus in ("speech8k", "speech8k_more"):
-        manifest = data / corpus / "manifest.csv"
-        if corpus != "speech8k" and not manifest.is_file():
-            continue
-        groups: dict[str, list[tuple[Path, Row]]] = {}
-        for row in read_rows(manifest):
-            if row["split"] != "train" or row["speaker"] in held_out:
-                continue
-            # Files of unknown speakers are independent of each other.
-            group = row["speaker"] if row.get("speaker_known") != "0" else row["path"]
-            name = f"{corpus}/{Path(row['path']).with_suffix('.wav').as_posix()}"
-            packed = {**row, "path": name, "corpus": row.get("corpus", corpus)}
-            groups.setdefault(group, []).append((data / corpus / row["path"], packed))
-        for group in sorted(groups):
-            part = int(sizes[1] < sizes[0])
-            parts[part].extend(groups[group])
-            sizes[part] += sum(int(row["n_samples"]) for _, row in groups[group])
+def distribute(rows: Iterable[Row], key: str) -> list[list[Row]]:
+    """Distributes the values of a column over parts of about equal length."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        # Files of unknown speakers are independent of each other.
+        groups.setdefault(row[key] if row.get("speaker_known") != "0" else row["path"], []).append(row)
+    parts: list[list[Row]] = [[] for _ in range(NUM_PARTS)]
+    sizes = [0] * NUM_PARTS
+    for _, group in sorted(groups.items()):
+        part = sizes.index(min(sizes))
+        parts[part].extend(group)
+        sizes[part] += sum(int(row["num_samples"]) for row in group)
     return parts
 
 
-def pack_validation(speech: Path, held_out_list: Path, folder: Path) -> None:
-    """Stores the validation mixtures without loss; the two channels of a file are its sources, which add up to it."""
-    scratch = folder.with_name("heldout")
-    folder.mkdir(parents=True, exist_ok=True)
-    tool = [sys.executable, str(ROOT / "tools" / "make_heldout.py")]
-    subprocess.run(
-        [*tool, "--data", str(speech), "--output", str(scratch), "--list", str(held_out_list)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    table = read_rows(scratch / "validation" / "mixtures.csv")
-    write_table(folder / "mixtures.csv", table, list(table[0]))
-    for number, row in enumerate(table):
-        sources = [soundfile.read(scratch / "validation" / row[f"source_{s}"], dtype="int16")[0] for s in (1, 2)]
-        path = folder / f"{number:02d}.flac"
-        soundfile.write(path, np.stack(sources, 1), SAMPLE_RATE, "PCM_16", compression_level=1.0)
-    shutil.rmtree(scratch)
+def table_recordings(data: Path, name: str) -> list[list[Row]]:
+    """The training rows of a table; `source` is the path of each file, `path` the one that it is unpacked to."""
+    rows = read_table(data / f"{name}.csv")
+    train = [
+        {**row, "source": data / row["path"], "path": f"{name}/{number:05d}.wav"}
+        for number, row in enumerate(rows)
+        if row["split"] == "train"
+    ]
+    return distribute(train, "speaker")
+
+
+def room_recordings(data: Path, num_rooms: int) -> list[list[Row]]:
+    """The impulse responses of the first rooms."""
+    rooms = sorted(path for path in (data / "rooms").iterdir() if path.is_dir())[:num_rooms]
+    parts: list[list[Row]] = [[] for _ in range(NUM_PARTS)]
+    for number, room in enumerate(rooms):
+        files = sorted(room.glob("*.wav"))
+        parts[number % NUM_PARTS].extend({"source": file, "path": f"rooms/{room.name}/{file.name}"} for file in files)
+    return parts
+
+
+def response(path: Path) -> np.ndarray:
+    """An impulse response, scaled to full scale for its 16 bits; its level does not matter."""
+    samples = read_samples(path)
+    return samples * (0.999 / max(float(np.abs(samples).max()), 1e-9))
+
+
+def pack_validation(rows: Sequence[Row], data: Path, part: Path) -> None:
+    """Packs validation mixtures. Neither sums of two sources nor signals of an earlier mixture are stored again."""
+    kept: list[Row] = []
+    recordings: list[tuple[np.ndarray, Row]] = []
+    names: dict[bytes, str] = {}
+    for row in rows:
+        signals = {name: read_samples(data / "heldout" / row[name]) for name in SIGNALS}
+        if np.array_equal(signals["mixture"], signals["source_1"] + signals["source_2"]):
+            row = {**row, "mixture": ""}
+        for name in SIGNALS:
+            samples = signals[name].tobytes()
+            if row[name] and samples not in names:
+                names[samples] = row[name]
+                recordings.append((signals[name], {"path": f"heldout/{row[name]}"}))
+            row = {**row, name: row[name] and names[samples]}
+        kept.append(row)
+    pack(recordings, part / "heldout", ".flac", 0.0)
+    write_table(part / "validation.csv", kept, list(rows[0]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes both parts."""
+    """Writes all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder with speech8k and, optionally, the others")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder to write part1 and part2 to")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with speech.csv, noise.csv, rooms, heldout")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder to write the parts to; must be new")
     parser.add_argument(
         "--compression", type=float, default=0.3, help="of speech, from 0 (best) to 1 (smallest) (default: %(default)s)"
     )
-    parser.add_argument(
-        "--list",
-        type=Path,
-        default=ROOT / "configs" / "default_8k_heldout.csv",
-        metavar="CSV",
-        help="list of held-out mixtures (default: %(default)s)",
-    )
+    parser.add_argument("--rooms", type=int, default=200, metavar="N", help="number of rooms (default: %(default)s)")
     flags = parser.parse_args(arguments)
-    for number, rows in enumerate(split_speech(flags.data), 1):
-        pack(rows, flags.output / f"part{number}", flags.compression)
-    pack_validation(flags.data / "speech8k", flags.list, flags.output / "part1" / "validation")
-    for corpus in ("noise8k", "rir8k"):
-        manifest = flags.data / corpus / "manifest.csv"
-        if not manifest.is_file():
-            continue
-        common = {"speaker": corpus, "speaker_known": 1, "split": "train", "corpus": corpus}
-        recordings = [
-            (flags.data / corpus / row["path"], {**common, "path": f"{corpus}/{Path(row['path']).with_suffix('.wav')}"})
-            for row in read_rows(manifest)
-            if corpus != "noise8k" or not any(fnmatch(row["path"], pattern) for pattern in HELD_OUT_NOISE)
-        ]
-        suffix = ".flac" if corpus == "rir8k" else ".ogg"
-        pack(recordings, flags.output / "part2" / corpus, NOISE_COMPRESSION, suffix)
+    data, parts = flags.data, [flags.output / f"part{number + 1}" for number in range(NUM_PARTS)]
+    for name in ("speech", "noise"):
+        for part, rows in zip(parts, table_recordings(data, name), strict=True):
+            pack(((read_samples(row["source"]), row) for row in rows), part / name, ".ogg", flags.compression)
+    for part, rows in zip(parts, room_recordings(data, flags.rooms), strict=True):
+        pack(((response(row["source"]), row) for row in rows), part / "rooms", ".flac", 0.0)
+    held_out = read_table(data / "heldout" / "validation.csv")
+    for number, part in enumerate(parts):
+        pack_validation(held_out[number::NUM_PARTS], data, part)
 
 
 if __name__ == "__main__":

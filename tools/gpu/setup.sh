@@ -1,6 +1,6 @@
 # Prepares a machine with a GPU; the other scripts source it in the project's root. It assumes Python 3.12 with jax 0.11
 # for CUDA 13, flax, optax, orbax-checkpoint, torch for CUDA, einops, scipy, matplotlib, rich, safetensors and pytest-xdist.
-# Installs the packed wheels into SITE (/tmp/site), unpacks the speech into DATA (/tmp/data), and prints the versions. Steps
+# Installs the packed wheels into SITE (/tmp/site), unpacks the data into DATA (/tmp/data), and prints the versions. Steps
 # that were done before are skipped. PYTHON is the Python to use.
 _packed="$(dirname "$kit")"
 export PYTHON="${PYTHON:-python3}" SITE="${SITE:-/tmp/site}"
@@ -24,7 +24,7 @@ PY
 fi
 if [ -d "$_packed/data" ]; then
   "$PYTHON" "$kit/unpack_data.py" "$_packed/data" "$DATA" \
-    || { echo "setup.sh: cannot unpack the speech in $_packed/data" >&2; return 1 2>/dev/null || exit 1; }
+    || { echo "setup.sh: cannot unpack the data in $_packed/data" >&2; return 1 2>/dev/null || exit 1; }
 fi
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv 2>/dev/null || echo "no nvidia-smi"
 "$PYTHON" - <<'PY'

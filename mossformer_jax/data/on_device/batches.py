@@ -24,8 +24,8 @@ from mossformer_jax.sharding import DATA, FSDP, by_rows, place, replicated
 class DeviceBatches(Iterator[Batch]):
     """Endless training batches, drawn by a compiled program from recordings in device memory.
 
-    A batch depends only on the seed and its number. All files are read when the object is created; a file that cannot
-    be read is an error. Every device holds all recordings and draws its own rows.
+    A batch depends only on the seed and its number. When the object is created, all files are read and the program is
+    compiled; a file that cannot be read is an error. Every device holds all recordings and draws its own rows.
 
     Args:
         mixtures: the mixtures to draw.
@@ -58,15 +58,16 @@ class DeviceBatches(Iterator[Batch]):
 
         everywhere, by_row = PartitionSpec(), PartitionSpec((DATA, FSDP))
         specs = (everywhere, everywhere, by_row)
-        self._draw = jax.jit(jax.shard_map(draw_rows, mesh=mesh, in_specs=specs, out_specs=by_row, check_vma=False))
+        draw = jax.jit(jax.shard_map(draw_rows, mesh=mesh, in_specs=specs, out_specs=by_row, check_vma=False))
         self._first_rows = place(np.arange(mesh.size, dtype=np.int32) * rows, by_rows(mesh))
+        with jax.enable_x64(False):  # batches are float32, also for a model in float64
+            self._draw = draw.lower(self._held, self._number(), self._first_rows).compile()
 
     def __next__(self) -> Batch:
         """The next batch, sharded by rows; without `index`. The host does not wait for it to be computed."""
-        number = place(np.asarray(self._step, np.int32), replicated(self._mesh))
+        number = self._number()
         self._step += 1
-        with jax.enable_x64(False):  # batches are float32, also for a model in float64
-            return self._draw(self._held, number, self._first_rows)
+        return self._draw(self._held, number, self._first_rows)
 
     def get_state(self) -> dict[str, int]:
         """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
@@ -83,6 +84,9 @@ class DeviceBatches(Iterator[Batch]):
 
     def close(self) -> None:
         """Does nothing, because there are no worker processes."""
+
+    def _number(self) -> Array:
+        return place(np.asarray(self._step, np.int32), replicated(self._mesh))
 
 
 def _checked(mixtures: TrainingMixtures) -> DynamicMixing:

@@ -57,7 +57,7 @@ def network_config(options: argparse.Namespace):
 
 def programs(options: argparse.Namespace) -> list[tuple]:
     if options.tiny:
-        return [("forward", 1, 0.5), ("step", 2, 0.25)]
+        return [("forward", 1, 0.1), ("step", 2, 0.1)]
     if options.model == "default":
         return SMALL
     if "compiled" in options.measure:

@@ -40,7 +40,7 @@ def run(script: str, *arguments: str, **environment: str) -> str:
         env={**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr[-3000:]
     return completed.stdout
@@ -227,8 +227,8 @@ def test_check_of_a_small_network_finds_small_errors(packed, tmp_path):
 @pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
 def test_tiny_benchmark_measures_both_implementations(tmp_path):
     ways = ("ours, float32", "PyTorch, float32")
-    run("tools/gpu/bench.sh", "full", "280", "--ways", *ways, **folders(tmp_path), BENCH_FLAGS="--tiny")
+    run("tools/gpu/bench.sh", "full", "800", "--ways", *ways, **folders(tmp_path), BENCH_FLAGS="--tiny")
     records = json.loads((tmp_path / "out" / "bench.json").read_text())
     measured = {(record["way"], record["what"]) for record in records if "ms" in record}
     assert measured == {(way, what) for way in ways for what in ("forward", "step")}
-    assert "| forward, 1 x 0.5 s |" in (tmp_path / "out" / "bench.md").read_text()
+    assert "| forward, 1 x 0.1 s |" in (tmp_path / "out" / "bench.md").read_text()

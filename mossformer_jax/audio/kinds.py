@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-# Media in formats that are not read, by suffix. Folders are searched for them, to name what is not taken.
+# Media in unsupported formats, by suffix. Folders are searched for them, so that skipped files are reported.
 # fmt: off
 OTHER_MEDIA_SUFFIXES = (
     ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".ac3", ".alac", ".alaw", ".amr", ".ape", ".asf", ".avi", ".awb",

@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     rooms = actions.add_parser(
         "rooms",
         help="simulate rooms; write their impulse responses",
-        description="Simulates rooms of drawn sizes and reverberation times by the image source method, and writes "
+        description="Simulates rooms with random sizes and reverberation times by the image source method, and writes "
         "DIR/ROOM/PLACE.wav for config.data.train.reverberation.",
     )
     rooms.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write; must be new or empty")
@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
     rooms.add_argument("--rooms", type=number, default=500, metavar="N", help="default: %(default)s")
     rooms.add_argument("--places", type=number, default=4, metavar="N", help="talkers per room (default: %(default)s)")
     rooms.add_argument("--sample-rate", type=number, default=8000, metavar="HZ", help="default: %(default)s")
-    rooms.add_argument("--seed", type=whole_number(0), default=0, help="another seed makes other rooms (default: 0)")
+    rooms.add_argument("--seed", type=whole_number(0), default=0, help="another seed gives other rooms (default: 0)")
     rooms.set_defaults(run=_rooms, extras="rooms")
 
 

@@ -79,7 +79,7 @@ def _copy(response: HTTPResponse, file: IO[bytes], shown: str, max_bytes: int) -
             raise ValueError(too_large)
         file.write(chunk)
     if declared is not None and received < declared:
-        raise OSError(f"broken off after {received:,} of {declared:,} bytes")
+        raise OSError(f"connection closed after {received:,} of {declared:,} bytes")
 
 
 def _request(url: str) -> urllib.request.Request:

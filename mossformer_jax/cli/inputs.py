@@ -46,7 +46,7 @@ class LeftOut:
 
     Attributes:
         location: a file that looks like a recording, or an input without any recording.
-        reason: why it is not taken, one line that names it.
+        reason: why it is skipped, one line that names it.
         is_file: whether it is such a file; False for an input.
     """
 
@@ -144,7 +144,7 @@ def _files_below(root: Path, unread: list[OSError]) -> Iterator[Path]:
 
 
 def _unreadable(paths: Iterable[Path]) -> Iterator[LeftOut]:
-    """The files that look like recordings but are not taken."""
+    """The files that look like recordings but are skipped."""
     for path in paths:
         suffix = path.suffix.lower()
         if path.name.startswith(".") or suffix in AUDIO_SUFFIXES or suffix in _NO_MEDIA_SUFFIXES:

@@ -11,7 +11,7 @@ examples:
   mossformer-jax push runs/libri2mix me/libri2mix-separator --licence cc-by-4.0
   mossformer-jax push models/ours me/name --card README.md --private
 
-What is uploaded is config.json, model.safetensors and a model card, in one commit. Log in first: hf auth login.
+Uploads config.json, model.safetensors and a model card, in one commit. Log in first: hf auth login.
 """
 
 

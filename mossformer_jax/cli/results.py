@@ -69,17 +69,17 @@ def left_out_as_json(left_out: LeftOut) -> str:
     return as_json(Result(Job(left_out.location, ()), status, error=" ".join(left_out.reason.split())))
 
 
-def not_taken(files: Sequence[str]) -> str:
+def unreadable_files(files: Sequence[str]) -> str:
     """Counts and names files that look like recordings but cannot be read."""
     named = ", ".join(files[:_NUM_NAMED])
     more = f" and {len(files) - _NUM_NAMED} more" if len(files) > _NUM_NAMED else ""
     return (
-        f"{len(files)} file{'s' if len(files) != 1 else ''} not taken, because the format cannot be read: {named}{more}"
+        f"{len(files)} file{'s' if len(files) != 1 else ''} skipped, because the format cannot be read: {named}{more}"
     )
 
 
 def summary(results: Sequence[Result], unreadable: Sequence[str] = ()) -> str:
-    """One line about the whole run: seconds of audio, of compiling and of running, and files that were not taken."""
+    """One line about the whole run: seconds of audio, of compiling and of running, and files that were skipped."""
     done = [result.separated for result in results if result.separated is not None]
     finished, skipped, failed = (
         sum(result.status == status for result in results) for status in ("done", "skipped", "failed")
@@ -103,7 +103,7 @@ def summary(results: Sequence[Result], unreadable: Sequence[str] = ()) -> str:
     if failed:
         parts.append(f"{_count(failed)} failed")
     if unreadable:
-        parts.append(not_taken([" ".join(name.split()) for name in unreadable]))
+        parts.append(unreadable_files([" ".join(name.split()) for name in unreadable]))
     return "; ".join(parts)
 
 

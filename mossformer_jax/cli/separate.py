@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.cli.devices import add_device_options, prepare_jax
-from mossformer_jax.cli.results import Result, as_json, left_out_as_json, not_taken, summary
+from mossformer_jax.cli.results import Result, as_json, left_out_as_json, summary, unreadable_files
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
@@ -226,7 +226,11 @@ def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -
     files = [without_password(each.location) for each in left_out if each.is_file]
     if files:
         say = warn if options.ignore_unreadable else complain
-        say(one_line(f"{not_taken(files)}; convert them to WAV or FLAC, for example: ffmpeg -i {files[0]} OUTPUT.wav"))
+        say(
+            one_line(
+                f"{unreadable_files(files)}; convert them to WAV or FLAC, for example: ffmpeg -i {files[0]} OUTPUT.wav"
+            )
+        )
 
 
 def _conclude(results: Sequence[Result], left_out: Sequence[LeftOut], planned: int, options: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ def with_rate(waveform: np.ndarray | AudioSource, sample_rate: int | None) -> tu
     if is_audio_source(waveform):
         array, own_rate = read_audio(waveform)
         if sample_rate not in (None, own_rate):
-            raise ValueError(f"the file has a sample rate of {own_rate} Hz, not {sample_rate}; leave sample_rate out")
+            raise ValueError(f"the file has a sample rate of {own_rate} Hz, not {sample_rate}; omit sample_rate")
         return array, own_rate
     if sample_rate is None and isinstance(waveform, tuple):
         raise ValueError(

@@ -108,7 +108,7 @@ def _combine(drawn: Parameters, stored: Parameters, source: str) -> Parameters:
     if blocks_drawn > blocks_stored:
         fresh.append(f"blocks {blocks_stored + 1} to {blocks_drawn}")
     if fresh:
-        _log.warning("%s: does not have these parameters, which start at random: %s", source, ", ".join(fresh))
+        _log.warning("%s: does not have these parameters, which are initialised randomly: %s", source, ", ".join(fresh))
     return weights
 
 

@@ -75,7 +75,7 @@ def _continue(url: str, unfinished: Path, size: int | None, headers: Mapping[str
                     break  # the check of the size that follows reports it
             os.fsync(file.fileno())
     if size is not None and received < size:
-        raise ConnectionError(f"broken off after {received:,} of {size:,} bytes")
+        raise ConnectionError(f"connection closed after {received:,} of {size:,} bytes")
 
 
 def write(file: Any, chunk: bytes, path: Path) -> None:

@@ -86,7 +86,7 @@ class _Unpickler:
                 return self._pop(), self._position
             operation = _OPERATIONS.get(opcode)
             if operation is None:
-                raise PickleError(f"contains the pickle opcode 0x{opcode:02x}, which is not read")
+                raise PickleError(f"contains the pickle opcode 0x{opcode:02x}, which is not supported")
             operation(self)
 
     def _take(self, count: int) -> memoryview:
@@ -265,7 +265,7 @@ def check_key(key: Any) -> Any:
         PickleError: it is of another type.
     """
     if type(key) not in _KEY_TYPES:
-        raise PickleError(f"contains a dict or set with a key of type {type(key).__name__}, which is not read")
+        raise PickleError(f"contains a dict or set with a key of type {type(key).__name__}, which is not supported")
     return key
 
 

@@ -111,7 +111,7 @@ class _Archive:
         """Where the data of a record start, their number of bytes, and their checksum."""
         name, at = printable(entry.filename), entry.header_offset
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
-            raise PickleError(f"contains {name} in compressed form, which is not read")
+            raise PickleError(f"contains {name} in compressed form, which is not supported")
         if at < 0 or at + _LOCAL_HEADER.size > len(self._data):
             raise PickleError(f"is damaged (its record {name} is outside the file)")
         header = self._data[at : at + _LOCAL_HEADER.size].tobytes()
@@ -150,9 +150,9 @@ def _read_zip(file: Path) -> Any:
         raise PickleError("is a zip file, but not one of torch.save (no record data.pkl, or several)")
     root = roots[0]
     if root + "constants.pkl" in archive:
-        raise PickleError("is a TorchScript program, which is not read")
+        raise PickleError("is a TorchScript program, which is not supported")
     if root + "byteorder" in archive and archive.read(root + "byteorder").tobytes() != b"little":
-        raise PickleError("was written on a big-endian machine, which is not read")
+        raise PickleError("was written on a big-endian machine, which is not supported")
     if archive.size(root + "data.pkl") > MAX_PICKLE_BYTES:
         raise PickleError(f"contains a pickle of more than {MAX_PICKLE_BYTES:,} bytes")
     tensors = Tensors(file.stat().st_size)
@@ -180,7 +180,7 @@ def _check_identity(identity: Any) -> tuple[Any, str, int]:
     if not has_valid_types or what != "storage" or not 0 <= count < 2**62:
         raise PickleError("is damaged (a storage without a name or size)")
     if len(identity) == 6 and identity[5] is not None:
-        raise PickleError("contains views of storages in the format of PyTorch 0.3, which are not read")
+        raise PickleError("contains views of storages in the format of PyTorch 0.3, which are not supported")
     return kind, key, count
 
 
@@ -225,7 +225,7 @@ def _old_storages(buffer: memoryview) -> tuple[dict[str, tuple[int, int]], int]:
         raise PickleError("is a PyTorch file of an unknown version")
     system, start = unpickle(buffer, {}, _no_storage, position)
     if type(system) is not dict or system.get("little_endian") is not True:
-        raise PickleError("was written on a big-endian machine, which is not read")
+        raise PickleError("was written on a big-endian machine, which is not supported")
     _, position = unpickle(buffer, sketch.globals_by_name, note_storage, start)
     keys, position = unpickle(buffer, {}, _no_storage, position)
     if type(keys) is not list or any(type(key) is not str for key in keys) or set(keys) != set(sizes):

@@ -91,7 +91,7 @@ class Tensors:
         if not isinstance(storage, Storage) or dtype is None:
             raise PickleError("is damaged (a tensor without a storage, or without a type)")
         if metadata is not None and (type(metadata) is not dict or metadata):
-            raise PickleError("contains a conjugated or negated view, which is not read; save its clone")
+            raise PickleError("contains a conjugated or negated view, which is not supported; save its clone")
         return self._view(storage.data, dtype, offset, size, stride)
 
     def _rebuild_v3(self, storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):

@@ -111,7 +111,7 @@ def test_name_and_password_are_sent(server, tmp_path):
         ("redirect/file:///etc/hostname", "302 Found .*'file:///etc/hostname' is not allowed"),
         ("redirect/ftp://127.0.0.1/a.wav", r"cannot be downloaded \(unknown url type: ftp\)"),
         ("redirect/", "the server answers 302"),
-        ("cut/a.wav", r"cannot be downloaded \(broken off after 10,240 of 10,241 bytes\)"),
+        ("cut/a.wav", r"cannot be downloaded \(connection closed after 10,240 of 10,241 bytes\)"),
         ("chunked_cut/a.wav", r"cannot be downloaded \(IncompleteRead"),
         ("slow/a.wav", r"cannot be downloaded \(timed out\)"),
         ("rude/a.wav", r"cannot be downloaded \(what\?\)"),

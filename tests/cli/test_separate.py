@@ -91,13 +91,13 @@ def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp
     assert run(folder, "-o", tmp_path / "out") == 1
     printed = capsys.readouterr()
     assert len(stand_in.calls) == 3
-    named = f"2 files not taken, because the format cannot be read: {others[0]}, {others[1]}"
+    named = f"2 files skipped, because the format cannot be read: {others[0]}, {others[1]}"
     assert printed.out.splitlines()[-1].endswith(f"; {named}")
     advice = f"convert them to WAV or FLAC, for example: ffmpeg -i {others[0]} OUTPUT.wav"
     assert printed.err == f"mossformer-jax: error: {named}; {advice}\n"
     assert run(folder, "-o", tmp_path / "out", "--ignore-unreadable", "--overwrite") == 0
     printed = capsys.readouterr()
-    assert printed.err.startswith("mossformer-jax: warning: 2 files not taken")
+    assert printed.err.startswith("mossformer-jax: warning: 2 files skipped")
     assert named in printed.out
     assert run(folder, "-o", tmp_path / "out", "--json") == 1
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -110,7 +110,7 @@ def test_a_folder_of_other_formats_only_is_an_error_that_names_them(tmp_path, st
     (tmp_path / "call.m4a").touch()
     assert run(tmp_path) == 1
     printed = capsys.readouterr()
-    assert printed.out == f"1 file not taken, because the format cannot be read: {tmp_path / 'call.m4a'}\n"
+    assert printed.out == f"1 file skipped, because the format cannot be read: {tmp_path / 'call.m4a'}\n"
     assert printed.err.count("\n") == 1
 
 

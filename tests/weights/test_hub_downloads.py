@@ -205,7 +205,7 @@ def test_a_broken_off_download_is_continued(b_hub, b_files):
     size = len(b_files[WEIGHTS])
     b_hub.cut_after[WEIGHTS] = size // 5
     # Each attempt continues the one before.
-    assert f"broken off after {3 * (size // 5):,} of {size:,} bytes" in error_of(B_NAME)
+    assert f"connection closed after {3 * (size // 5):,} of {size:,} bytes" in error_of(B_NAME)
     assert nothing_is_cached()
     b_hub.cut_after.clear()
     load_parameters(B_NAME)

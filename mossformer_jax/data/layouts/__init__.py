@@ -45,7 +45,7 @@ def open_mixtures(layout: str | None = None, **options: Any) -> MixtureSource:
     """
     if layout is None:
         given = ", ".join(options) or "no options"
-        raise ValueError(f"the layout of the mixtures is missing beside {given}; set it to one of {', '.join(LAYOUTS)}")
+        raise ValueError(f"mixtures with {given} need a layout; set it to one of {', '.join(LAYOUTS)}")
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
     return call_with_options(_opener(layout), f"layout {layout!r}", options)

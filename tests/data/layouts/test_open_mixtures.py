@@ -50,7 +50,5 @@ def test_mixtures_that_cannot_be_remixed_are_an_error_before_training(tmp_path, 
 
 
 def test_a_missing_layout_is_an_error():
-    with pytest.raises(
-        ValueError, match="the layout of the mixtures is missing beside path, sample_rate; set it to one of"
-    ):
+    with pytest.raises(ValueError, match="mixtures with path, sample_rate need a layout; set it to one of"):
         open_mixtures(path="x", sample_rate=8000)

@@ -201,7 +201,7 @@ def test_a_repository_that_is_not_the_published_model_is_refused(hub, tmp_path):
     assert nothing_is_cached()
 
 
-def test_a_broken_off_download_is_continued(b_hub, b_files):
+def test_an_interrupted_download_is_continued(b_hub, b_files):
     size = len(b_files[WEIGHTS])
     b_hub.cut_after[WEIGHTS] = size // 5
     # Each attempt continues the one before.

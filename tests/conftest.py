@@ -20,8 +20,9 @@ from mossformer_jax.separation import Separator
 from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
-# For XLA_FLAGS of processes started by tests: XLA's previous code generator halves the time of a compilation.
-FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false"
+# For XLA_FLAGS of processes started by tests: XLA's previous code generator halves the time of a compilation. Newer
+# releases no longer have it, and XLA aborts at a flag that it does not know.
+FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
 
 
 def load_tool(name: str) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def _muon() -> optax.GradientTransformation:
     )
 
 
-def _matrices(parameters: dict[str, Array]) -> dict[str, bool]:
+def _matrices(parameters: Iterable[str]) -> dict[str, bool]:
     """Which parameters are matrices of the mask net: no biases, gains, slopes, filterbanks and depthwise kernels."""
     return {
         name: name.startswith("mask_net.") and name.endswith(".kernel") and ".conv" not in name for name in parameters

@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,9 +69,11 @@ def batch() -> Batch:
 def scores(config, start, batch) -> np.ndarray:
     """SI-SDR in dB of each mixture of the batch, from a separate forward pass over its own length."""
 
+    weights = jax.tree.map(jnp.asarray, start).weights
+
     @partial(jax.jit, compiler_options=COMPILER_OPTIONS)
     def score(mixture_bt, sources_bct):
-        return pit_si_sdr(assemble_network(config, start.weights)(mixture_bt), sources_bct)[0]
+        return pit_si_sdr(assemble_network(config, weights)(mixture_bt), sources_bct)[0]
 
     scores_b = np.empty(4)
     for length in (NUM_SAMPLES, 1200):
@@ -143,7 +146,8 @@ def test_the_average_matches_numpy(run_step, start, batch):
         average = {name: decay * old + (1 - decay) * state.parameters[name] for name, old in average.items()}
     for name, expected in average.items():
         np.testing.assert_allclose(state.average[name], expected, rtol=1e-5, atol=1e-7, err_msg=name)  # float32
-    assert_same({name: state.weights[name] for name in average}, state.average)
+    weights = jax.device_get(jax.tree.map(jnp.asarray, state).weights)
+    assert_same({name: weights[name] for name in average}, state.average)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mossformer_jax.audio import read_audio, resample, write_audio
+    from mossformer_jax.export.loading import load_exported
     from mossformer_jax.model import PRESETS, ModelConfig, MossFormer2
     from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr, si_sdr
     from mossformer_jax.separation import Separation, Separator
@@ -23,6 +24,7 @@ __all__ = [
     "Separation",
     "Separator",
     "__version__",
+    "load_exported",
     "load_model",
     "pairwise_si_sdr",
     "pit_si_sdr",
@@ -35,6 +37,7 @@ __all__ = [
 
 _PACKAGES = {
     "audio": ("read_audio", "resample", "write_audio"),
+    "export.loading": ("load_exported",),
     "model": ("PRESETS", "ModelConfig", "MossFormer2"),
     "scoring": ("pairwise_si_sdr", "pit_si_sdr", "si_sdr"),
     "separation": ("Separation", "Separator"),

@@ -1,0 +1,127 @@
+"""Builds an ONNX graph node by node, with the layers that the model uses. Activations are `(b, channels, l)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+Parameters = Mapping[str, np.ndarray]
+
+
+def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
+    """The parameters whose dotted names start with `prefix`, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): array for name, array in parameters.items() if name.startswith(start)}
+
+
+class Graph:
+    """The nodes and constants of a graph under construction. Methods take and return names of tensors.
+
+    Args:
+        float16: store the large weights in half precision; they are computed with in float32.
+    """
+
+    def __init__(self, float16: bool = False):
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self._float16 = float16
+
+    def __call__(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Adds a node; returns the name of its output, or a list of names if there are several."""
+        names = [f"{operator}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        """Adds a constant."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype, order="C"), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Adds a vector of int64, as shapes and axes are given."""
+        return self.constant(values, np.int64)
+
+    def column(self, vector: Any) -> str:
+        """Adds a vector as a column, which is broadcast over time."""
+        return self.constant(np.reshape(vector, (-1, 1)))
+
+    def weight(self, array: np.ndarray) -> str:
+        """Adds a large weight, in the storage format of the graph."""
+        if not self._float16:
+            return self.constant(array)
+        if np.abs(array).max() > np.finfo(np.float16).max:
+            raise ValueError("a weight is outside the range of float16; export without --float16")
+        return self("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
+
+    def linear(self, x: str, parameters: Parameters) -> str:
+        """A 1x1 convolution: mixes the channels of each frame."""
+        bias = [self.constant(parameters["bias"])] if "bias" in parameters else []
+        return self("Conv", x, self.weight(parameters["kernel"].T[:, :, None]), *bias, kernel_shape=[1])
+
+    def depthwise(self, x: str, kernel: np.ndarray, dilation: int = 1, residual: bool = False) -> str:
+        """Convolution over time per channel, plus the input if `residual`. kernel (taps, e) or (taps, 2, e).
+
+        It is two-dimensional with a height of 1, for which onnxruntime has the faster code.
+        """
+        taps, channels = kernel.shape[0], kernel.shape[-1]
+        weight = np.transpose(kernel.reshape(taps, -1, channels), (2, 1, 0)).copy()
+        if residual:
+            weight[:, 0, taps // 2] += 1.0
+        reach = dilation * (taps // 2)
+        # The residual's tap is near 1: float16 would round its small part away.
+        stored = (self.constant if residual else self.weight)(weight[:, :, None])
+        y = self(
+            "Conv",
+            self("Unsqueeze", x, self.integers(2)),
+            stored,
+            group=channels,
+            kernel_shape=[1, taps],
+            pads=[0, reach, 0, reach],
+            dilations=[1, dilation],
+        )
+        return self("Squeeze", y, self.integers(2))
+
+    def mean(self, x: str, axes: Sequence[int]) -> str:
+        """Mean over axes, which are kept. One axis at a time, as a long sum in float32 loses digits."""
+        for axis in sorted(axes, reverse=True):
+            x = self("ReduceMean", x, axes=[axis], keepdims=1)
+        return x
+
+    def norm(self, x: str, parameters: Parameters, axes: Sequence[int], eps: float) -> str:
+        """LayerNorm (axes 1), InstanceNorm (2) or GroupNorm (1 and 2), with gain and bias."""
+        centred = self("Sub", x, self.mean(x, axes))
+        variance = self.mean(self("Mul", centred, centred), axes)
+        deviation = self("Sqrt", self("Add", variance, self.constant(eps)))
+        scaled = self("Mul", self("Div", centred, deviation), self.column(parameters["scale"]))
+        return self("Add", scaled, self.column(parameters["bias"]))
+
+    def scale_norm(self, x: str, scale: np.ndarray, eps: float) -> str:
+        """`x / max(rms, eps) * scale`, with the RMS over the channels of each frame."""
+        mean_square = self("Max", self.mean(self("Mul", x, x), [1]), self.constant(eps**2))
+        return self("Mul", x, self("Div", self.constant(scale), self("Sqrt", mean_square)))
+
+    def prelu(self, x: str, parameters: Parameters) -> str:
+        """Leaky ReLU with one slope, or one per channel."""
+        return self("PRelu", x, self.column(parameters["slope"]))
+
+    def silu_and_convolve(self, x: str, parameters: Parameters) -> str:
+        """The part of a ConvProjection after its norm."""
+        z = self.linear(x, below(parameters, "linear"))
+        return self.depthwise(self("Mul", z, self("Sigmoid", z)), parameters["conv.kernel"], residual=True)
+
+    def wave(self, function: str, angles: str) -> str:
+        """Sine or cosine, computed in double: in float32, onnxruntime's is off by 1e-5 at a thousand radians."""
+        return self("Cast", self(function, self("Cast", angles, to=TensorProto.DOUBLE)), to=TensorProto.FLOAT)
+
+    def model(self, inputs: list[Any], outputs: list[Any], opset: int, metadata: Mapping[str, str]) -> Any:
+        """The finished model."""
+        graph = helper.make_graph(self.nodes, "mossformer", inputs, outputs, self.constants)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9, producer_name="mossformer-jax"
+        )
+        helper.set_model_props(model, dict(metadata))
+        return model

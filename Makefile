@@ -110,7 +110,7 @@ $(TEST_READY): $(INPUTS)
 .venv-tpu/.ready: $(INPUTS)
 	rm -f $@
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet -e '.[train,eval,tpu]' pytest -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[train,eval,tpu]' pytest beartype -c constraints.txt
 	touch $@
 
 # Compiling needs only CUDA's assembler, not the run-time libraries of the extra cuda12.
@@ -118,7 +118,7 @@ $(TEST_READY): $(INPUTS)
 .venv-gpu/.ready: $(INPUTS)
 	rm -f $@
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet -e '.[train,eval]' pytest jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 \
+	$(BIN)/python -m pip install --quiet -e '.[train,eval]' pytest beartype jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 \
 	  nvidia-cuda-nvcc-cu12 -c constraints.txt
 	touch $@
 

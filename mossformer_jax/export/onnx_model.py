@@ -104,7 +104,7 @@ class _Network:
 
         blocks = below(p, "blocks")
         for index in range(config.num_blocks):
-            block = {name: array[index] for name, array in blocks.items()}
+            block = {name: np.asarray(array[index]) for name, array in blocks.items()}
             x = self.attention(x, below(block, "attention"))
             if config.fsmn_channels is not None:
                 x = self.fsmn(x, below(block, "fsmn"))

@@ -23,7 +23,7 @@ if [ "${WHEELS:-yes}" = yes ]; then
   # For Python 3.12 on x86-64, whatever this machine is.
   "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     "${platforms[@]}" --platform manylinux2014_x86_64 --platform manylinux1_x86_64 -d "$output/wheels" \
-    soundfile==0.14.0 cffi==2.1.1 pycparser==3.12 soxr==1.1.0 platformdirs==4.14.7 \
+    jaxtyping==0.3.11 wadler-lindig==0.1.8 beartype==0.23.1 soundfile==0.14.0 cffi==2.1.1 pycparser==3.12 soxr==1.1.0 platformdirs==4.14.7 \
     ml-collections==1.1.0 grain==0.2.18 array-record==0.8.6 portpicker==1.6.0 tensorboardx==2.6.5 \
     mir-eval==0.8.2 decorator==5.3.1 pystoi==0.4.1 \
     clearvoice==0.1.2 rotary-embedding-torch==0.9.1 torchinfo==1.8.0

@@ -137,7 +137,7 @@ def test_profile_flag_writes_a_trace(tmp_path):
 @pytest.mark.slow
 def test_debug_nans_stops_at_the_first_nan(tmp_path):
     # The high learning rate makes the weights diverge in a single step.
-    flags = ["--config.train.lr=1e38", "--config.train.warmup_steps=0", "--config.train.steps=4"]
+    flags = ["--config.train.lr=1e12", "--config.train.warmup_steps=0", "--config.train.steps=4"]
     ended = runs.train(tmp_path / "run", "--debug-nans", *flags)
     assert ended.returncode == 1
     assert "FloatingPointError" in ended.stderr

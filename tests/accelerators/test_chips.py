@@ -44,6 +44,7 @@ def test_the_error_for_a_missing_compiler_names_the_extra_to_install(monkeypatch
         compile_only_devices(parse_target(name))
 
 
+@pytest.mark.own_checks  # the devices are mocks
 @pytest.mark.parametrize("plugin", ["jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13"])
 def test_either_cuda_plugin_compiles_for_an_h100(monkeypatch, plugin):
     requested = []

@@ -1,6 +1,7 @@
 """Each layer alone against its official counterpart, in float64: both compute the same numbers up to rounding."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_scale_norm_clamps_the_norm_of_tiny_inputs(rng):
         tiny = level * activations(rng, 8)
         assert error(ours, norm, tiny) <= BOUND, level
     clamped = 1e-6 * activations(rng, 8)
-    np.testing.assert_allclose(ours(clamped), clamped / 1e-5 * np.asarray(ours.scale[...]), rtol=BOUND)
+    np.testing.assert_allclose(ours(jnp.asarray(clamped)), clamped / 1e-5 * np.asarray(ours.scale[...]), rtol=BOUND)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_sinusoidal_positions(official):
 
 def test_rotary_embedding(rng, official_stack):
     queries = activations(rng, CONFIG.query_key_channels, frames=700)
-    turned = rotate(queries, our_network(CONFIG).mask_net.rotary(700, "float64"))
+    turned = rotate(jnp.asarray(queries), our_network(CONFIG).mask_net.rotary(700, "float64"))
     rotate_official = official_stack.layers[0].rotary_pos_emb.rotate_queries_or_keys
     assert relative_error(turned, run_official(rotate_official, queries)) <= BOUND
 
@@ -122,7 +123,7 @@ def test_token_shift_delays_the_first_half_of_the_channels(rng, official_stack):
     x_bdl = activations(rng, CONFIG.model_channels)
     run_official(official_stack.layers[0], x_bdl)
     hook.remove()
-    np.testing.assert_array_equal(shift_tokens(x_bdl), seen[0].transpose(1, 2))
+    np.testing.assert_array_equal(shift_tokens(jnp.asarray(x_bdl)), seen[0].transpose(1, 2))
 
 
 def test_conv_projection_with_scale_norm(rng, official_stack, block):
@@ -162,7 +163,7 @@ def test_encoder(rng, official):
     mixture_bt = rng.standard_normal((2, 1003))
     with torch.no_grad():
         expected = official.enc(torch.from_numpy(mixture_bt))
-    assert relative_error(our_network(CONFIG).encoder(mixture_bt), expected) <= BOUND
+    assert relative_error(our_network(CONFIG).encoder(jnp.asarray(mixture_bt)), expected) <= BOUND
 
 
 def test_decoder(rng, official):
@@ -170,7 +171,7 @@ def test_decoder(rng, official):
     with torch.no_grad():
         expected_bt = official.dec(torch.from_numpy(features_bnl)).numpy()
     for num_samples in (expected_bt.shape[1], expected_bt.shape[1] + 5, expected_bt.shape[1] - 5):
-        decoded_bt = our_network(CONFIG).decoder(features_bnl[:, None], num_samples)[:, 0]
+        decoded_bt = our_network(CONFIG).decoder(jnp.asarray(features_bnl)[:, None], num_samples)[:, 0]
         padded = np.pad(expected_bt, ((0, 0), (0, 5)))[:, :num_samples]
         assert decoded_bt.shape == padded.shape
         assert relative_error(decoded_bt, padded) <= BOUND

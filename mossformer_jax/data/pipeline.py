@@ -29,7 +29,6 @@ from mossformer_jax.data.records import Mixture, MixtureSource
 _ATTEMPTS = 10
 # Number of rows that counts as endless. Grain's limit of 2**63 overflows when batches have a single row.
 _ENDLESS = 2**40
-_STATE = ("seed", "batch_size", "epoch_size")
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,40 @@ def train_batches(
     )
 
 
-class TrainingBatches(Iterator[Batch]):
+class NumberedBatches(Iterator[Batch]):
+    """Endless batches, each of which depends only on the seed and its number, so a position is one number.
+
+    Args:
+        identity: what all batches depend on: seed, batch_size and epoch_size.
+    """
+
+    def __init__(self, identity: Mapping[str, int]):
+        self._identity, self._step = dict(identity), 0
+
+    def get_state(self) -> dict[str, int]:
+        """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
+        return {"step": self._step, **self._identity}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continues from a saved state. The numbers of workers and processes may differ.
+
+        Raises:
+            ValueError: the state was saved with a different seed, batch size or number of mixtures.
+        """
+        for name, value in self._identity.items():
+            if state[name] != value:
+                raise ValueError(
+                    f"the saved state has {name}={state[name]}, but the config has {value}; resume with the data "
+                    "and settings that the run was started with"
+                )
+        self.close()
+        self._step = state["step"]
+
+    def close(self) -> None:
+        """Stops the workers, if there are any; the next batch starts them again."""
+
+
+class TrainingBatches(NumberedBatches):
     """Iterator over training batches, returned by `train_batches`.
 
     Attributes:
@@ -88,9 +120,8 @@ class TrainingBatches(Iterator[Batch]):
     """
 
     def __init__(self, batches: grain.MapDataset, identity: dict[str, int], num_workers: int, max_failures: int):
-        self._batches, self._identity = batches, identity
-        self._num_workers, self._max_failures = num_workers, max_failures
-        self._step = 0
+        super().__init__(identity)
+        self._batches, self._num_workers, self._max_failures = batches, num_workers, max_failures
         self._running: list[Any] = []  # the Grain iterator, once started
         # When the interpreter exits, workers must be stopped before the modules that they need are unloaded.
         weakref.finalize(self, _close, self._running)
@@ -111,20 +142,6 @@ class TrainingBatches(Iterator[Batch]):
             self._note(failure)
         return _complete(batch)
 
-    def get_state(self) -> dict[str, int]:
-        """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
-        return {"step": self._step, **self._identity}
-
-    def set_state(self, state: dict[str, int]) -> None:
-        """Continues from a saved state. The numbers of workers and processes may differ.
-
-        Raises:
-            ValueError: the state was saved with a different seed, batch size or number of mixtures.
-        """
-        check_state(state, self._identity)
-        self.close()
-        self._step = state["step"]
-
     def close(self) -> None:
         """Stops the workers; the next batch starts them again."""
         _close(self._running)
@@ -141,20 +158,6 @@ class TrainingBatches(Iterator[Batch]):
             raise ValueError(
                 f"{len(self.failures)} files or mixtures could not be read, but only {self._max_failures} may fail; "
                 f"the last one: {failure}. Fix the data, or raise config.data.max_failed_share"
-            )
-
-
-def check_state(state: Mapping[str, int], identity: Mapping[str, int]) -> None:
-    """Checks that a saved state belongs to batches of the same seed, batch size and number of mixtures.
-
-    Raises:
-        ValueError: it does not; the message names the difference.
-    """
-    for name in _STATE:
-        if state[name] != identity[name]:
-            raise ValueError(
-                f"the saved state has {name}={state[name]}, but the config has {identity[name]}; resume with the data "
-                "and settings that the run was started with"
             )
 
 

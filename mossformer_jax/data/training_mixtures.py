@@ -36,7 +36,7 @@ def option_names(options: Mapping[str, Any], training: bool) -> tuple[str, ...]:
     """All options that a section of data may have; empty if its corpus or layout is unknown.
 
     Args:
-        options: the section, of which the corpus or the layout counts.
+        options: the section; only its corpus or layout matters.
         training: whether it is a section for `open_training_mixtures` rather than for `open_mixtures`.
 
     Raises:
@@ -70,12 +70,11 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
             "training data must have either a corpus (speech, mixed on the fly) or a layout (stored mixtures); set one "
             "of them in config.data.train"
         )
-    known = option_names(options, training=True)
+    known, kind = option_names(options, training=True), "corpus" if "corpus" in options else "layout"
     for name in options:
         if known and name not in known:
             raise ValueError(
-                f"training data with {'corpus' if 'corpus' in options else 'layout'}="
-                f"{options.get('corpus', options.get('layout'))!r} have no option {name!r}; "
+                f"training data with {kind}={options[kind]!r} have no option {name!r}; "
                 f"did you mean {nearest(name, known)!r}? All: {', '.join(known)}"
             )
     if "layout" in options:

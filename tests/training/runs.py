@@ -71,6 +71,14 @@ def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
         return checkpointer.restore(folder, restore_args=as_numpy)
 
 
+def check_same_checkpoint(workdir: Path, expected_workdir: Path, step: int) -> None:
+    """Asserts that two runs have bit-identical checkpoints of a step."""
+    arrays, expected = (checkpoint(folder, step) for folder in (workdir, expected_workdir))
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
 def notes(workdir: Path, step: int) -> dict:
     """The notes of a checkpoint."""
     return json.loads((workdir / "checkpoints" / str(step) / NOTES / "metadata").read_bytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from mossformer_jax.training.configuration import load_config
@@ -30,8 +29,5 @@ def test_an_interrupted_run_gives_the_same_weights_as_an_undisturbed_one(tmp_pat
     assert train(interrupted, monkeypatch).step == STEPS
     assert runs.written_models(interrupted) == runs.written_models(undisturbed)
     assert runs.records(interrupted) == runs.records(undisturbed)
-    expected, arrays = (runs.checkpoint(workdir, STEPS) for workdir in (undisturbed, interrupted))
-    assert arrays.keys() == expected.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    runs.check_same_checkpoint(interrupted, undisturbed, STEPS)
     assert runs.notes(interrupted, STEPS)["batches"] == runs.notes(undisturbed, STEPS)["batches"]

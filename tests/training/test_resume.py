@@ -6,7 +6,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.training import runs
@@ -77,10 +76,7 @@ def test_written_models_are_those_of_an_undisturbed_run(undisturbed, interrupted
 
 
 def test_the_state_is_that_of_an_undisturbed_run(undisturbed, interrupted):
-    expected, arrays = (runs.checkpoint(workdir, STEPS) for workdir in (undisturbed, interrupted))
-    assert arrays.keys() == expected.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    runs.check_same_checkpoint(interrupted, undisturbed, STEPS)
     assert runs.notes(interrupted, STEPS)["standing"] == runs.notes(undisturbed, STEPS)["standing"]
     assert runs.notes(interrupted, STEPS)["batches"] == runs.notes(undisturbed, STEPS)["batches"]
 

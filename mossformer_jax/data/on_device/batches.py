@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,11 +16,11 @@ from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.on_device.acoustics import TABLE_CODECS
 from mossformer_jax.data.on_device.mixing import DeviceMixing, Held
 from mossformer_jax.data.on_device.recordings import num_bytes
-from mossformer_jax.data.pipeline import check_state
+from mossformer_jax.data.pipeline import NumberedBatches
 from mossformer_jax.sharding import DATA, FSDP, by_rows, place, replicated
 
 
-class DeviceBatches(Iterator[Batch]):
+class DeviceBatches(NumberedBatches):
     """Endless training batches, drawn by a compiled program from recordings in device memory.
 
     A batch depends only on the seed and its number. When the object is created, all files are read and the program is
@@ -45,8 +44,8 @@ class DeviceBatches(Iterator[Batch]):
     def __init__(self, mixtures: TrainingMixtures, *, batch_size: int, num_samples: int, seed: int, mesh: Mesh):
         options = _checked(mixtures)
         self.num_bytes = _check_memory(options)
-        self._mesh, self._step = mesh, 0
-        self._identity = {"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)}
+        super().__init__({"seed": seed, "batch_size": batch_size, "epoch_size": len(mixtures)})
+        self._mesh = mesh
         mixing = DeviceMixing(options, num_samples, mesh)
         self._held = mixing.held
         rows = batch_size // mesh.size
@@ -68,22 +67,6 @@ class DeviceBatches(Iterator[Batch]):
         number = self._number()
         self._step += 1
         return self._draw(self._held, number, self._first_rows)
-
-    def get_state(self) -> dict[str, int]:
-        """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
-        return {"step": self._step, **self._identity}
-
-    def set_state(self, state: dict[str, int]) -> None:
-        """Continues from a saved state.
-
-        Raises:
-            ValueError: the state was saved with a different seed, batch size or number of mixtures.
-        """
-        check_state(state, self._identity)
-        self._step = state["step"]
-
-    def close(self) -> None:
-        """Does nothing, because there are no worker processes."""
 
     def _number(self) -> Array:
         return place(np.asarray(self._step, np.int32), replicated(self._mesh))

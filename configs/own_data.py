@@ -16,8 +16,8 @@ The rate, the number of sources and the size of the network are set once, and th
 can be set, for example --config.data.train.single_share=0.1 in `dynamic` (docs/data.md). `mossformer-jax data inspect`
 shows what a training would read.
 
-The recipe and the 55.7M-parameter network are those published for WSJ0-2mix (arXiv 2312.11825). Expect nothing in
-particular: results depend on your data. We have not run this config to completion.
+The recipe and the 55.7M-parameter network are those published for WSJ0-2mix (arXiv 2312.11825). Expect results
+that depend on your data. We have not run this config to completion.
 """
 
 from ml_collections import ConfigDict

@@ -21,7 +21,7 @@ from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
 # For XLA_FLAGS of processes started by tests: XLA's previous code generator halves the time of a compilation. Newer
-# releases no longer have it, and XLA aborts at a flag that it does not know.
+# releases no longer have it, and XLA aborts if a flag is unknown.
 FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
 
 

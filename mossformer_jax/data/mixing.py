@@ -38,7 +38,7 @@ SILENCE_DB = -80.0
 # In partially overlapping mixtures: shortest and longest duration of a source, as a fraction of the mixture.
 PARTIAL_LENGTHS = (0.3, 1.0)
 _MOST_DRAWN = 1_000_000
-# Draws of a mixture before its speech counts as too faint.
+# After so many draws with a crop that is too faint, the speech itself is considered too faint.
 ATTEMPTS = 20
 
 

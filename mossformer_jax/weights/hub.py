@@ -63,7 +63,7 @@ def is_repo_id(text: str) -> bool:
 
 
 def suggestion(text: str) -> str:
-    """An advice for a name that does not exist: the most similar published name, if one is similar."""
+    """A hint for a name that does not exist: the published name that is most similar, or an empty string."""
     near = nearest_name(text.partition("@")[0].rpartition("/")[2])
     return f"; did you mean {near}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""Downloads one file over HTTP: continued after an interruption, with a progress bar on a terminal."""
+"""Downloads one file over HTTP with a progress bar; an interrupted download continues where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARTIAL_CONTENT = 206
 
 
 def download_file(url: str, target: Path, size: int | None, headers: Mapping[str, str] | None = None) -> None:
-    """Downloads a file; what an earlier call has received is continued, also if that process was killed.
+    """Downloads a file. A download that was interrupted, even by a kill, continues where it stopped.
 
     Args:
         url: its address.
@@ -29,8 +29,8 @@ def download_file(url: str, target: Path, size: int | None, headers: Mapping[str
 
     Raises:
         HTTPError: the server refuses.
-        OSError: the connection fails or breaks off (three times in a row); with a file name: the disk is full.
-        HTTPException: the server does not speak HTTP.
+        OSError: the connection failed three times in a row; with a file name: the file cannot be written.
+        HTTPException: the response is not HTTP.
     """
     unfinished = target.with_name(f"{target.name}.part")
     for attempt in range(_ATTEMPTS):

@@ -29,7 +29,7 @@ class Listing:
     """The files of a repository at one revision.
 
     Attributes:
-        revision: the commit, or what pins the contents if the hub has no commits.
+        revision: the commit, or a digest of the listing if the hub has no commits.
         files: by their path in the repository.
     """
 

@@ -153,7 +153,7 @@ def test_the_command_writes_onnx_and_replaces_nothing(tmp_path, tiny_model_folde
 
 
 @pytest.mark.slow
-@pytest.mark.own_checks  # symbolic sizes are no ints, so annotations are not checked
+@pytest.mark.own_checks  # symbolic sizes are not ints, so annotations are not checked
 def test_stablehlo_computes_the_same_without_this_package(tmp_path, separated):
     folders = {}
     for preset in distinct():

@@ -117,7 +117,7 @@ def test_mutated_checkpoints_run_no_code_and_give_one_line_each(tmp_path, monkey
             # The zip format has checksums, so damaged bytes are never read as numbers.
             if mutate is mutations.mutate_bytes and name in zipped:
                 assert same(result, originals[name]), context
-            with pytest.raises(ValueError, match="file") as caught:  # none is a checkpoint of an official family
+            with pytest.raises(ValueError, match="file") as caught:  # the files are not of an official family
                 load_torch_checkpoint(file)
             assert "\n" not in str(caught.value), context
             assert len(str(caught.value)) < 1000, context

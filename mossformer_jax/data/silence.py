@@ -53,7 +53,7 @@ def check_sound(mixtures: TrainingMixtures | MixtureSource, part: str) -> None:
 
 
 def _silent(count: int, is_silent: Callable[[int], bool]) -> list[int]:
-    """The recordings that were read if all of them are silent; otherwise none."""
+    """The recordings that were read if all of them are silent; otherwise an empty list."""
     read = []
     for index in np.unique(np.linspace(0, count - 1, min(count, _MOST_READ)).astype(int)).tolist():
         try:

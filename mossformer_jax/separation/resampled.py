@@ -20,7 +20,7 @@ BLOCK = 2**18
 # An offset below this fraction of the RMS does not affect the separation. It is kept, so that a recording without an
 # offset is not changed by the small mean that any signal has.
 _OFFSET_SHARE = 0.1
-# What rounding leaves of a constant, as a fraction of it. It is not sound.
+# Rounding error of a constant after its removal, as a fraction of it. It is not sound.
 _ROUNDING = 1e-6
 
 
@@ -92,8 +92,8 @@ class ResampledRecording:
             self.heard = self.heard or bool(block.any())
             block_kt = block.mean(axis=0, keepdims=True) if mix else block
             if self._early_k is None:
-                # Removed before resampling, which would turn the jump at both ends into clicks. What the first block
-                # does not reveal of the offset is removed in `read`.
+                # Removed before resampling, which would turn the jump at both ends into clicks. This is an
+                # estimate from the first block; the rest of the offset is removed in `read`.
                 self._early_k = _offsets(
                     block_kt.mean(axis=1, dtype=np.float64), np.square(block_kt, dtype=np.float64).mean(axis=1)
                 )

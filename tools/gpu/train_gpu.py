@@ -37,7 +37,7 @@ class TimedTraining(Training):
         config: as for `Training`; its schedule should not decay by itself.
         workdir: the run's folder.
         ends_at: time at which it should end, as given by `time.monotonic`.
-        decay: last fraction of the time, over which the learning rate falls to zero; 0 for none.
+        decay: last fraction of the time, over which the learning rate falls to zero; 0: it stays constant.
     """
 
     def __init__(self, config: Any, workdir: str, ends_at: float, decay: float):

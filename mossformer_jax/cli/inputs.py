@@ -33,11 +33,24 @@ class InputRecording:
         location: path or URL.
         subfolder: sub-folder of the output folder for its sources: its place in the searched folder.
         found: whether it was found through a folder or a pattern; False if it was named itself.
+        stem: stem of the sources' names; None takes that of the location.
+        id: its name in a manifest, or None.
+        duration: its length in seconds according to a manifest, or None.
     """
 
     location: str
     subfolder: Path = Path()
     found: bool = False
+    stem: str | None = None
+    id: str | None = None
+    duration: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name on every machine: the id, the path below the searched folder, or the location as it was given."""
+        if self.id is not None:
+            return self.id
+        return (self.subfolder / Path(self.location).name).as_posix() if self.found else self.location
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,10 @@ class LeftOut:
 
 
 def find_recordings(
-    inputs: Sequence[str], output_folder: Path | None = None, left_out: list[LeftOut] | None = None
+    inputs: Sequence[str],
+    output_folder: Path | None = None,
+    left_out: list[LeftOut] | None = None,
+    listed: Sequence[InputRecording] = (),
 ) -> list[InputRecording]:
     """Finds the recordings that the inputs of a run name.
 
@@ -69,6 +85,7 @@ def find_recordings(
         output_folder: folder for the sources; None writes them next to their recordings.
         left_out: receives the files of a folder or a pattern that look like recordings but cannot be read, and the
             inputs without a recording; None: such an input is an error.
+        listed: the recordings of a manifest, which come first.
 
     Returns:
         Each recording once, in the order of the inputs, those of a folder sorted by name.
@@ -79,9 +96,14 @@ def find_recordings(
     """
     recordings: dict[str, InputRecording] = {}
     others: dict[str, LeftOut] = {}
-    for text in inputs:
+    entries: list[str | InputRecording] = [*listed, *inputs]
+    for entry in entries:
+        text = entry if isinstance(entry, str) else entry.location
         try:
-            for recording in _expand(text, output_folder, others):
+            if not isinstance(entry, str) and is_url(text):
+                _check_url(text)
+            found = _expand(entry, output_folder, others) if isinstance(entry, str) else [entry]
+            for recording in found:
                 recordings.setdefault(key(recording.location), recording)
         except (OSError, ValueError) as error:
             if left_out is None:

@@ -26,11 +26,23 @@ class Job:
         input: path or URL.
         outputs: one file per source.
         plot: file of the plot, or None.
+        recording: the input that it was planned for.
     """
 
     input: str
     outputs: tuple[Path, ...]
     plot: Path | None = None
+    recording: InputRecording | None = None
+
+    @property
+    def name(self) -> str:
+        """The recording's name on every machine (`InputRecording.name`)."""
+        return self.input if self.recording is None else self.recording.name
+
+    @property
+    def duration(self) -> float | None:
+        """The recording's length in seconds according to a manifest, or None."""
+        return None if self.recording is None else self.recording.duration
 
     @property
     def written(self) -> tuple[Path, ...]:
@@ -93,12 +105,12 @@ def plan_jobs(
     """
     planned = []
     for recording in recordings:
-        fields = _fields(recording.location)
+        fields = _fields(recording)
         folder = _beside(recording) if output_folder is None else output_folder / recording.subfolder
         names = [template.format(source=number, **fields) for number in range(1, num_sources + 1)]
         outputs = tuple(folder / f"{name}.{audio_format}" for name in names)
         picture = folder / f"{_without_source(template).format(**fields)}.png" if plot else None
-        planned.append((recording, Job(recording.location, outputs, picture)))
+        planned.append((recording, Job(recording.location, outputs, picture, recording)))
 
     writers: dict[str, list[Job]] = {}
     for _, job in planned:
@@ -145,15 +157,18 @@ def check_template(template: str) -> None:
         raise ValueError(f"{template!r} names a folder; use -o for the folder, and --name only for the file names")
 
 
-def _fields(location: str) -> dict[str, str]:
+def _fields(recording: InputRecording) -> dict[str, str]:
+    location = recording.location
     if is_url(location):
         path, folder = Path(file_name(location)), urlsplit(location).hostname or ""
     else:
         path, folder = Path(location), Path(location).absolute().parent.name
-    return {"stem": path.stem, "suffix": path.suffix.lstrip("."), "folder": folder}
+    return {"stem": recording.stem or path.stem, "suffix": path.suffix.lstrip("."), "folder": folder}
 
 
 def _beside(recording: InputRecording) -> Path:
+    if recording.stem is not None:
+        return recording.subfolder  # an output of a manifest
     return Path() if is_url(recording.location) else Path(recording.location).parent
 
 
@@ -186,7 +201,7 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
         for path in job.written:
             other = writers.setdefault(key(path), job)
             if other is not job:
-                fields, others = _fields(job.input), _fields(other.input)
+                fields, others = (_fields(each.recording or InputRecording(each.input)) for each in (job, other))
                 if fields["suffix"] != others["suffix"]:
                     advice = "use --name '{stem}_{suffix}_s{source}'"
                 elif fields["folder"] != others["folder"]:

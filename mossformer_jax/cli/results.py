@@ -104,7 +104,7 @@ def summary(results: Sequence[Result], unreadable: Sequence[str] = ()) -> str:
         parts.append(f"{_count(failed)} failed")
     if unreadable:
         parts.append(unreadable_files([" ".join(name.split()) for name in unreadable]))
-    return "; ".join(parts)
+    return "; ".join(parts) or "0 recordings: this shard is empty"
 
 
 def _count(number: int) -> str:

@@ -44,7 +44,11 @@ def read_csv(path: str | os.PathLike[str], advice: str) -> tuple[list[str], list
         ValueError: the file is not UTF-8, a quote is not closed, a column is repeated, or the number of cells in a row
             differs from the number of columns, or the columns are separated by semicolons or tabs.
     """
-    text = read_text(path, advice)
+    return parse_csv(path, read_text(path, advice))
+
+
+def parse_csv(path: str | os.PathLike[str], text: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns and rows of a CSV file's text, as `read_csv` returns them; errors name `path`."""
     _check_separator(path, text.lstrip().partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     found, line = [], 1

@@ -39,6 +39,13 @@ def export_onnx(path: Path, config: ModelConfig, parameters: Parameters, *, floa
     write_atomically(path, model.SerializeToString())
 
 
+def fits_float16(parameters: Parameters) -> bool:
+    """Whether float16 stores all weights exactly. Frequency tables are never stored in it."""
+    weights = [array for name, array in parameters.items() if not name.endswith("frequencies")]
+    with np.errstate(over="ignore"):
+        return all((array.astype(np.float16).astype(array.dtype) == array).all() for array in weights)
+
+
 def build_model(config: ModelConfig, parameters: Parameters, *, float16: bool = False) -> Any:
     """The ONNX model as a checked `onnx.ModelProto`."""
     g = Graph(float16)

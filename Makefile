@@ -19,7 +19,7 @@ export PIP_REQUIRE_VIRTUALENV := true
 # Files with slow tests come first (tests/conftest.py), so the order of collection is kept.
 PYTEST = python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo check test fuzz test-newest test-tpu-compile test-gpu-compile docs lint format clean
+.PHONY: help setup demo page web check test fuzz test-newest test-tpu-compile test-gpu-compile docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,11 @@ demo: $(DEMO_READY)  ## separate examples/mixture.wav into demo/ and score it
 	$(BIN)/mossformer-jax separate examples/mixture.wav -o demo --overwrite
 	$(BIN)/mossformer-jax score --mixture examples/mixture.wav \
 	  --reference examples/source1.wav examples/source2.wav --estimate demo/mixture_s1.wav demo/mixture_s2.wav
+
+web: web/page/runtime/VERSION  ## what the page in web/ needs from npm: the ONNX runtime for browsers, and its test driver
+
+page: $(TEST_READY) web  ## write the page that separates in the browser into build/page, and serve it
+	$(BIN)/mossformer-jax page build/page --overwrite --serve 8000
 
 check: lint  ## lint, then the tests that take less than about ten seconds each
 	$(BIN)/$(PYTEST) -m 'not slow'
@@ -71,8 +76,11 @@ format: $(TEST_READY)  ## format, and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+web/page/runtime/VERSION: web/package-lock.json web/build.mjs
+	cd web && npm ci --no-audit --no-fund --silent && npm run --silent build
+
 clean:  ## remove .venv and all generated files
-	rm -rf $(VENV) .venv-newest .venv-tpu .venv-gpu .venv-docs demo build site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest .venv-tpu .venv-gpu .venv-docs demo build site dist web/node_modules web/page/runtime .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is created again if it is incomplete, its Python no longer exists, or it is not a virtual environment.

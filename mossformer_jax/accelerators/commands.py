@@ -27,11 +27,12 @@ def report_training(config_file: str, overrides: Sequence[str], chips: str, sear
         FileNotFoundError, ValueError: the config is invalid, the chip or topology is unknown, its compiler is not
             installed, or the batch cannot be divided among the chips.
     """
-    from mossformer_jax.training.configuration import load_config, resolve
+    from mossformer_jax.training.configuration import resolve
+    from mossformer_jax.training.initial_weights import load_sized_config
 
     target = parse_target(chips)
     prepare_environment()
-    config, recipe, data = resolve(load_config(config_file, overrides))
+    config, recipe, data = resolve(load_sized_config(config_file, overrides))
     devices = compile_only_devices(target)
     mesh = make_mesh(recipe.fsdp, devices)
     check_rows("config.data.batch_size", data.batch_size, mesh, recipe.accumulation)

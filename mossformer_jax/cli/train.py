@@ -78,16 +78,13 @@ def _train(options: argparse.Namespace) -> int:
     prepare_jax(options)
     jax.config.update("jax_debug_nans", options.debug_nans)
 
-    from mossformer_jax.training.configuration import load_config
-    from mossformer_jax.training.initial_weights import take_sizes
+    from mossformer_jax.training.initial_weights import load_sized_config
     from mossformer_jax.training.loop import Training
 
-    config = load_config(options.config, options.overrides)
     workdir = options.workdir
     if workdir is None:
         file, _, variant = options.config.partition(":")
         workdir = Path("runs", "_".join(filter(None, [Path(file).stem, variant])))
-    fields = [override.partition("=")[0] for override in options.overrides]
-    take_sizes(config, workdir, [field.removeprefix("--config.model.") for field in fields])
+    config = load_sized_config(options.config, options.overrides, workdir)
     Training(config, workdir, options.profile_steps).run()
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from flax import nnx
 
 from mossformer_jax.model import ModelConfig, MossFormer2
 from mossformer_jax.model.filterbank import sinusoids
-from mossformer_jax.training.configuration import MEASURED_FIELDS, TRAINING_FIELDS, read_saved_config
+from mossformer_jax.training.configuration import MEASURED_FIELDS, TRAINING_FIELDS, load_config, read_saved_config
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.workdir import CONFIG_FILE, has_begun
 from mossformer_jax.weights import flatten, load_parameters
@@ -28,7 +28,24 @@ _STACK = "mask_net.blocks."
 _log = logging.getLogger(__name__)
 
 
-def take_sizes(config: ConfigDict, workdir: Path, overridden: Collection[str]) -> None:
+def load_sized_config(path: str, overrides: Sequence[str] = (), workdir: Path | None = None) -> ConfigDict:
+    """Reads a config (`load_config`) whose model has the sizes of its initial weights (`take_sizes`).
+
+    Args:
+        path: the config, as for `--config`.
+        overrides: overrides of its fields; sizes of the model that are set here are kept.
+        workdir: the run's folder, if there is one.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: the config is invalid, or the initial weights cannot be read.
+    """
+    config = load_config(path, overrides)
+    fields = [override.partition("=")[0] for override in overrides]
+    take_sizes(config, workdir, [field.removeprefix("--config.model.") for field in fields])
+    return config
+
+
+def take_sizes(config: ConfigDict, workdir: Path | None, overridden: Collection[str]) -> None:
     """Changes `config.model` to the model of `config.train.initial_weights`, if that is set.
 
     Options of the training alone (dropout, dtype, remat) keep their values. A run that has begun keeps its model, so
@@ -36,7 +53,7 @@ def take_sizes(config: ConfigDict, workdir: Path, overridden: Collection[str]) -
 
     Args:
         config: the config, changed in place; data sections that refer to `config.model` follow.
-        workdir: the run's folder.
+        workdir: the run's folder, if there is one.
         overridden: fields of `config.model` that keep their values because the user has set them.
 
     Raises:
@@ -45,7 +62,7 @@ def take_sizes(config: ConfigDict, workdir: Path, overridden: Collection[str]) -
     source = config.get("train", {}).get("initial_weights")
     if source is None or "model" not in config:
         return
-    if has_begun(workdir):
+    if workdir is not None and has_begun(workdir):
         sizes = read_saved_config(workdir / CONFIG_FILE).model.to_dict()
     else:
         sizes = read_config(model_folder(source)).to_dict()

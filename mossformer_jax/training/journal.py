@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from mossformer_jax.figures.curves import plot_training
+from mossformer_jax.training.log import log_handlers
 from mossformer_jax.training.progress import LiveLine, is_live
 from mossformer_jax.training.records import RECORDS_FILE, read_metrics
 from mossformer_jax.training.tensorboard import Example, TensorBoard
 
 __all__ = ["Example", "Journal", "Progress"]
 
-# All warnings of the package pass through this logger, as do the records of this module.
-_package = logging.getLogger("mossformer_jax")
 _logger = logging.getLogger(__name__)
+_logger.setLevel(logging.DEBUG)
 _NAMES = {"si_sdri": "SI-SDRi", "si_sdr": "SI-SDR"}
 
 
@@ -70,6 +69,7 @@ class Journal:
             log.txt are printed.
         validated_step: step of the last validation that will not be repeated; `step` if None.
         si_sdri_db: SI-SDRi in dB of that validation, if there was one.
+        earlier: records of the package from before, which the terminal has shown; log.txt gets them, too.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
@@ -84,6 +84,7 @@ class Journal:
         terminal: bool = True,
         validated_step: int | None = None,
         si_sdri_db: float | None = None,
+        earlier: Sequence[logging.LogRecord] = (),
     ):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ class Journal:
             self._line = LiveLine(total_steps, step) if terminal and is_live() else None
             if self._line is not None:
                 opened.callback(self._line.close)
-            opened.enter_context(_handlers(self._workdir / "log.txt", live=self._line is not None))
+            opened.enter_context(log_handlers(self._workdir / "log.txt", earlier, live=self._line is not None))
             self._opened = opened.pop_all()
         if resumes:
             self.note(
@@ -188,39 +189,6 @@ class Journal:
                 json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False) + "\n"
             )
             self._metrics.flush()
-
-
-class _Formatter(logging.Formatter):
-    """Date, time and message on one line, with the prefix "warning: " for warnings."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = "warning: " if record.levelno >= logging.WARNING else ""
-        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {level}{' '.join(record.getMessage().splitlines())}"
-
-
-@contextlib.contextmanager
-def _handlers(log_path: Path, *, live: bool) -> Iterator[None]:
-    """Sends the package's log records to log.txt and stdout only."""
-    if log_path.exists() and not log_path.read_bytes().endswith(b"\n"):
-        with log_path.open("a", encoding="utf-8") as log:
-            log.write("\n")
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setLevel(logging.INFO if live else logging.DEBUG)
-    handlers = (logging.FileHandler(log_path, encoding="utf-8"), terminal)
-    propagate = _package.propagate
-    # absl writes records that reach the root logger to stderr, where they would appear a second time.
-    _package.propagate = False
-    _logger.setLevel(logging.DEBUG)
-    for handler in handlers:
-        handler.setFormatter(_Formatter())
-        _package.addHandler(handler)
-    try:
-        yield
-    finally:
-        _package.propagate = propagate
-        for handler in handlers:
-            _package.removeHandler(handler)
-            handler.close()
 
 
 @contextlib.contextmanager

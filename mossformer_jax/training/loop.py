@@ -25,6 +25,7 @@ from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
 from mossformer_jax.training.configuration import check_mixtures, resolve, save_config
 from mossformer_jax.training.journal import Journal
+from mossformer_jax.training.log import collected_records
 from mossformer_jax.training.meter import Meter, SilentJournal
 from mossformer_jax.training.output import write_weights
 from mossformer_jax.training.results import Outcome, Results
@@ -82,7 +83,8 @@ class Training:
         # ------------------------------------------------------------------ state, new or from the newest checkpoint
         self._lock = lock(self.workdir) if self._first_process else None
         try:
-            self._begin_or_resume()
+            with collected_records() as self._earlier_records:
+                self._begin_or_resume()
         except BaseException:
             self._unlock()
             raise
@@ -184,6 +186,7 @@ class Training:
             step=self.step,
             validated_step=self.results.validated_step,
             si_sdri_db=self.results.last_si_sdri_db,
+            earlier=self._earlier_records,
         )
 
     def _catch_up(self, journal: Journal | SilentJournal, request: StopRequest) -> bool:
@@ -350,8 +353,6 @@ class Training:
             f"{count_parameters(self.model):,} parameters on {devices} {dict(self.mesh.shape)}, steps {self.step} to "
             f"{self.total_steps}, {self.steps_per_epoch} per epoch"
         )
-        for message in self.checkpoints.moved_aside:
-            journal.note(message)  # first logged before the journal was open
         if isinstance(self._batches, DeviceBatches):
             journal.note(f"the recordings take {self._batches.num_bytes / 1e9:.2f} GB on each device")
         for name, (before, after) in self.changes.items():

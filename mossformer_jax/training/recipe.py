@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from mossformer_jax.fields import check_types, from_fields, require
 _WHAT = "config.train"
 OPTIMIZERS = ("adam", "adamw", "lion", "muon")
 DECAYS = ("linear", "cosine")
+SCHEDULES = ("plateau", "warmup-stable-decay", *DECAYS)
+# Values of `weight_decay_mask` that are not regular expressions.
+MASKS = ("matrices", "all")
 FILTERBANKS = ("random", "sinusoids")
 
 
@@ -27,15 +31,20 @@ class Recipe:
         lr: the learning rate.
         optimizer: "adam" (as published), "adamw", "lion" or "muon" (for the matrices of the mask net; Adam for the
             rest, at the same learning rate).
-        weight_decay: decoupled weight decay of the matrices of the mask net, per unit of learning rate; not for "adam".
+        weight_decay: decoupled weight decay per unit of learning rate; not for "adam".
+        weight_decay_mask: the parameters that decay: "matrices" (those of the mask net), "all", or a regular expression
+            that is searched for in the names of parameters, such as "mask_net.*kernel".
+        schedule: course of the learning rate after the warm-up: "plateau" (as published: constant, then lower after
+            validations without improvement), "warmup-stable-decay" (constant, then a decay over `decay_steps`), or
+            "linear" or "cosine" (a decay to zero over all steps).
         warmup_steps: initial steps over which the learning rate rises linearly to `lr`.
         constant_epochs: epochs before the learning rate may be lowered.
         patience: validations without an improvement of the loss after which the learning rate is multiplied by
             `lr_factor`.
         lr_factor: factor by which the learning rate is lowered.
         min_lr: lower bound of the learning rate after plateaus; warm-up and final decay may go below it.
-        decay_steps: final steps over which the learning rate additionally decays to zero. Equal to `steps`, it decays
-            from the start.
+        decay_steps: final steps over which the learning rate (additionally) decays to zero, for the schedules "plateau"
+            and "warmup-stable-decay".
         decay: shape of the final decay, "linear" or "cosine".
         clip_norm: gradients with a larger global norm are scaled down to this norm.
         threshold_db: mixtures whose SI-SDR already exceeds this value are excluded from the loss.
@@ -68,6 +77,8 @@ class Recipe:
     lr: float = 15e-5
     optimizer: str = "adam"
     weight_decay: float = 0.0
+    weight_decay_mask: str = "matrices"
+    schedule: str = "plateau"
     warmup_steps: int = 0
     constant_epochs: int = 85
     patience: int = 2
@@ -108,13 +119,20 @@ class Recipe:
         require(0 < self.lr_factor < 1, _WHAT, "lr_factor", self.lr_factor, "between 0 and 1")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, _WHAT, "ema_decay", decay, "None or between 0 and 1")
-        for name, allowed in (("optimizer", OPTIMIZERS), ("decay", DECAYS)):
+        for name, allowed in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             require(value in allowed, _WHAT, name, value, f"one of {', '.join(allowed)}")
         none = self.optimizer == "adam"
         allowed_decay = '0 with optimizer="adam"; use "adamw"' if none else "0 or more"
         usable = self.weight_decay == 0 if none else 0 <= self.weight_decay < math.inf
         require(usable, _WHAT, "weight_decay", self.weight_decay, allowed_decay)
+        mask = self.weight_decay_mask
+        expected = f"{' or '.join(MASKS)}, or a regular expression"
+        require(_is_expression(mask), _WHAT, "weight_decay_mask", mask, expected)
+        over_all, steps = self.schedule in DECAYS, self.decay_steps
+        require(not (over_all and steps), _WHAT, "decay_steps", steps, f'0 with schedule="{self.schedule}"')
+        stable = self.schedule == "warmup-stable-decay"
+        require(steps > 0 or not stable, _WHAT, "decay_steps", steps, f'1 or more with schedule="{self.schedule}"')
         filterbank = self.initial_filterbank
         require(filterbank in FILTERBANKS, _WHAT, "initial_filterbank", filterbank, f"one of {', '.join(FILTERBANKS)}")
         require(0 <= self.seed < 2**32, _WHAT, "seed", self.seed, "from 0 to 2**32 - 1")
@@ -132,6 +150,14 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         return dataclasses.asdict(self)
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 _AT_LEAST_ONE = (

@@ -11,8 +11,10 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from mossformer_jax.accelerators import commands
 from mossformer_jax.accelerators import report as reports
 from mossformer_jax.accelerators.chips import CHIPS, parse_target
 from mossformer_jax.accelerators.report import DoesNotFit, Report, print_report
@@ -72,6 +74,15 @@ def test_a_report_gives_the_time_bound_and_the_largest_batch(monkeypatch, capsys
     assert "8 per chip: does not fit (too large)" in printed
     assert printed.endswith("6 mixtures per chip, 24 in total\n")
     assert CHIPS["v5e"].budget > 13 * 2**30
+
+
+def test_the_reported_model_has_the_sizes_of_the_initial_weights(monkeypatch, capsys, tiny_model_folder):
+    monkeypatch.setattr(commands, "compile_only_devices", lambda _: jax.devices())
+    monkeypatch.setattr(commands, "print_report", lambda *_, **__: None)
+    monkeypatch.setattr(commands, "prepare_environment", lambda: None)
+    flags = [f"--config.train.initial_weights={tiny_model_folder}", "--config.model.num_blocks=3"]
+    commands.report_training(FULL, flags, "h100")
+    assert "training step for h100:1, 1 chip(s): 3 blocks of 8 channels" in capsys.readouterr().out
 
 
 @pytest.mark.slow

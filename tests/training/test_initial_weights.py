@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from mossformer_jax.model import MossFormer2
+from mossformer_jax.training import loop
 from mossformer_jax.training.configuration import load_config, resolve, save_config
-from mossformer_jax.training.initial_weights import initial_weights, take_sizes
+from mossformer_jax.training.initial_weights import initial_weights, load_sized_config, take_sizes
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.weights import flatten, load_parameters, save_model
 from mossformer_jax.weights.parameters import parameter_shapes
@@ -87,3 +88,19 @@ def test_partial_weights_are_taken_only_on_request(two_blocks, tiny_config):
         ValueError, match=r"use --config.model.sample_rate=16000 --config.model.num_blocks=2, or take .*partial"
     ):
         initial_weights(tiny_config, recipe)
+
+
+def test_the_log_of_a_run_names_the_parameters_drawn_at_random(two_blocks, tmp_path, capsys):
+    flags = [f"--config.train.initial_weights={two_blocks}", "--config.model.num_blocks=3"]
+    config = load_sized_config(str(TINY), [*flags, "--config.train.partial=true", "--config.train.steps=1"])
+    workdir = tmp_path / "run"
+    training = loop.Training(config, workdir)
+    training._train = lambda *_: None
+    training.run()
+    message = "does not have these parameters, which are initialised randomly: blocks 3 to 3"
+    first, *rest = (workdir / "log.txt").read_text().splitlines()
+    assert "warning: " in first
+    assert message in first
+    assert not any(message in line for line in rest)
+    printed = capsys.readouterr()
+    assert message not in printed.out  # it was on stderr before

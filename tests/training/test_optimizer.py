@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mossformer_jax.training.optimizer import Plateau, learning_rate, make_optimizer
@@ -180,6 +184,10 @@ def test_cosine_decay_falls_from_the_start_to_zero():
     [
         ({"optimizer": "sgd"}, "optimizer='sgd' is not allowed: must be one of adam, adamw, lion, muon"),
         ({"decay": "steps"}, "decay='steps' is not allowed: must be one of linear, cosine"),
+        ({"schedule": "step"}, "schedule='step' is not allowed: must be one of plateau, warmup-stable-decay, linear, "),
+        ({"schedule": "cosine", "decay_steps": 5}, """decay_steps=5 is not allowed: must be 0 with schedule="cosine\""""),
+        ({"schedule": "warmup-stable-decay"}, "decay_steps=0 is not allowed: must be 1 or more"),
+        ({"weight_decay_mask": "("}, "must be matrices or all, or a regular expression"),
         ({"weight_decay": 0.1}, """weight_decay=0.1 is not allowed: must be 0 with optimizer="adam"; use "adamw\""""),
         ({"optimizer": "lion", "weight_decay": -1.0}, "weight_decay=-1.0 is not allowed: must be 0 or more"),
     ],
@@ -187,3 +195,41 @@ def test_cosine_decay_falls_from_the_start_to_zero():
 def test_optimizer_options_that_are_not_allowed_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "warmup-stable-decay"])
+def test_schedules_are_those_of_optax(name):
+    steps, warmup, decay, lr = 20, 4, 6, 0.1
+    recipe = Recipe(lr=lr, schedule=name, warmup_steps=warmup, decay_steps=decay * (name == "warmup-stable-decay"))
+    falls = {
+        "linear": optax.linear_schedule(lr, 0.0, steps - warmup),
+        "cosine": optax.cosine_decay_schedule(lr, steps - warmup),
+        "warmup-stable-decay": optax.join_schedules(
+            [optax.constant_schedule(lr), optax.linear_schedule(lr, 0.0, decay)], [steps - warmup - decay]
+        ),
+    }
+    expected = optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), falls[name]], [warmup])
+    # The warm-up reaches the learning rate in its last step, one step earlier than optax's.
+    count = [step + 1 if step < warmup - 1 else max(step, warmup) for step in range(steps)]
+    # Plateaus do not affect these schedules.
+    np.testing.assert_allclose(rates(recipe, steps), [expected(step) for step in count], rtol=1e-5)
+    losses = [-1.0] * 9
+    recipe = dataclasses.replace(recipe, constant_epochs=0)
+    assert [plateau.factor for plateau in after(losses, recipe)] == [1] * 9
+
+
+@pytest.mark.parametrize("mask", ["all", "kernel$", "to_out.*bias"])
+def test_a_mask_selects_the_parameters_that_decay(rng, mask):
+    start = parameters(rng)
+    recipe = Recipe(optimizer="adamw", weight_decay=0.1, weight_decay_mask=mask)
+    still = {name: np.zeros_like(value) for name, value in start.items()}
+    found = steps_of(recipe, start, [still], 0.01)
+    for name, value in start.items():
+        decays = mask == "all" or re.search(mask, name)
+        np.testing.assert_allclose(found[name], value * (1 - 0.01 * 0.1 * bool(decays)), rtol=1e-6, err_msg=name)
+
+
+def test_a_mask_that_matches_no_parameter_is_an_error(rng):
+    optimizer = make_optimizer(Recipe(optimizer="adamw", weight_decay=0.1, weight_decay_mask="kernels"))
+    with pytest.raises(ValueError, match="weight_decay_mask='kernels' matches no parameter.*such as encoder.kernel"):
+        optimizer.init(parameters(rng))

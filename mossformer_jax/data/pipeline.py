@@ -206,11 +206,13 @@ class EvaluationBatches:
 
     Attributes:
         shapes: all shapes (rows, samples) of the mixture arrays, for compiling ahead of time.
+        indices: this process's mixtures in the order of the batches, short ones first.
     """
 
     def __init__(self, mixtures: MixtureSource, plan: list[tuple[int, list[int]]], num_workers: int):
         self._batches = grain.MapDataset.source(plan).map(_ReadBatch(mixtures, shared=num_workers > 0))
         self._num_workers = num_workers
+        self.indices = [index for _, indices in plan for index in indices if index >= 0]
         self.shapes = sorted({(len(indices), length) for length, indices in plan})
 
     def __len__(self) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +19,9 @@ import numpy as np
 
 from mossformer_jax.figures.curves import plot_training
 from mossformer_jax.training.log import log_handlers
+from mossformer_jax.training.loggers import Logger
 from mossformer_jax.training.progress import LiveLine, is_live
+from mossformer_jax.training.provenance import now
 from mossformer_jax.training.records import RECORDS_FILE, read_metrics
 from mossformer_jax.training.tensorboard import Example, TensorBoard
 
@@ -69,6 +73,7 @@ class Journal:
             log.txt are printed.
         validated_step: step of the last validation that will not be repeated; `step` if None.
         si_sdri_db: SI-SDRi in dB of that validation, if there was one.
+        loggers: functions that open further loggers, by name. If one fails to log, that is a warning.
         earlier: records of the package from before, which the terminal has shown; log.txt gets them, too.
 
     Raises:
@@ -84,12 +89,14 @@ class Journal:
         terminal: bool = True,
         validated_step: int | None = None,
         si_sdri_db: float | None = None,
+        loggers: Mapping[str, Callable[[], Logger]] | None = None,
         earlier: Sequence[logging.LogRecord] = (),
     ):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._metrics_path = self._workdir / RECORDS_FILE
         self._total_steps = total_steps
+        self._time_left = _TimeLeft(total_steps, step)
         self._last_validation = "" if si_sdri_db is None else _formatted("si_sdri_db", si_sdri_db)
         resumes = self._metrics_path.exists()
         last_steps = {"train": step, "validation": step if validated_step is None else validated_step}
@@ -102,6 +109,10 @@ class Journal:
             if self._line is not None:
                 opened.callback(self._line.close)
             opened.enter_context(log_handlers(self._workdir / "log.txt", earlier, live=self._line is not None))
+            self._loggers: dict[str, Logger] = {}
+            for name, open_one in (loggers or {}).items():
+                self._loggers[name] = open_one()
+                opened.callback(self._loggers[name].close)
             self._opened = opened.pop_all()
         if resumes:
             self.note(
@@ -128,8 +139,7 @@ class Journal:
         figures = dataclasses.asdict(record)
         self._record({"kind": "train", **figures})
         step = figures.pop("step")
-        with _named(self._workdir / "tensorboard"):
-            self._tensorboard.scalars(step, {f"train/{name}": value for name, value in figures.items()})
+        self._scalars(step, {f"train/{name}": value for name, value in figures.items()})
         parts = [
             f"loss {record.loss:.2f} dB",
             *filter(None, [self._last_validation]),
@@ -140,7 +150,8 @@ class Journal:
             f"{record.skipped} skipped",
         ]
         # A live line shows the same, so DEBUG then goes to log.txt only.
-        _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, ", ".join(parts))
+        text = ", ".join([*parts, f"{self._time_left.after(step)} left"])
+        _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, text)
         if self._line is not None:
             self._line.update(step, "  ".join(parts))
 
@@ -163,11 +174,12 @@ class Journal:
             why_undefined: the reason, if the figures are not finite. They are then null in metrics.jsonl.
         """
         self._record({"kind": "validation", "step": step, "best": best, **figures})
-        with _named(self._workdir / "tensorboard"):
-            finite = {f"validation/{name}": value for name, value in figures.items() if math.isfinite(value)}
-            self._tensorboard.scalars(step, finite)
-        with _failure_as_warning("the examples"):
+        self._scalars(step, {f"validation/{name}": value for name, value in figures.items() if math.isfinite(value)})
+        with _failure_as_warning("the examples could not be drawn"):
             self._tensorboard.examples(step, examples)
+        for name, logger in self._loggers.items():
+            with _failure_as_warning(f"{name}: the examples of step {step} could not be logged"):
+                logger.examples(step, examples)
         parts = [_formatted(name, value) for name, value in figures.items() if math.isfinite(value)]
         if not parts:
             self._last_validation = ""
@@ -179,11 +191,19 @@ class Journal:
     def close(self) -> None:
         """Draws loss.png and closes all files; a second call has no effect."""
         if not self._metrics.closed:
-            with _failure_as_warning("loss.png"):
+            with _failure_as_warning("loss.png could not be drawn"):
                 plot_training(self._workdir / "loss.png", read_metrics(self._workdir))
             self._opened.close()
 
+    def _scalars(self, step: int, values: Mapping[str, float | np.number]) -> None:
+        with _named(self._workdir / "tensorboard"):
+            self._tensorboard.scalars(step, values)
+        for name, logger in self._loggers.items():
+            with _failure_as_warning(f"{name}: the figures of step {step} could not be logged"):
+                logger.scalars(step, values)
+
     def _record(self, record: Mapping[str, Any]) -> None:
+        record = {**record, "time": now()}
         with _named(self._metrics_path):
             self._metrics.write(
                 json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False) + "\n"
@@ -203,12 +223,30 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _failure_as_warning(picture: str) -> Iterator[None]:
-    """Logs a warning, instead of stopping the training, if a picture cannot be drawn."""
+def _failure_as_warning(what: str) -> Iterator[None]:
+    """Logs a warning, instead of stopping the training, if a picture cannot be drawn or a service fails."""
     try:
         yield
     except Exception as error:
-        _logger.warning("%s could not be drawn: %s: %s", picture, type(error).__name__, error)
+        _logger.warning("%s: %s: %s", what, type(error).__name__, error)
+
+
+class _TimeLeft:
+    """Estimates the time until the last step, with validations and checkpoints, from the steps so far."""
+
+    def __init__(self, total_steps: int, step: int):
+        self._total_steps = total_steps
+        # The first estimate includes compilation, because nothing else is known; later ones count from there.
+        self._from: tuple[int, float] = (step, time.monotonic())
+        self._first = True
+
+    def after(self, step: int) -> datetime.timedelta:
+        began, since = self._from
+        clock = time.monotonic()
+        seconds = (clock - since) / max(step - began, 1) * (self._total_steps - step)
+        if self._first:
+            self._from, self._first = (step, clock), False
+        return datetime.timedelta(seconds=round(seconds))
 
 
 def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:

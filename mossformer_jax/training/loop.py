@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +24,18 @@ from mossformer_jax.data.training_mixtures import open_training_mixtures
 from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
 from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
-from mossformer_jax.training.configuration import check_mixtures, resolve, save_config
+from mossformer_jax.training.configuration import check_mixtures, resolve
 from mossformer_jax.training.journal import Journal
 from mossformer_jax.training.log import collected_records
+from mossformer_jax.training.loggers import check_installed, open_logger
 from mossformer_jax.training.meter import Meter, SilentJournal
 from mossformer_jax.training.output import write_weights
+from mossformer_jax.training.provenance import record_start
 from mossformer_jax.training.results import Outcome, Results
 from mossformer_jax.training.signals import StopRequest
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
-from mossformer_jax.training.workdir import CONFIG_FILE, changes_since_start, lock
+from mossformer_jax.training.workdir import changes_since_start, lock, write_config
 from mossformer_jax.weights.folders import BEST
 from mossformer_jax.weights.parameters import count_parameters
 
@@ -62,6 +65,7 @@ class Training:
         self.model, self.recipe, self.data = resolve(config)
         self.config, self.workdir, self._profile_steps = config, Path(workdir), profile_steps
         self._profiling = False
+        check_installed(self.recipe.loggers)
         self._first_process = jax.process_index() == 0
 
         # ------------------------------------------------------------------ data
@@ -170,8 +174,6 @@ class Training:
             self._batches.set_state(notes["batches"])
             unrecorded = notes["unrecorded"]
         self._meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every, unrecorded)
-        if self._first_process:
-            save_config(self.workdir / CONFIG_FILE, self.config)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -187,6 +189,9 @@ class Training:
             validated_step=self.results.validated_step,
             si_sdri_db=self.results.last_si_sdri_db,
             earlier=self._earlier_records,
+            loggers={
+                name: partial(open_logger, name, self.workdir, self.config.to_dict()) for name in self.recipe.loggers
+            },
         )
 
     def _catch_up(self, journal: Journal | SilentJournal, request: StopRequest) -> bool:
@@ -200,6 +205,11 @@ class Training:
         return True
 
     def _train(self, journal: Journal | SilentJournal, request: StopRequest) -> None:
+        for name, (before, after) in self.changes.items():
+            journal.note(f"config.{name} changed from {before} to {after}")
+        if self._first_process:
+            write_config(self.workdir, self.config, self.step)
+            record_start(self.workdir, self.step)
         program = self._compile(journal)
         in_flight: deque[tuple[int, Array]] = deque()
         stopped, first = False, self.step
@@ -355,8 +365,6 @@ class Training:
         )
         if isinstance(self._batches, DeviceBatches):
             journal.note(f"the recordings take {self._batches.num_bytes / 1e9:.2f} GB on each device")
-        for name, (before, after) in self.changes.items():
-            journal.note(f"config.{name} changed from {before} to {after}")
 
     def _profile(self, steps_done: int | None) -> None:
         """Starts or stops the profiler if it is due; None stops it in any case."""

@@ -16,6 +16,7 @@ DECAYS = ("linear", "cosine")
 SCHEDULES = ("plateau", "warmup-stable-decay", *DECAYS)
 # Values of `weight_decay_mask` that are not regular expressions.
 MASKS = ("matrices", "all")
+LOGGERS = ("wandb", "mlflow")
 FILTERBANKS = ("random", "sinusoids")
 
 
@@ -64,7 +65,9 @@ class Recipe:
         checkpoint_every: steps between checkpoints; `validate_every` if None.
         log_every: steps between log lines.
         validation_batch_size: utterances per validation batch, over all devices; the number of devices if None.
-        num_examples: number of validation mixtures to show and play in TensorBoard.
+        num_examples: number of validation mixtures to show and play in TensorBoard: those of middle length, always the
+            same ones.
+        loggers: further loggers, "wandb" or "mlflow"; their packages are extras of the same names.
         keep_last: number of latest checkpoints to keep.
         keep_best: number of checkpoints with the best validation SI-SDRi to keep in addition.
 
@@ -102,6 +105,7 @@ class Recipe:
     log_every: int = 50
     validation_batch_size: int | None = None
     num_examples: int = 2
+    loggers: tuple[str, ...] = ()
     keep_last: int = 2
     keep_best: int = 1
 
@@ -135,6 +139,8 @@ class Recipe:
         require(steps > 0 or not stable, _WHAT, "decay_steps", steps, f'1 or more with schedule="{self.schedule}"')
         filterbank = self.initial_filterbank
         require(filterbank in FILTERBANKS, _WHAT, "initial_filterbank", filterbank, f"one of {', '.join(FILTERBANKS)}")
+        for logger in self.loggers:
+            require(logger in LOGGERS, _WHAT, "loggers", self.loggers, f"names from {', '.join(LOGGERS)}")
         require(0 <= self.seed < 2**32, _WHAT, "seed", self.seed, "from 0 to 2**32 - 1")
 
     @classmethod

@@ -58,6 +58,17 @@ class Example:
     estimates_ct: Float[np.ndarray, "c t"]
     references_ct: Float[np.ndarray, "c t"]
 
+    def signals(self) -> dict[str, Float[np.ndarray, " t"]]:
+        """The mixture, the estimates and the references by name, scaled by one factor to a peak of `PEAK`."""
+        signals_ct = np.concatenate([self.mixture_t[None], self.estimates_ct, self.references_ct])
+        # A diverged network must not stop the run here.
+        signals_ct = np.nan_to_num(signals_ct, posinf=0.0, neginf=0.0)
+        signals_ct = signals_ct * (PEAK / (np.abs(signals_ct).max() or 1.0))
+        names = ["mixture"]
+        names += [f"estimate {number}" for number in range(1, len(self.estimates_ct) + 1)]
+        names += [f"reference {number}" for number in range(1, len(self.references_ct) + 1)]
+        return dict(zip(names, signals_ct, strict=True))
+
 
 class TensorBoard:
     """An event file of scalars, audio and images, on disk when a call returns.
@@ -84,25 +95,16 @@ class TensorBoard:
         self._write(step, [Summary(value=points)])
 
     def examples(self, step: int, examples: Sequence[Example]) -> None:
-        """Adds audio and spectrograms of each example; the references' audio is written only the first time.
-
-        All signals of an example are scaled by one factor, which brings the loudest sample to `PEAK`.
-        """
+        """Adds audio and spectrograms of each example; the references' audio is written only the first time."""
         for example in examples:
-            signals_ct = np.concatenate([example.mixture_t[None], example.estimates_ct, example.references_ct])
-            # A diverged network must not stop the run here.
-            signals_ct = np.nan_to_num(signals_ct, posinf=0.0, neginf=0.0)
-            signals_ct = signals_ct * (PEAK / (np.abs(signals_ct).max() or 1.0))
-            names = ["mixture"]
-            names += [f"estimate {number}" for number in range(1, len(example.estimates_ct) + 1)]
-            num_heard = len(signals_ct) if not self._references_written else len(names)
-            names += [f"reference {number}" for number in range(1, len(example.references_ct) + 1)]
+            signals = example.signals()
             sounds = [
                 summary.audio(f"{example.name}/{name}", signal_t, example.sample_rate)
-                for name, signal_t in zip(names[:num_heard], signals_ct, strict=False)
+                for name, signal_t in signals.items()
+                if not (self._references_written and name.startswith("reference"))
             ]
-            panels = [signal_spectrogram(signal_t, example.sample_rate) for signal_t in signals_ct]
-            picture = _pixels(spectrogram_figure([name.capitalize() for name in names], panels, DPI))
+            panels = [signal_spectrogram(signal_t, example.sample_rate) for signal_t in signals.values()]
+            picture = _pixels(spectrogram_figure([name.capitalize() for name in signals], panels, DPI))
             self._write(step, [*sounds, summary.image(f"{example.name}/spectrograms", picture, dataformats="HWC")])
         self._references_written |= bool(examples)
 

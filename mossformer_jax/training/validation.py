@@ -70,7 +70,7 @@ class Validation:
     """
 
     def __init__(self, config: ModelConfig, recipe: Recipe, mixtures: MixtureSource, num_workers: int, mesh: Mesh):
-        self._mixtures, self._mesh, self._num_examples = mixtures, mesh, recipe.num_examples
+        self._mixtures, self._mesh = mixtures, mesh
         self._batches: EvaluationBatches = evaluation_batches(
             mixtures,
             batch_size=recipe.validation_batch_size or mesh.size,
@@ -78,6 +78,11 @@ class Validation:
             process_count=jax.process_count(),
             num_workers=num_workers,
         )
+
+        # The indices are sorted by length, and utterances in the middle are of ordinary length.
+        indices = self._batches.indices
+        first = max(len(indices) - recipe.num_examples, 0) // 2
+        self._shown = set(indices[first : first + recipe.num_examples])
 
         def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
             mixture_bt, sources_bct, lengths_b, index_b = batch
@@ -94,14 +99,12 @@ class Validation:
         """Scores weights; None if `asked_to_stop` returns True before the end. It must agree in all processes."""
         levels: list[Array] = []
         shown: list[tuple[Batch, Scores, Array, Array]] = []
-        # Batches are sorted by length; examples are taken from the middle, where lengths are typical.
-        middle = len(self._batches) // 2
 
         def score_batch(batch: Batch) -> tuple[Scores, Array]:
             if asked_to_stop():
                 raise _InterruptedError
             scores, index_b, levels_2c, estimates_bct = self._score(weights, place_rows(batch, self._mesh))
-            if len(levels) == middle:
+            if self._shown.intersection(np.asarray(batch.index).tolist()):
                 shown.append((batch, scores, index_b, estimates_bct))
             levels.append(levels_2c)
             return scores, index_b
@@ -123,11 +126,11 @@ class Validation:
     def _examples(
         self, batch: Batch, scores: Scores, index_b: Array, estimates_bct: Array, gains_c: np.ndarray
     ) -> list[Example]:
-        """Examples from the first utterances of this process's part of a batch."""
+        """The examples in this process's part of a batch."""
         local_bct = local_rows(estimates_bct)
         local_bct = local_bct * gains_c[:, None].astype(local_bct.dtype)
         permutation = dict(zip(np.asarray(index_b).tolist(), np.asarray(scores.permutation_bc), strict=True))
-        rows = [row for row in range(len(local_bct)) if batch.mask[row]][: self._num_examples]
+        rows = [row for row in range(len(local_bct)) if int(batch.index[row]) in self._shown]
         examples = []
         for row in rows:
             index, length = int(batch.index[row]), batch.lengths[row]

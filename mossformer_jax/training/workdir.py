@@ -1,4 +1,4 @@
-"""Checks of a run's folder: it is used by one training at a time, and always with the same network."""
+"""A run's folder: used by one training at a time, always with the same network, and with the config of each part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mossformer_jax.training.configuration import TRAINING_FIELDS, changed_fields, read_saved_config
+from mossformer_jax.atomic import write_atomically
+from mossformer_jax.training.configuration import TRAINING_FIELDS, changed_fields, read_saved_config, save_config
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -49,6 +50,21 @@ def lock(workdir: Path) -> IO[bytes]:
 def has_begun(workdir: Path) -> bool:
     """Whether the folder has a run with a checkpoint."""
     return (workdir / CONFIG_FILE).exists() and any((workdir / "checkpoints").glob("*"))
+
+
+def write_config(workdir: Path, config: ConfigDict, step: int) -> None:
+    """Writes the config of a run whose training begins or continues at a step.
+
+    A config under which the earlier steps ran is kept as config_until_STEP.json if the new one is different.
+    """
+    path = workdir / CONFIG_FILE
+    if step and path.exists():
+        if not changed_fields(read_saved_config(path), config):
+            return
+        kept = workdir / f"config_until_{step}.json"
+        if not kept.exists():  # otherwise the last config trained no step that is left
+            write_atomically(kept, path.read_bytes())
+    save_config(path, config)
 
 
 def changes_since_start(workdir: Path, config: ConfigDict) -> dict[str, tuple[Any, Any]]:

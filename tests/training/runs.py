@@ -86,5 +86,5 @@ def notes(workdir: Path, step: int) -> dict:
 
 def records(workdir: Path) -> list[dict]:
     """The records of metrics.jsonl, without the figures that depend on the time."""
-    clock = ("mixtures_per_second", "waiting_share")
+    clock = ("mixtures_per_second", "waiting_share", "time")
     return [{name: value for name, value in record.items() if name not in clock} for record in read_metrics(workdir)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import errno
 import io
 import json
@@ -86,13 +87,16 @@ def test_a_record_is_written_to_every_output(tmp_path, capsys):
     with Journal(tmp_path, total_steps=100) as journal:
         journal.progress(RECORD)
         journal.validated(50, {"si_sdri_db": np.float32(4.5), "loss_db": -4.0}, best=True)
-    assert read_metrics(tmp_path) == [
+    records = read_metrics(tmp_path)
+    times = [datetime.datetime.fromisoformat(record.pop("time")) for record in records]
+    assert all(abs(time - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=5) for time in times)
+    assert records == [
         {"kind": "train", **dataclasses.asdict(RECORD)},
         {"kind": "validation", "step": 50, "best": True, "si_sdri_db": 4.5, "loss_db": -4.0},
     ]
     assert lines(tmp_path) == [
         "step 50/100, epoch 0.50: loss -3.21 dB, lr 1.50e-04, gradient norm 2.50, 3.4 mixtures/s, 2% waiting for data, "
-        "1 skipped",
+        "1 skipped, 0:00:00 left",
         "validation at step 50: SI-SDRi 4.50 dB, loss -4.00 dB (best so far)",
     ]
     assert capsys.readouterr().out == (tmp_path / "log.txt").read_text()
@@ -291,3 +295,13 @@ def test_metrics_are_json_of_numbers(tmp_path):
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     record = json.loads(line, parse_constant=pytest.fail)
     assert (record["loss"], record["skipped"]) == (-1.5, 3)
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_the_log_estimates_the_time_left(tmp_path, monkeypatch):
+    clock = iter([0.0, 60.0, 80.0, 100.0])  # the first ten steps include a compilation of 40 s
+    monkeypatch.setattr(journal_module.time, "monotonic", lambda: next(clock))
+    with Journal(tmp_path, total_steps=100) as journal:
+        for step in (10, 20, 30):
+            journal.progress(dataclasses.replace(RECORD, step=step))
+    assert [line.rpartition(", ")[2] for line in lines(tmp_path)] == ["0:09:00 left", "0:02:40 left", "0:02:20 left"]

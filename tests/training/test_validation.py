@@ -69,6 +69,19 @@ def test_if_all_mixtures_have_a_silent_source_si_sdri_is_undefined_without_a_war
     assert "every mixture has a silent source" in validated.why_undefined
 
 
+def test_examples_are_the_same_mixtures_of_middle_length_for_any_batch_size(tiny_config):
+    weights = flatten(nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
+    mixtures = Noises((900, 500, 700, 800, 600), SAMPLE_RATE)
+    found = []
+    for batch_size in (1, 3):
+        recipe = Recipe(num_examples=2, validation_batch_size=batch_size)
+        validation = Validation(tiny_config, recipe, mixtures, 0, make_mesh())
+        examples = validation({name: jnp.asarray(array) for name, array in weights.items()}).examples
+        found.append([(example.name, len(example.mixture_t)) for example in examples])
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
 def test_each_output_gets_its_own_gain_for_any_permutation(rng):
     sources_bct = rng.standard_normal((4, 3, 5000)).astype(np.float32)
     permutation_bc = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import hashlib
 import importlib.util
 import json
@@ -120,7 +121,7 @@ def _evaluate(flags: argparse.Namespace) -> int:
             test_set,
             output,
             identity=identity,
-            facts={"model": name, "device": jax.devices()[0].device_kind},
+            facts=model_facts(name, folder, model_config),
             note=bar.note,
             on_rows=bar.advance,
         )
@@ -130,6 +131,28 @@ def _evaluate(flags: argparse.Namespace) -> int:
         evaluation.partial.remove()
         print_summary(evaluation.summary, output)
     return 0
+
+
+def model_facts(name: str, folder: Path, model_config: ModelConfig) -> dict[str, Any]:
+    """Entries of the summary that do not affect the metrics.
+
+    Args:
+        name: the model as given to the command.
+        folder: its folder. Models written by a training have the step in result.json.
+        model_config: its config.
+    """
+    import jax
+
+    from mossformer_jax.training.output import read_result
+    from mossformer_jax.weights.parameters import count_parameters
+
+    return {
+        "model": name,
+        "step": read_result(folder).get("step"),
+        "parameters": count_parameters(model_config),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": jax.devices()[0].device_kind,
+    }
 
 
 def output_folder(flags: argparse.Namespace) -> Path:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mossformer_jax.atomic import write_atomically
 from mossformer_jax.model import ModelConfig
@@ -47,6 +48,15 @@ def write_weights(
     measured = si_sdri_db is not None and math.isfinite(si_sdri_db)
     result = {"step": step, "si_sdri_db": si_sdri_db if measured else None}
     write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Reads the result.json of a model that a training has written: `step` and `si_sdri_db`; empty if there is none."""
+    try:
+        result = json.loads((folder / RESULT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
 
 
 _DEFAULTS = ModelConfig().to_dict()

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from mossformer_jax.audio import read_audio
+from mossformer_jax.data.records import Mixture
 from mossformer_jax.evaluation.evaluate import Scores
 from mossformer_jax.evaluation.examples import write_examples
+from mossformer_jax.evaluation.page import write_report
 from mossformer_jax.evaluation.partial import PartialMetrics
-from mossformer_jax.evaluation.report import read_metrics
+from mossformer_jax.evaluation.report import read_metrics, summarize, utterance_row
 from mossformer_jax.evaluation.run import TestSet, evaluate_model
 from mossformer_jax.evaluation.scorer import ScoredBatch
 
@@ -150,10 +152,16 @@ def test_an_evaluation_fails_if_the_networks_output_is_nan(test_set, swapping_sc
 
 
 def test_the_report_has_figures_and_the_audio_files_match_the_scored_signals(test_set, swapping_scorer, tmp_path):
-    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
+    facts = {"model": "a <model>", "step": 300, "parameters": 1234567, "date": "2026-11-28T12:00:00+00:00"}
+    evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY, facts=facts)
     write_examples(swapping_scorer, test_set, evaluation, tmp_path, "a <model>", num_audio=2)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/webp;base64,") == 4
+    assert page.count("<audio ") == 3 * 5
+    assert "<tr><td>Model<td>a &lt;model&gt;" in page
+    assert "<tr><td>Training step<td>300" in page
+    assert "<tr><td>Parameters<td>1,234,567" in page
+    assert "<tr><td>Date<td>2026-11-28T12:00:00+00:00" in page
     assert "<h1>a &lt;model&gt;</h1>" in page
     ranked = sorted(evaluation.rows, key=lambda row: row["si_sdri"])
     for name, place in (("Best", -1), ("Median", 3), ("Worst", 0)):
@@ -167,3 +175,13 @@ def test_the_report_has_figures_and_the_audio_files_match_the_scored_signals(tes
         assert (estimate.shape, rate) == ((1, 90), 100)
         assert np.corrcoef(estimate[0], source)[0, 1] > 0.9
         assert np.mean(np.square(estimate)) == pytest.approx(np.mean(np.square(source)), rel=1e-4)
+
+
+def test_a_report_of_long_mixtures_of_three_sources_is_below_2_mb(tmp_path, rng):
+    sources_ct = (0.1 * rng.standard_normal((3, 40 * 8000))).astype(np.float32)  # noise has the largest figures
+    examples = {name: (Mixture(name, sources_ct, 8000), sources_ct) for name in ("Best", "Median", "Worst")}
+    rows = [utterance_row(name, 40.0, {"si_sdr": [1.0], "si_sdri": [1.0]}) for name in examples]
+    write_report(tmp_path / "report.html", "title", rows, summarize(rows), examples)
+    page = (tmp_path / "report.html").read_text()
+    assert len(page) < 2e6
+    assert page.count("<audio ") == 3 * 7

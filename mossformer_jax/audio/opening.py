@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from mossformer_jax.audio.chatter import without_chatter
 from mossformer_jax.audio.containers import AudioBytes, find_audio, unclosed_caf
+from mossformer_jax.audio.errors import AudioError, DamagedAudioError, EmptyAudioError, HeaderError, NotAudioError
 from mossformer_jax.audio.kinds import HEAD_BYTES, describe
 from mossformer_jax.audio.sources import AudioSource, BinaryFile, Tail, binary, name_of, rewound, size_of
 from mossformer_jax.fields import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
@@ -180,18 +181,18 @@ class AudioFile:
 
     def _check(self) -> None:
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
-            raise ValueError(
+            raise HeaderError(
                 f"{self.name}: its header declares a sample rate of {self.sample_rate} Hz; it must be from "
                 f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE:,} Hz; correct the header, or convert the file again"
             )
         self._compare_lengths()
         if self.num_samples == _FRAMES_NOT_KNOWN:
-            raise ValueError(
+            raise HeaderError(
                 f"{self.name}: its header does not contain the length (it was written to a pipe); "
                 "convert it again, from file to file"
             )
         if self.num_samples <= 0:
-            raise ValueError(no_audio(self.name, self.sample_rate))
+            raise EmptyAudioError(no_audio(self.name, self.sample_rate))
 
     def _compare_lengths(self) -> None:
         """Reads all samples of a PCM file whose header declares too few, or refuses the file."""
@@ -210,7 +211,7 @@ class AudioFile:
                 self.num_samples = min(self.num_samples, audio.present // frame_bytes)
             return
         if not (audio.certain and frame_bytes):
-            raise ValueError(self._contradiction(audio, frame_bytes))
+            raise HeaderError(self._contradiction(audio, frame_bytes))
         num_samples = audio.present // frame_bytes
         self.warning = (
             f"its header declares {audio.declared:,} bytes of audio, but {audio.present:,} are there "
@@ -232,14 +233,14 @@ class AudioFile:
             f"{seconds}; copy it again, or repair the header, for example: sox --ignore-length INPUT OUTPUT.wav"
         )
 
-    def _damaged(self, position: int, error: Exception) -> ValueError:
-        return ValueError(
+    def _damaged(self, position: int, error: Exception) -> DamagedAudioError:
+        return DamagedAudioError(
             f"{self.name}: is damaged or cut short: cannot be read beyond sample {position} of {self.num_samples} "
             f"({libsndfile_reason(error)}); copy or convert it again"
         )
 
 
-def not_audio(source: AudioSource, error: Exception) -> ValueError:
+def not_audio(source: AudioSource, error: Exception) -> AudioError:
     """The exception to raise for a file that libsndfile does not open; it names the kind of file, if that is known."""
     try:
         size = size_of(source)
@@ -248,12 +249,12 @@ def not_audio(source: AudioSource, error: Exception) -> ValueError:
     except OSError:
         head, size = b"", -1
     if size == 0:
-        return ValueError(f"{name_of(source)}: is empty (0 bytes); record or copy it again")
+        return EmptyAudioError(f"{name_of(source)}: is empty (0 bytes); record or copy it again")
     what, advice = describe(head, size) if head else None, "convert it to WAV or FLAC"
     reason = libsndfile_reason(error)
     if what is not None:
         reason, advice = f"it is {what[0]}", what[1]
-    return ValueError(f"{name_of(source)}: cannot be read as audio ({reason}); {advice}")
+    return NotAudioError(f"{name_of(source)}: cannot be read as audio ({reason}); {advice}")
 
 
 def no_audio(name: str, sample_rate: int) -> str:

@@ -15,6 +15,7 @@ import soundfile
 from jaxtyping import Float
 
 from mossformer_jax.audio.containers import LENGTH_NOT_KNOWN
+from mossformer_jax.audio.errors import EmptyAudioError, NotAudioError, NotFiniteAudioError, UnwritableAudioError
 from mossformer_jax.audio.opening import AudioFile, for_libsndfile, libsndfile_reason, no_audio
 from mossformer_jax.audio.resampling import check_sample_rate, resample_blocks
 from mossformer_jax.audio.sources import AudioSource
@@ -94,14 +95,14 @@ class AudioReader:
         while len(frames := self._file.read(start, num_samples)):
             finite = np.isfinite(frames).all(axis=1)
             if not finite.all():
-                raise ValueError(
+                raise NotFiniteAudioError(
                     f"{self.path}: contains NaN or infinity, first at sample {start + finite.argmin()}; "
                     "write it again from a clean source"
                 )
             yield np.ascontiguousarray(frames.T)
             start += len(frames)
         if start == 0:
-            raise ValueError(no_audio(self._file.name, self.sample_rate))
+            raise EmptyAudioError(no_audio(self._file.name, self.sample_rate))
         if start < self.num_samples:
             self.warning = (
                 f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, but only {start} "
@@ -120,15 +121,15 @@ class AudioReader:
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; give an audio file")
+        raise NotAudioError(f"{path}: is a folder; give an audio file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; check the path")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path}: no permission to read the file; change its mode or owner")
     if not path.is_file():
-        raise ValueError(f"{path}: is not a regular file; give an audio file")
+        raise NotAudioError(f"{path}: is not a regular file; give an audio file")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path}: is empty (0 bytes); record or copy it again")
+        raise EmptyAudioError(f"{path}: is empty (0 bytes); record or copy it again")
 
 
 class Header(NamedTuple):
@@ -279,7 +280,7 @@ class AudioWriter:
         # AssertionError: soundfile raises it for a FLAC block that did not fit on the disk.
         except (soundfile.LibsndfileError, AssertionError) as error:
             reason = libsndfile_reason(error) or "incomplete write"
-            raise ValueError(
+            raise UnwritableAudioError(
                 f"{self.path}: cannot be written ({reason}); check the folder's permissions and free space"
             ) from error
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from mossformer_jax import __version__
-from mossformer_jax.cli import compare, convert, data, evaluate, export, info, page, push, score, separate, train
+from mossformer_jax.cli import compare, convert, data, evaluate, export, info, page, push, report, score, separate, train
 from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 
@@ -73,6 +73,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="MossFormer2 speech separation.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (separate, train, evaluate, convert, export, page, score, compare, data, info, push):
+    for command in (separate, train, evaluate, convert, export, page, score, compare, report, data, info, push):
         command.add_parser(commands)
     return parser

@@ -61,11 +61,11 @@ class Job:
         """Refuses to overwrite files.
 
         Raises:
-            ValueError: some of its files exist, but not all: they may be unrelated, or from another model.
+            FileExistsError: some of its files exist, but not all: they may be unrelated, or from another model.
         """
         missing = self._missing()
         if present := [path for path in self.written if path not in missing]:
-            raise ValueError(
+            raise FileExistsError(
                 f"{self.input}: not separated, because {present[0]} exists and {missing[0]} does not; move it, "
                 "choose other names with --name, or replace it with --overwrite"
             )

@@ -27,6 +27,9 @@ class Result:
         warnings: one line each.
         error: why it failed, one line that names the recording.
         concerns_all: whether the other recordings would fail in the same way.
+        error_class: one word for the class of the error (`failures.error_class`).
+        elsewhere: whether it is skipped because another process is separating it.
+        stamp: size and time of the recording's file before it was read (`ledger.stamp`).
     """
 
     job: Job
@@ -35,15 +38,23 @@ class Result:
     warnings: tuple[str, ...] = ()
     error: str | None = None
     concerns_all: bool = False
+    error_class: str | None = None
+    elsewhere: bool = False
+    stamp: tuple[int, int] | None = None
 
 
 def as_json(result: Result) -> str:
-    """One line of JSON with the same keys for every outcome; unknown values are null."""
+    """One line of JSON, see `as_fields`."""
+    return json.dumps(as_fields(result))
+
+
+def as_fields(result: Result) -> dict[str, Any]:
+    """The figures of a recording, with the same keys for every outcome; unknown values are None."""
     from mossformer_jax.cli.download import without_password
 
     separated = result.separated
     timings = separated.timings if separated else None
-    fields: dict[str, Any] = {
+    return {
         "status": result.status,
         "input": without_password(result.job.input),
         "outputs": [str(path) for path in result.job.outputs] if result.status != "failed" else [],
@@ -57,8 +68,8 @@ def as_json(result: Result) -> str:
         "boundaries": [_finite(asdict(boundary)) for boundary in separated.boundaries] if separated else None,
         "warnings": list(result.warnings),
         "error": result.error,
+        "error_class": result.error_class,
     }
-    return json.dumps(fields)
 
 
 def left_out_as_json(left_out: LeftOut) -> str:

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 if TYPE_CHECKING:
     from mossformer_jax.cli.inputs import InputRecording, LeftOut
     from mossformer_jax.cli.jobs import Job
+    from mossformer_jax.cli.ledger import Ledger
 
 
 def add_parser(commands: Any) -> None:
@@ -30,11 +32,12 @@ def add_parser(commands: Any) -> None:
 
 def _separate(options: argparse.Namespace) -> int:
     _check_usage(options)
-    from mossformer_jax.cli.attempt import attempt
+    from mossformer_jax.cli.attempt import Attempts
     from mossformer_jax.cli.inputs import find_recordings
     from mossformer_jax.cli.jobs import plan_jobs
     from mossformer_jax.cli.manifests import read_manifest
     from mossformer_jax.cli.progress import ProgressBar
+    from mossformer_jax.cli.run import plan_run, run_jobs
     from mossformer_jax.cli.shards import AUTO, in_shard, select, shard_of_cluster
     from mossformer_jax.separation import OutputOptions, Separator
 
@@ -62,22 +65,25 @@ def _separate(options: argparse.Namespace) -> int:
     if folder is not None:
         _make_folder(folder)
 
-    todo = [job for job in jobs if options.overwrite or not job.is_done()]
-    to_do = {id(job) for job in todo}
+    ledger = _open_ledger(options)
+    start = time.monotonic()
+    plan = plan_run(jobs, ledger, overwrite=options.overwrite)
+    todo = [job for job, known in plan if known is None]
     results: list[Result] = []
     try:
         with ProgressBar(todo, shown=sys.stderr.isatty() and not options.quiet) as bar:
-            for job in jobs:
-                result = attempt(job, separator, output, options, bar) if id(job) in to_do else Result(job, "skipped")
-                results.append(result)
+            attempts = Attempts(separator, output, options, bar, ledger)
+            for result in run_jobs(plan, attempts, options.retries):
                 _report(result, options)
-                if result.concerns_all:
-                    break
+                results.append(result)
     except KeyboardInterrupt:
         done = sum(result.status == "done" for result in results)
         print(f"{PROGRAM}: interrupted: {done} of {len(todo)} recordings done", file=sys.stderr)
         raise
-    return _conclude(results, left_out, len(jobs), options)
+    status = _conclude(results, left_out, len(jobs), options)
+    if ledger is not None:
+        _conclude_ledger(results, ledger, time.monotonic() - start, options)
+    return status
 
 
 def _check_usage(options: argparse.Namespace) -> None:
@@ -94,12 +100,44 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error(
             "--subtype FLOAT cannot be written with --format flac; use PCM_16 or PCM_24, or --format wav"
         )
+    if options.verify and options.report is None:
+        options.usage_error("--verify needs --report FILE, which holds the digests")
     try:
         check_template(options.name)
     except ValueError as error:
         options.usage_error(f"--name: {error}")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib; run: pip install 'mossformer-jax[eval]'")
+
+
+def _open_ledger(options: argparse.Namespace) -> Ledger | None:
+    """The ledger that --report names."""
+    from mossformer_jax.cli.ledger import Ledger, model_digest
+    from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE
+    from mossformer_jax.weights.store import model_folder
+
+    if options.report is None:
+        return None
+    digest = model_digest(model_folder(options.model), (CONFIG_FILE, WEIGHTS_FILE))
+    try:
+        return Ledger(options.report, digest, verify=options.verify, overwrite=options.overwrite)
+    except OSError as error:
+        raise ValueError(
+            f"{options.report}: cannot be opened as a report ({error.strerror}); name another file with --report"
+        ) from error
+
+
+def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, options: argparse.Namespace) -> None:
+    from mossformer_jax.cli.report import run_table
+    from mossformer_jax.cli.terminal import print_table
+
+    if ledger.num_other_model:
+        warn(
+            f"{ledger.path}: {ledger.num_other_model} of the recordings that were skipped were separated with another "
+            "model; --overwrite separates them again"
+        )
+    if not options.json:
+        print_table(run_table(results, seconds), left=1)
 
 
 def _warn_of_skipped_sources(recordings: Sequence[InputRecording], jobs: Sequence[Job]) -> None:

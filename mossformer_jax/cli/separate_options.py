@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from mossformer_jax.cli.arguments import whole_number
 from mossformer_jax.cli.devices import add_device_options
 from mossformer_jax.cli.shards import shard
 
@@ -41,6 +42,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="K/N",
         help="separate only share K of N (1 to N) of the recordings, such as 3/20; auto takes K and N from a SLURM "
         "array or step, or from the cluster that JAX detects",
+    )
+    archive.add_argument(
+        "--report",
+        metavar="FILE",
+        help="append one line of JSON per recording, such as report.jsonl; a rerun skips what is done and unchanged, "
+        "and repeats what failed unless the recording itself is the cause (mossformer-jax report shows it)",
+    )
+    archive.add_argument(
+        "--verify",
+        action="store_true",
+        help="with --report: compare recordings by SHA-256 instead of size and time; give it from the first run on",
+    )
+    archive.add_argument(
+        "--retries",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="further attempts at a recording whose error can pass: network, reading, writing, memory (default: 0)",
     )
 
     files = parser.add_argument_group("files")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.audio.errors import AudioError
 from mossformer_jax.audio.streams import PCM_BITS, AudioReader, AudioWriter
 from mossformer_jax.separation.levels import SAFE_PEAK
 from mossformer_jax.separation.options import OutputOptions
@@ -94,7 +95,10 @@ def separate_file(
             recording = separator.recording(reader.blocks(BLOCK), reader.sample_rate, options)
         except ValueError as error:
             # The reader's own errors name the file.
-            raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from error
+            if str(error).startswith(f"{path}: "):
+                raise
+            message = f"{path}: {error}"
+            raise (error.renamed(message) if isinstance(error, AudioError) else ValueError(message)) from error
         warnings = [] if reader.warning is None else [reader.warning.removeprefix(f"{path}: ")]
     # Open the files before separating, so that they fail early if they cannot be written.
     with _opened(paths, recording.mixture, subtype) as writers:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from mossformer_jax.audio.errors import TooShortAudioError
 from mossformer_jax.audio.resampling import resample_blocks
 from mossformer_jax.model.levels import input_gain
 from mossformer_jax.model.memory import activation_bytes
@@ -68,7 +69,7 @@ def plan_windows(mixture: ResampledRecording, window: int, network: Network) -> 
     """
     length, rate, shortest = mixture.length, mixture.model_rate, network.config.kernel_size
     if length < shortest:
-        raise ValueError(
+        raise TooShortAudioError(
             f"recording has {mixture.duration_samples} samples at {mixture.sample_rate} Hz, which are {length} at the "
             f"model's {rate} Hz, but must hold at least {shortest} there"
         )

@@ -1,0 +1,208 @@
+"""The ledger of an archive (`--report`): one JSON line per attempt at a recording, and what a rerun may skip.
+
+Several processes may append to one ledger. The last line about a recording counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mossformer_jax import __version__
+from mossformer_jax.cli.download import is_url, without_password
+from mossformer_jax.cli.failures import is_permanent
+from mossformer_jax.cli.inputs import key
+from mossformer_jax.cli.jobs import Job
+from mossformer_jax.cli.locks import append_line
+from mossformer_jax.cli.results import Result, as_fields
+
+# Fields of a line that decide about a rerun; the others are for reports.
+_KEPT = (
+    *("status", "input", "input_bytes", "input_mtime_ns", "input_sha256", "output_bytes", "error", "error_class"),
+    *("version", "model"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the ledger says about a recording.
+
+    Attributes:
+        result: its outcome, if it need not be separated again.
+        may_replace: whether existing files under the names of its sources were written from this recording before.
+    """
+
+    result: Result | None = None
+    may_replace: bool = False
+
+
+class Ledger:
+    """The ledger of a run.
+
+    Args:
+        path: the file; it is created with its folder, and must be writable.
+        model: digest of the model.
+        verify: compare and record the SHA-256 of recordings instead of their size and time.
+        overwrite: whether recordings are separated again that were done before this run.
+
+    Attributes:
+        num_other_model: recordings found done, but with another model.
+
+    Raises:
+        OSError: the file cannot be read or created.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], model: str, *, verify: bool = False, overwrite: bool = False):
+        self.path = Path(path)
+        self.num_other_model = 0
+        self._model, self._verify, self._overwrite = model, verify, overwrite
+        self._latest: dict[str, dict[str, Any]] = {}
+        self._written: set[str] = set()
+        self._recent: set[str] = set()
+        self._position = 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab"):
+            pass
+        self.refresh()
+        self._recent.clear()
+
+    def refresh(self) -> None:
+        """Reads the lines that other processes have appended."""
+        with self.path.open("rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._position += len(line)
+                record = parse_line(line)
+                if record is None:
+                    continue
+                name = record["outputs"][0]
+                self._latest[name] = {field: record.get(field) for field in _KEPT}
+                self._recent.add(name)
+                if record["status"] == "done":
+                    self._written.add(name)
+
+    def has_done(self, job: Job) -> bool:
+        """Whether the last line about a recording is that it is done."""
+        record = self._latest.get(key(job.outputs[0]))
+        return record is not None and record["status"] == "done"
+
+    def verdict(self, job: Job) -> Verdict:
+        """What is known about a recording. Its file is only read to verify it."""
+        name = key(job.outputs[0])
+        record = self._latest.get(name)
+        if record is None or record["input"] != _input(job):
+            exists = job.is_done() and not self._overwrite
+            return Verdict(Result(job, "skipped") if exists else None)
+        may_replace = name in self._written
+        if self._overwrite and name not in self._recent:
+            return Verdict(None, may_replace)
+        if record["status"] == "failed":
+            again = not is_permanent(record["error_class"] or "") or record["version"] != __version__
+            if again or not self._is_unchanged(job, record):
+                return Verdict(None, may_replace)
+            return Verdict(Result(job, "failed", error=record["error"], error_class=record["error_class"]))
+        if record["status"] == "skipped":
+            return Verdict(Result(job, "skipped") if job.is_done() else None)
+        if not job.is_done() or _sizes(job.outputs) != record["output_bytes"] or not self._is_unchanged(job, record):
+            return Verdict(None, may_replace)
+        self.num_other_model += record["model"] != self._model
+        return Verdict(Result(job, "skipped"), may_replace)
+
+    def add(self, result: Result, attempts: int = 1) -> None:
+        """Appends the outcome of a recording.
+
+        Raises:
+            OSError: the ledger cannot be written.
+        """
+        job = result.job
+        if result.status == "skipped" and key(job.outputs[0]) in self._latest:
+            return
+        fields = as_fields(result)
+        del fields["boundaries"]
+        record: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **fields,
+            "input": _input(job),
+            "id": job.recording.id if job.recording else None,
+            "outputs": [key(path) for path in job.outputs],
+            "output_bytes": _sizes(job.outputs) if result.status == "done" else None,
+            "input_sha256": _digest(job.input) if self._verify else None,
+            "attempts": attempts,
+            "model": self._model,
+            "version": __version__,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+        }
+        record["input_bytes"], record["input_mtime_ns"] = result.stamp or (None, None)
+        append_line(self.path, json.dumps(record).encode())
+
+    def _is_unchanged(self, job: Job, record: Mapping[str, Any]) -> bool:
+        found = stamp(job.input)
+        if found is None:
+            return True  # a URL, or a recording that has been moved away since
+        if self._verify and record["input_sha256"] is not None:
+            return _digest(job.input) == record["input_sha256"]
+        return list(found) == [record["input_bytes"], record["input_mtime_ns"]]
+
+
+def verdict_on(job: Job, ledger: Ledger | None, *, overwrite: bool) -> Verdict:
+    """What is known about a recording; without a ledger, existing files count as its sources."""
+    if ledger is not None:
+        return ledger.verdict(job)
+    return Verdict(Result(job, "skipped") if job.is_done() and not overwrite else None)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """One line of a ledger; None if a killed process has left it incomplete, or it is not one of a ledger."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    complete = isinstance(record, dict) and {"status", "input", "outputs"} <= record.keys()
+    return record if complete and isinstance(record["outputs"], list) and record["outputs"] else None
+
+
+def stamp(location: str) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in ns of a file; None for a URL, or if there is no such file."""
+    if is_url(location):
+        return None
+    try:
+        found = os.stat(location)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def model_digest(folder: Path, names: Sequence[str]) -> str:
+    """The SHA-256 of a model's files, its first 16 digits."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(bytes.fromhex(_digest(str(folder / name)) or ""))
+    return digest.hexdigest()[:16]
+
+
+def _digest(location: str) -> str | None:
+    if is_url(location):
+        return None
+    try:
+        with open(location, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _input(job: Job) -> str:
+    return without_password(key(job.input))
+
+
+def _sizes(paths: Sequence[Path]) -> list[int]:
+    return [found[0] if (found := stamp(str(path))) else 0 for path in paths]

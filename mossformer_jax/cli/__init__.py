@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from mossformer_jax import __version__
-from mossformer_jax.cli import compare, convert, data, evaluate, export, info, page, push, report, score, separate, train
+from mossformer_jax.cli import (
+    compare,
+    convert,
+    data,
+    evaluate,
+    export,
+    info,
+    page,
+    push,
+    report,
+    score,
+    separate,
+    train,
+)
 from mossformer_jax.cli.arguments import is_override
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line
 

@@ -11,6 +11,7 @@ from io import TextIOWrapper
 
 from mossformer_jax import __version__
 from mossformer_jax.cli import (
+    app,
     compare,
     convert,
     data,
@@ -86,6 +87,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="MossFormer2 speech separation.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (separate, train, evaluate, convert, export, page, score, compare, report, data, info, push):
+    for command in (separate, train, evaluate, convert, export, page, app, score, compare, report, data, info, push):
         command.add_parser(commands)
     return parser

@@ -65,7 +65,7 @@ def as_fields(result: Result) -> dict[str, Any]:
         "compile_seconds": timings.compile_seconds if timings else None,
         "run_seconds": timings.run_seconds if timings else None,
         "real_time_factor": timings.run_seconds / separated.duration if separated and timings else None,
-        "boundaries": [_finite(asdict(boundary)) for boundary in separated.boundaries] if separated else None,
+        "boundaries": [finite(asdict(boundary)) for boundary in separated.boundaries] if separated else None,
         "warnings": list(result.warnings),
         "error": result.error,
         "error_class": result.error_class,
@@ -122,7 +122,7 @@ def _count(number: int) -> str:
     return f"{number} recording{'s' if number != 1 else ''}"
 
 
-def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+def finite(fields: dict[str, Any]) -> dict[str, Any]:
     """Replaces infinity and NaN, which JSON does not have, by None."""
     return {
         key: None if isinstance(field, float) and not math.isfinite(field) else field for key, field in fields.items()

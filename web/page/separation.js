@@ -6,7 +6,7 @@ import { Resampler } from "./resample.js";
 import { SourceStatistics } from "./statistics.js";
 import { SpeakerTies } from "./tying.js";
 import { encodeSamples, wavFile } from "./wav.js";
-import { windowStarts, windowWeights } from "./windows.js";
+import { Crossfade, windowStarts } from "./windows.js";
 
 export const WINDOW_SECONDS = 8;
 // Headroom for rounding to integers and for the overshoot of a converter.
@@ -58,6 +58,7 @@ export class Separation {
     const starts = windowStarts(length, window, hop);
     const gain = inputGain(mixture.loudness, model.inputLevelDb);
     Object.assign(this, { mixture, subtype, window, hop, starts, gain, length, numSources: model.numSources });
+    this.crossfade = new Crossfade(starts, window, hop);
     this.store = new WindowStore();
     this.boundaries = [];
     this.orders = starts.map(() => Array.from({ length: model.numSources }, (_, c) => c));
@@ -105,15 +106,16 @@ export class Separation {
     if (this.silent) return sources;
     const undone = Math.fround(1 / this.gain);
     for (let number = 0; number < this.starts.length; number++) {
-      const { begin, end, weight } = windowWeights(this.starts, number, this.window, this.hop);
+      const { begin, end } = this.crossfade.span(number);
       const [from, to] = [Math.max(begin, start), Math.min(end, stop)];
       if (from >= to) continue;
       const outputs = await this.store.read(number, this.numSources);
+      const weights = this.crossfade.weights(number, from, to);
+      const shift = from - this.starts[number];
       this.orders[number].forEach((output, speaker) => {
         const samples = outputs[output];
-        for (let t = from; t < to; t++) {
-          sources[speaker][t - start] += samples[t - this.starts[number]] * weight(t) * undone;
-        }
+        const source = sources[speaker];
+        for (let i = 0; i < weights.length; i++) source[from - start + i] += samples[shift + i] * weights[i] * undone;
       });
     }
     return sources;

@@ -16,24 +16,36 @@ export function fadeIn(length) {
   return Float32Array.from({ length }, (_, n) => Math.sin((Math.PI / 2) * ((n + 0.5) / length)) ** 2);
 }
 
-/**
- * The weights with which a window enters the joined recording.
- *
- * @param {number[]} starts of all windows.
- * @param {number} number of the window.
- * @returns {{begin: number, end: number, weight: (sample: number) => number}} the samples of the recording that it
- *   contributes to, and its weight there.
- */
-export function windowWeights(starts, number, window, hop) {
-  const rise = fadeIn(window - hop);
-  const first = number === 0;
-  const last = number === starts.length - 1;
-  // The fade from the previous window begins `hop` samples after that window's start.
-  const begin = first ? starts[0] : starts[number - 1] + hop;
-  const fall = last ? Infinity : starts[number] + hop;
-  const weight = (sample) => {
-    if (sample >= fall) return 1 - rise[sample - fall];
-    return first || sample - begin >= rise.length ? 1 : rise[sample - begin];
-  };
-  return { begin, end: starts[number] + window, weight };
+/** Joins windows by cross-fades whose weights sum to one at every sample. */
+export class Crossfade {
+  /**
+   * @param {number[]} starts of all windows, from `windowStarts`.
+   * @param {number} window length of a window.
+   * @param {number} hop distance between windows.
+   */
+  constructor(starts, window, hop) {
+    Object.assign(this, { starts, window, hop, rise: fadeIn(window - hop) });
+  }
+
+  /**
+   * The samples of the recording to which a window contributes: from `begin` to before `end`.
+   *
+   * @param {number} number of the window.
+   */
+  span(number) {
+    // The fade from the previous window begins `hop` samples after that window's start.
+    const begin = number === 0 ? this.starts[0] : this.starts[number - 1] + this.hop;
+    return { begin, end: this.starts[number] + this.window };
+  }
+
+  /** The weights of a window from sample `from` to before `to` of the recording, within its span. */
+  weights(number, from, to) {
+    const { begin } = this.span(number);
+    const fall = number === this.starts.length - 1 ? Infinity : this.starts[number] + this.hop;
+    return Float32Array.from({ length: to - from }, (_, i) => {
+      const sample = from + i;
+      if (sample >= fall) return 1 - this.rise[sample - fall];
+      return number === 0 || sample - begin >= this.rise.length ? 1 : this.rise[sample - begin];
+    });
+  }
 }

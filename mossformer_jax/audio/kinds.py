@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-# Media in unsupported formats, by suffix. Folders are searched for them, so that skipped files are reported.
+# Media that libsndfile does not read, by suffix. Folders are searched for them, so that skipped files are reported.
 # fmt: off
 OTHER_MEDIA_SUFFIXES = (
     ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".ac3", ".alac", ".alaw", ".amr", ".ape", ".asf", ".avi", ".awb",
@@ -14,8 +14,14 @@ OTHER_MEDIA_SUFFIXES = (
     ".mpeg", ".mpg", ".msv", ".mts", ".mxf", ".ogv", ".ogx", ".oma", ".pcm", ".qcp", ".ra", ".ram", ".rm", ".rmvb",
     ".shn", ".sln", ".spx", ".tak", ".tta", ".ulaw", ".vob", ".vox", ".weba", ".webm", ".wma", ".wmv", ".wv",
 )
+# Those of them that FFmpeg does not read either, because they have no header or are encrypted.
+_NOT_FFMPEG = (
+    ".aa", ".aax", ".alac", ".alaw", ".ds2", ".dss", ".dvf", ".g722", ".g729", ".gsm", ".msv", ".oma", ".pcm", ".qcp",
+    ".ram", ".sln", ".ulaw", ".vox",
+)
 # fmt: on
-_FFMPEG = "convert it, for example: ffmpeg -i INPUT OUTPUT.wav"
+MEDIA_SUFFIXES = tuple(suffix for suffix in OTHER_MEDIA_SUFFIXES if suffix not in _NOT_FFMPEG)
+_FFMPEG = "run: pip install 'mossformer-jax[video]', or convert it: ffmpeg -i INPUT OUTPUT.wav"
 _DOWNLOAD = "download the recording itself"
 _GIVE = "give the recording itself"
 _ARCHIVES = (

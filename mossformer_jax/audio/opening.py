@@ -42,9 +42,12 @@ class AudioFile:
         sample_rate: in Hz.
         num_channels: number of channels.
         num_samples: samples per channel, 1 or more. An MP3 file may contain fewer.
+        tolerance: 0: `num_samples` is exact.
         subtype: sample format, such as PCM_16, as libsndfile names it.
         warning: what was repaired, as the end of a sentence; None otherwise.
     """
+
+    tolerance = 0
 
     def __init__(self, source: AudioSource):
         """Opens the file.

@@ -16,7 +16,8 @@ from jaxtyping import Float
 
 from mossformer_jax.audio.containers import LENGTH_NOT_KNOWN
 from mossformer_jax.audio.errors import EmptyAudioError, NotAudioError, NotFiniteAudioError, UnwritableAudioError
-from mossformer_jax.audio.opening import AudioFile, for_libsndfile, libsndfile_reason, no_audio
+from mossformer_jax.audio.media import open_audio
+from mossformer_jax.audio.opening import for_libsndfile, libsndfile_reason, no_audio
 from mossformer_jax.audio.resampling import check_sample_rate, resample_blocks
 from mossformer_jax.audio.sources import AudioSource
 
@@ -35,24 +36,28 @@ _BLOCK_VALUES = 2**22
 
 
 class AudioReader:
-    """An audio file (WAV, FLAC, Ogg, MP3 and the other formats of libsndfile), read in blocks in a `with` statement.
+    """An audio file, read in blocks in a `with` statement.
+
+    These are WAV, FLAC, Ogg, MP3 and the other formats of libsndfile, and with the extra `video` all formats of FFmpeg.
 
     Attributes:
         path: the file; for an object without a path, a description of it.
         sample_rate: in Hz.
         num_channels: number of channels.
         num_samples: number of samples per channel. An MP3 file may contain fewer.
+        is_estimate: whether `num_samples` is an estimate, as in videos.
         subtype: sample format, such as PCM_16, as libsndfile names it.
         warning: a one-line message if the file seems to be cut short, or if its header declares less audio than it
             contains; otherwise None. For formats in which only reading reveals this, it is set when `blocks` reaches
             the end.
     """
 
-    def __init__(self, source: AudioSource):
+    def __init__(self, source: AudioSource, track: int = 1):
         """Opens the file and reads its header.
 
         Args:
             source: a path, the content of a file (bytes), or an open binary file.
+            track: number of the audio track, from 1, in a video.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -62,11 +67,12 @@ class AudioReader:
         """
         if isinstance(source, str | os.PathLike):
             _check_file(Path(source))
-        self._file = AudioFile(source)
+        self._file = open_audio(source, track)
         self.path = Path(self._file.name)
         self.sample_rate = self._file.sample_rate
         self.num_channels = self._file.num_channels
         self.num_samples = self._file.num_samples
+        self.is_estimate = self._file.tolerance > 0
         self.subtype = self._file.subtype
         repaired = self._file.warning
         self.warning = self._cut_short() if repaired is None else f"{self.path}: {repaired}"
@@ -103,7 +109,7 @@ class AudioReader:
             start += len(frames)
         if start == 0:
             raise EmptyAudioError(no_audio(self._file.name, self.sample_rate))
-        if start < self.num_samples:
+        if start < self.num_samples - self._file.tolerance:
             self.warning = (
                 f"{self.path}: seems to be cut short: its header declares {self.num_samples} samples, but only {start} "
                 "can be read; these are used"

@@ -108,13 +108,15 @@ class Attempts:
         self.bar.begin(job, path)
         if not may_replace:
             if job.plot is not None and job.lacks_only_the_plot():
-                plot_separation(job.plot, path, job.outputs)
+                plot_separation(job.plot, path, job.outputs, self.options.track)
                 return None
             job.check_nothing_is_replaced()
         will_write()
-        separated = separate_file(self.separator, path, job.outputs, self.output, progress=self.bar.advance)
+        separated = separate_file(
+            self.separator, path, job.outputs, self.output, progress=self.bar.advance, track=self.options.track
+        )
         if job.plot is not None:
-            plot_separation(job.plot, path, job.outputs)
+            plot_separation(job.plot, path, job.outputs, self.options.track)
         return separated
 
 

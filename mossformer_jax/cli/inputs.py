@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mossformer_jax.audio.files import AUDIO_SUFFIXES
-from mossformer_jax.audio.kinds import OTHER_MEDIA_SUFFIXES, looks_like_audio, media_kind
+from mossformer_jax.audio.kinds import MEDIA_SUFFIXES, OTHER_MEDIA_SUFFIXES, looks_like_audio, media_kind
+from mossformer_jax.audio.media import can_read_media
 from mossformer_jax.cli.download import is_url, without_password
 
 # Other files of a folder are opened to see whether they are recordings, except these.
@@ -134,8 +135,9 @@ def _expand(text: str, output_folder: Path | None, others: dict[str, LeftOut]) -
         return [InputRecording(text)]
     if output_folder is not None and not _lies_in(root, output_folder):
         found = [path for path in found if not _lies_in(path, output_folder)]
-    paths = [path for path in found if _is_audio(path.name)]
-    unreadable = list(_unreadable(found))
+    suffixes = AUDIO_SUFFIXES + (MEDIA_SUFFIXES if can_read_media() else ())
+    paths = [path for path in found if path.name.lower().endswith(suffixes) and not path.name.startswith(".")]
+    unreadable = list(_unreadable(found, suffixes))
     if not paths and unread:
         raise unread[0]
     for error in unread:
@@ -165,19 +167,23 @@ def _files_below(root: Path, unread: list[OSError]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _unreadable(paths: Iterable[Path]) -> Iterator[LeftOut]:
-    """The files that look like recordings but are skipped."""
+def _unreadable(paths: Iterable[Path], read: tuple[str, ...]) -> Iterator[LeftOut]:
+    """The files that look like recordings but are skipped; `read` are the suffixes of those that are not."""
+    advice = "convert it to WAV or FLAC"
+    if MEDIA_SUFFIXES[0] not in read:
+        advice += ", or run: pip install 'mossformer-jax[video]'"
     for path in paths:
         suffix = path.suffix.lower()
-        if path.name.startswith(".") or suffix in AUDIO_SUFFIXES or suffix in _NO_MEDIA_SUFFIXES:
+        if path.name.startswith(".") or suffix in read or suffix in _NO_MEDIA_SUFFIXES:
             continue
         head = _head(path)
-        if looks_like_audio(head) and suffix not in OTHER_MEDIA_SUFFIXES:
+        readable = looks_like_audio(head) or (media_kind(head) is not None and MEDIA_SUFFIXES[0] in read)
+        if readable and suffix not in OTHER_MEDIA_SUFFIXES:
             reason = "is audio, but its name does not end in .wav or similar; rename it, or name it as an input"
             yield LeftOut(str(path), f"{path}: {reason}", is_file=True)
         elif suffix in OTHER_MEDIA_SUFFIXES or media_kind(head) is not None:
             kind = media_kind(head) or f"{suffix} file"
-            reason = f"looks like a recording, but cannot be read ({kind}); convert it to WAV or FLAC"
+            reason = f"looks like a recording, but cannot be read ({kind}); {advice}"
             yield LeftOut(str(path), f"{path}: {reason}", is_file=True)
 
 
@@ -189,10 +195,6 @@ def _head(path: Path) -> bytes:
             return file.read(16)
     except OSError:
         return b""
-
-
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -173,6 +173,7 @@ def _report(result: Result, options: argparse.Namespace) -> None:
 
 def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -> None:
     """Reports inputs without recordings one by one, and files that cannot be read together, before separating."""
+    from mossformer_jax.audio.media import can_read_media
     from mossformer_jax.cli.download import without_password
 
     for each in left_out:
@@ -183,11 +184,9 @@ def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -
     files = [without_password(each.location) for each in left_out if each.is_file]
     if files:
         say = warn if options.ignore_unreadable else complain
-        say(
-            one_line(
-                f"{unreadable_files(files)}; convert them to WAV or FLAC, for example: ffmpeg -i {files[0]} OUTPUT.wav"
-            )
-        )
+        install = "" if can_read_media() else "run: pip install 'mossformer-jax[video]', or "
+        advice = f"{install}convert them to WAV or FLAC, for example: ffmpeg -i {files[0]} OUTPUT.wav"
+        say(one_line(f"{unreadable_files(files)}; {advice}"))
 
 
 def _conclude(results: Sequence[Result], left_out: Sequence[LeftOut], planned: int, options: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="audio file of any sample rate, folder (searched with its sub-folders), pattern ('calls/**/*.flac'), or "
-        "http(s) URL",
+        help="audio file of any sample rate, or with the extra video also a video (.mp4, .m4a, .webm, ...); folder "
+        "(searched with its sub-folders), pattern ('calls/**/*.flac'), or http(s) URL",
     )
     parser.add_argument(
         "--model",
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--ignore-unreadable",
         action="store_true",
-        help="exit with status 0 even if a folder contains recordings in formats that cannot be read, such as .m4a",
+        help="exit with status 0 even if a folder contains recordings in formats that cannot be read",
     )
     files.add_argument("--plot", action="store_true", help="also write a PNG with spectrograms next to the sources")
     files.add_argument(
@@ -111,6 +111,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="level of the sources. mixture: as in the recording; peak: one gain for all, so that the loudest peaks "
         "just below full scale; rms: each at the recording's RMS; clearvoice, modelscope: as these packages do; "
         "none: as the network returns them (default: %(default)s)",
+    )
+    sound.add_argument(
+        "--track",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="audio track of videos, from 1 (default: the first)",
     )
     sound.add_argument("--mixture-consistency", action="store_true", help="make the sources add up to the recording")
     sound.add_argument(

@@ -202,7 +202,9 @@ def _headers(
 def _header(path: str) -> tuple[int, int, str | None]:
     """Length in samples, sample rate in Hz, and a warning if the file seems damaged."""
     with AudioReader(path) as reader:
-        return reader.num_samples, reader.sample_rate, reader.warning
+        counted = (block.shape[1] for block in reader.blocks(_BATCH_SAMPLES))
+        length = sum(counted) if reader.is_estimate else reader.num_samples
+        return length, reader.sample_rate, reader.warning
 
 
 def _can_be_trimmed(header: tuple[int, int], wanted: tuple[int, int]) -> bool:

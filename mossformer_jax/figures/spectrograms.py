@@ -45,12 +45,13 @@ class Spectrogram:
     duration: float
 
 
-def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) -> Spectrogram:
+def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS, track: int = 1) -> Spectrogram:
     """Computes the spectrogram of an audio file block by block, with its channels mixed to mono.
 
     Args:
         path: an audio file of any length.
         max_columns: if there are more windows, the power of neighbouring windows is averaged.
+        track: number of the audio track of a video, from 1.
 
     Returns:
         Levels in Hann windows of about 32 ms.
@@ -58,7 +59,7 @@ def spectrogram(path: str | os.PathLike[str], max_columns: int = MAX_COLUMNS) ->
     Raises:
         FileNotFoundError, ValueError: the file cannot be read; the message gives the reason.
     """
-    with AudioReader(path) as reader:
+    with AudioReader(path, track) as reader:
         return _measure(
             lambda size: (to_mono(block) for block in reader.blocks(size)),
             reader.num_samples,
@@ -78,6 +79,7 @@ def plot_separation(
     path: str | os.PathLike[str],
     mixture_path: str | os.PathLike[str],
     source_paths: Sequence[str | os.PathLike[str]],
+    track: int = 1,
 ) -> None:
     """Plots the mixture above its sources, with the same axes and colour scale.
 
@@ -85,6 +87,7 @@ def plot_separation(
         path: the PNG file; it is written atomically.
         mixture_path: audio file of the mixture.
         source_paths: audio files of the sources.
+        track: number of the audio track of a video, from 1.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -92,7 +95,7 @@ def plot_separation(
     """
     titles = [f"Mixture: {Path(mixture_path).name}"]
     titles += [f"Source {number}: {Path(source).name}" for number, source in enumerate(source_paths, 1)]
-    panels = [spectrogram(audio_path) for audio_path in (mixture_path, *source_paths)]
+    panels = [spectrogram(mixture_path, track=track), *map(spectrogram, source_paths)]
     save_figure(spectrogram_figure(titles, panels), path)
 
 

@@ -59,6 +59,7 @@ def separate_file(
     options: OutputOptions = OutputOptions(),
     *,
     progress: Callable[[float], None] | None = None,
+    track: int = 1,
 ) -> SeparatedFile:
     """Separates a recording of any length into one file per source.
 
@@ -72,6 +73,7 @@ def separate_file(
             NAME_s2.wav, ... next to the recording.
         options: level, channels and sample format of the sources.
         progress: called with the seconds of audio separated since its last call.
+        track: number of the audio track of a video, from 1.
 
     Returns:
         The paths and figures.
@@ -89,7 +91,7 @@ def separate_file(
     for folder in {output.parent for output in paths}:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; name a folder for the sources")
-    with AudioReader(path) as reader:
+    with AudioReader(path, track) as reader:
         subtype = options.subtype or own_subtype(reader.subtype, paths)
         try:
             recording = separator.recording(reader.blocks(BLOCK), reader.sample_rate, options)

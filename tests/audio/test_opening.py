@@ -211,12 +211,13 @@ def _zip():
         (_zip(), "it is a zip archive"),
         (bytes(3000), "zero bytes"),
         (b"just some words\n" * 99, "it is a text file"),
-        (b"\0\0\0\x18ftypM4A \0\0\0\0" + bytes(range(200)), r"it is MP4 audio or video \(AAC\)\); convert it"),
+        (b"\0\0\0\x18ftypM4A \0\0\0\0" + bytes(range(200)), r"it is MP4 audio or video \(AAC\)\); run: pip"),
         (b"#!AMR\n" + bytes(range(200)), "it is AMR speech"),
         (b"", "is empty"),
     ],
 )
-def test_the_error_identifies_a_file_that_is_not_audio(tmp_path, capfd, suffix, content, message):
+def test_the_error_identifies_a_file_that_is_not_audio(tmp_path, monkeypatch, capfd, suffix, content, message):
+    monkeypatch.setitem(sys.modules, "av", None)  # which reads some of these formats
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.{suffix}: .*{message}") as raised:

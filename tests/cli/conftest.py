@@ -73,7 +73,7 @@ class StandIn(Separator):
         self.options = OutputOptions()
         self.config = SimpleNamespace(num_sources=2)
 
-    def separate_file(self, separator, path, outputs, options, *, progress) -> SeparatedFile:
+    def separate_file(self, separator, path, outputs, options, *, progress, track) -> SeparatedFile:
         path = Path(path)
         self.calls.append(path.name)
         self.options = options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from itertools import chain
 from pathlib import Path
@@ -205,7 +206,8 @@ def test_a_thousand_files_are_planned_in_no_time(tmp_path):
     assert time.process_time() - start < 2.0  # it takes 0.4 s
 
 
-def test_files_that_look_like_recordings_but_cannot_be_read_are_reported(tree):
+def test_files_that_look_like_recordings_but_cannot_be_read_are_reported(tree, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
     _touch("call.m4a", "sub/CALL.MP4", "sub/deep/x.webm", ".hidden.m4a", "readme.md", "data.bin")
     Path("voice").write_bytes(b"#!AMR\n123")
     Path("memo.xyz").write_bytes(b"\0\0\0\x18ftypM4A ")
@@ -216,12 +218,26 @@ def test_files_that_look_like_recordings_but_cannot_be_read_are_reported(tree):
     assert [Path(file.location).as_posix() for file in left_out] == names
     assert all(file.is_file and file.reason.startswith(f"{file.location}: ") for file in left_out)
     reasons = {file.location: file.reason for file in left_out}
-    assert "(.m4a file); convert it to WAV or FLAC" in reasons["call.m4a"]
+    advice = "convert it to WAV or FLAC, or run: pip install 'mossformer-jax[video]'"
+    assert reasons["call.m4a"].endswith(f"(.m4a file); {advice}")
     assert "(AMR speech)" in reasons["voice"]
     assert "rename it" in reasons["wave.dat"]
 
 
-def test_a_pattern_of_such_files_names_them(tree):
+def test_videos_and_phone_files_are_found_if_they_can_be_read(tree):
+    pytest.importorskip("av")
+    _touch("call.m4a", "sub/CALL.MP4", "raw.g722")
+    Path("memo.xyz").write_bytes(b"\0\0\0\x18ftypM4A ")
+    left_out: list[LeftOut] = []
+    found = {recording.location for recording in find_recordings(["."], None, left_out)}
+    assert {"call.m4a", str(Path("sub/CALL.MP4"))} < found
+    assert [file.location for file in left_out] == ["memo.xyz", "raw.g722"]
+    assert "rename it" in left_out[0].reason
+    assert left_out[1].reason.endswith("(.g722 file); convert it to WAV or FLAC")
+
+
+def test_a_pattern_of_such_files_names_them(tree, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
     _touch("call.m4a", "sub/call.m4a")
     left_out: list[LeftOut] = []
     assert find_recordings(["**/*.m4a"], None, left_out) == []

@@ -83,7 +83,8 @@ def test_a_bad_file_does_not_stop_the_others(folder, stand_in, tmp_path, capsys)
     assert missing == f"mossformer-jax: error: {folder / 'missing.wav'}: no such file; check the path"
 
 
-def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp_path, capsys):
+def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "av", None)
     others = [folder / "call.m4a", folder / "sub" / "meet.webm"]
     for path in others:
         path.write_bytes(bytes(100))
@@ -93,7 +94,8 @@ def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp
     assert len(stand_in.calls) == 3
     named = f"2 files skipped, because the format cannot be read: {others[0]}, {others[1]}"
     assert printed.out.splitlines()[-1].endswith(f"; {named}")
-    advice = f"convert them to WAV or FLAC, for example: ffmpeg -i {others[0]} OUTPUT.wav"
+    advice = "run: pip install 'mossformer-jax[video]', or convert them to WAV or FLAC"
+    advice += f", for example: ffmpeg -i {others[0]} OUTPUT.wav"
     assert printed.err == f"mossformer-jax: error: {named}; {advice}\n"
     assert run(folder, "-o", tmp_path / "out", "--ignore-unreadable", "--overwrite") == 0
     printed = capsys.readouterr()
@@ -106,7 +108,8 @@ def test_recordings_in_other_formats_are_counted_and_named(folder, stand_in, tmp
     assert set(records[0]) == set(records[-1])
 
 
-def test_a_folder_of_other_formats_only_is_an_error_that_names_them(tmp_path, stand_in, capsys):
+def test_a_folder_of_other_formats_only_is_an_error_that_names_them(tmp_path, stand_in, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "call.m4a").touch()
     assert run(tmp_path) == 1
     printed = capsys.readouterr()

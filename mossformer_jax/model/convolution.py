@@ -133,6 +133,7 @@ def _pad_time(x_bel: Array, reach: int) -> Array:
     return lax.pad(x_bel, jnp.zeros((), x_bel.dtype), ((0, 0, 0), (0, 0, 0), (reach, reach, 0)))
 
 
+@partial(jax.jit, static_argnames=("dilation", "residual"), inline=True)
 def add_up_taps(
     padded_bel: Float[Array, "b e p"],
     kernel_te: Float[Array, "taps e"],

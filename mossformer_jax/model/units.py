@@ -25,12 +25,14 @@ def unit(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     compiled = functools.cache(lambda **static: jax.jit(functools.partial(function, **static)))
 
+    inlined = functools.cache(lambda **static: jax.jit(functools.partial(function, **static), inline=True))
+
     @functools.wraps(function)
     def call(*arrays: Any, **static: Any) -> Any:
         def alone(*arrays: Any) -> Any:
             with set_xla_metadata(inlineable="false"):
                 return compiled(**static)(*arrays)
 
-        return lax.platform_dependent(*arrays, cpu=alone, default=functools.partial(function, **static))
+        return lax.platform_dependent(*arrays, cpu=alone, default=inlined(**static))
 
     return call

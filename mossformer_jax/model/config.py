@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from mossformer_jax.fields import MAX_SAMPLE_RATE, check_types, from_fields, require
+from mossformer_jax.fields import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, check_types, from_fields, require
 
 DTYPES = ("float32", "bfloat16", "float64")
 REMATS = ("none", "products", "blocks")
@@ -68,6 +68,8 @@ class ModelConfig:
         check_types(self, _WHAT)
         for name in _POSITIVE:
             require(getattr(self, name) >= 1, _WHAT, name, getattr(self, name), "1 or more")
+        lowest = f"at least {MIN_SAMPLE_RATE}"
+        require(self.sample_rate >= MIN_SAMPLE_RATE, _WHAT, "sample_rate", self.sample_rate, lowest)
         for name, largest in _LARGEST.items():
             value = getattr(self, name)
             require(value is None or value <= largest, _WHAT, name, value, f"at most {largest:,}")
@@ -144,7 +146,7 @@ class ModelConfig:
         return from_fields(cls, fields, _WHAT)
 
 
-_POSITIVE = ("num_sources", "sample_rate", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
+_POSITIVE = ("num_sources", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
 # Several times the published sizes. Above, a damaged config would take all memory before an error.
 _LARGEST = {
     "num_sources": 64,

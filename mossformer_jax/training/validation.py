@@ -71,9 +71,10 @@ class Validation:
 
     def __init__(self, config: ModelConfig, recipe: Recipe, mixtures: MixtureSource, num_workers: int, mesh: Mesh):
         self._mixtures, self._mesh = mixtures, mesh
+        needed = math.ceil(len(mixtures) / mesh.size) * mesh.size  # a larger batch would have only more empty rows
         self._batches: EvaluationBatches = evaluation_batches(
             mixtures,
-            batch_size=recipe.validation_batch_size or mesh.size,
+            batch_size=min(recipe.validation_batch_size or mesh.size, needed),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             num_workers=num_workers,

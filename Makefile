@@ -37,10 +37,12 @@ page: $(TEST_READY) web  ## write the page that separates in the browser into bu
 	$(BIN)/mossformer-jax page build/page --overwrite --serve 8000
 
 check: lint  ## lint, then the tests that take less than about ten seconds each
-	$(BIN)/$(PYTEST) -m 'not slow'
+	$(BIN)/$(PYTEST) --fast-compiler -m 'not slow'
+	$(BIN)/$(PYTEST) -m 'default_compiler and not slow'
 
 test: lint  ## lint, then run every test
-	$(BIN)/$(PYTEST)
+	$(BIN)/$(PYTEST) --fast-compiler
+	$(BIN)/$(PYTEST) -m default_compiler
 
 # Each of the six families has its own share; a failure prints the seed of its input.
 fuzz: export MUTATIONS ?= 2500

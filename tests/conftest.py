@@ -20,8 +20,8 @@ from mossformer_jax.separation import Separator
 from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
-# For XLA_FLAGS of processes started by tests: XLA's previous code generator halves the time of a compilation. Newer
-# releases no longer have it, and XLA aborts if a flag is unknown.
+# For XLA_FLAGS: XLA's previous code generator halves the time of a compilation. Newer releases no longer have it, and
+# XLA aborts if a flag is unknown.
 FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
 
 
@@ -34,8 +34,33 @@ def load_tool(name: str) -> ModuleType:
     return module
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the files with slow tests first, so that no worker is left with one of them while the other is idle."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast-compiler",
+        action="store_true",
+        help="compile with XLA's previous code generator, which takes a third less time; tests marked "
+        "default_compiler are deselected: run them with -m default_compiler",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast-compiler"):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests that need the default compiler, and runs the files with slow tests first.
+
+    Otherwise, one worker could be left with a slow file while the other one is idle.
+    """
+    for item in items:
+        if "fully_optimized" in getattr(item, "fixturenames", ()):
+            item.add_marker("default_compiler")
+    if config.getoption("--fast-compiler"):
+        others = [item for item in items if item.get_closest_marker("default_compiler")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -106,7 +106,7 @@ $(DEMO_READY): $(INPUTS)
 $(TEST_READY): $(INPUTS)
 	rm -f $@
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[train,convert,eval,demo,dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
 	touch $@ $(DEMO_READY)
 
@@ -114,7 +114,7 @@ $(TEST_READY): $(INPUTS)
 .venv-newest/.ready: $(INPUTS)
 	rm -f $@
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet --upgrade -e '.[train,convert,eval,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade -e '.[train,convert,eval,demo,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps clearvoice==0.1.2
 	touch $@
 

@@ -23,7 +23,7 @@ const answers = new Map();
 function ask(message, id = ++number) {
   return new Promise((resolve, reject) => {
     answers.set(id, { resolve, reject });
-    worker.postMessage({ ...message, id });
+    worker.postMessage({ ...message, id }, message.samples ? [message.samples.buffer] : []);
   });
 }
 

@@ -75,6 +75,7 @@ async function separate(request) {
   };
   post({ type: "stage", id: request.id, text: "Reading the recording" });
   const mixture = await Mixture.from(checked(), recording.rate, model.sampleRate);
+  request.samples = recording.blocks = null; // so that decoded samples do not stay in memory
   if (!mixture.duration) throw new Error("The recording has no samples.");
   const separation = new Separation(mixture, model, recording.subtype);
   post({ type: "stage", id: request.id, text: "Separating" });

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mossformer_jax.audio.errors import AudioError
@@ -36,6 +37,7 @@ class Attempts:
         options: those of `mossformer-jax separate`.
         bar: the progress bar to update.
         ledger: where outcomes are recorded, or None.
+        stopping: set to interrupt the attempts in other threads.
     """
 
     separator: Separator
@@ -43,6 +45,7 @@ class Attempts:
     options: argparse.Namespace
     bar: ProgressBar
     ledger: Ledger | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, job: Job, attempts: int = 1) -> Result:
         """Separates one recording, unless another process is separating it or has done so.
@@ -74,6 +77,11 @@ class Attempts:
             return _failed(error, job)
         finally:
             self.bar.end(job)
+
+    def _progress(self, seconds: float) -> None:
+        if self.stopping.is_set():
+            raise KeyboardInterrupt
+        self.bar.advance(seconds)
 
     def _attempt(self, job: Job, may_replace: bool, will_write: Callable[[], None]) -> Result:
         found = stamp(job.input)
@@ -113,7 +121,7 @@ class Attempts:
             job.check_nothing_is_replaced()
         will_write()
         separated = separate_file(
-            self.separator, path, job.outputs, self.output, progress=self.bar.advance, track=self.options.track
+            self.separator, path, job.outputs, self.output, progress=self._progress, track=self.options.track
         )
         if job.plot is not None:
             plot_separation(job.plot, path, job.outputs, self.options.track)

@@ -89,6 +89,13 @@ def prepare_jax(options: argparse.Namespace) -> None:
         jax.config.update("jax_default_device", devices[0])
 
 
+def is_on_cpu(options: argparse.Namespace) -> bool:
+    """Whether JAX computes on a CPU; call it after `prepare_jax`."""
+    import jax
+
+    return (options.device or jax.default_backend()) == "cpu"
+
+
 def _set_compile_cache(options: argparse.Namespace) -> None:
     import jax
     import platformdirs

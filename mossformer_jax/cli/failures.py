@@ -9,7 +9,7 @@ from mossformer_jax.cli.download import is_url
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Worth another attempt in the same run.
-CAN_PASS = ("download", "io", "memory", "output", "runtime")
+CAN_PASS = ("download", "io", "killed", "memory", "output", "runtime")
 
 
 def error_class(error: BaseException, location: str) -> str:

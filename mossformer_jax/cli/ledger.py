@@ -5,10 +5,12 @@ Several processes may append to one ledger. The last line about a recording coun
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ class Ledger:
         self._written: set[str] = set()
         self._recent: set[str] = set()
         self._position = 0
+        self._reading = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab"):
             pass
@@ -75,7 +78,7 @@ class Ledger:
 
     def refresh(self) -> None:
         """Reads the lines that other processes have appended."""
-        with self.path.open("rb") as file:
+        with self._reading, self.path.open("rb") as file:
             file.seek(self._position)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -159,6 +162,26 @@ def verdict_on(job: Job, ledger: Ledger | None, *, overwrite: bool) -> Verdict:
     if ledger is not None:
         return ledger.verdict(job)
     return Verdict(Result(job, "skipped") if job.is_done() and not overwrite else None)
+
+
+def open_ledger(options: argparse.Namespace) -> Ledger | None:
+    """The ledger that --report names, or None.
+
+    Raises:
+        ValueError: the file cannot be opened.
+    """
+    from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE
+    from mossformer_jax.weights.store import model_folder
+
+    if options.report is None:
+        return None
+    digest = model_digest(model_folder(options.model), (CONFIG_FILE, WEIGHTS_FILE))
+    try:
+        return Ledger(options.report, digest, verify=options.verify, overwrite=options.overwrite)
+    except OSError as error:
+        raise ValueError(
+            f"{options.report}: cannot be opened as a report ({error.strerror}); name another file with --report"
+        ) from error
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:

@@ -8,13 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mossformer_jax.cli.devices import prepare_jax
+from mossformer_jax.cli.devices import is_on_cpu, prepare_jax
 from mossformer_jax.cli.results import Result, as_json, left_out_as_json, summary, unreadable_files
-from mossformer_jax.cli.separate_options import add_options
+from mossformer_jax.cli.separate_options import add_options, output_options
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
@@ -35,15 +35,18 @@ def _separate(options: argparse.Namespace) -> int:
     from mossformer_jax.cli.attempt import Attempts
     from mossformer_jax.cli.inputs import find_recordings
     from mossformer_jax.cli.jobs import plan_jobs
+    from mossformer_jax.cli.ledger import open_ledger
     from mossformer_jax.cli.manifests import read_manifest
     from mossformer_jax.cli.progress import ProgressBar
     from mossformer_jax.cli.run import plan_run, run_jobs
     from mossformer_jax.cli.shards import AUTO, in_shard, select, shard_of_cluster
-    from mossformer_jax.separation import OutputOptions, Separator
+    from mossformer_jax.cli.workers import make_workers
+    from mossformer_jax.separation import Separator
+    from mossformer_jax.weights.store import read_config
 
     if options.shard == AUTO:
         options.shard = shard_of_cluster()
-    output = OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
+    output = output_options(options)
     folder = Path(options.output) if options.output else None
     listed = read_manifest(options.manifest) if options.manifest else []
     left_out: list[LeftOut] = []
@@ -56,8 +59,12 @@ def _separate(options: argparse.Namespace) -> int:
     prepare_jax(options)
     if options.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
-    num_sources = separator.config.num_sources
+    separator = None
+    if options.jobs > 1 and is_on_cpu(options):
+        num_sources = read_config(options.model).num_sources
+    else:
+        separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
+        num_sources = separator.config.num_sources
     jobs = plan_jobs(recordings, num_sources, folder, options.name, output.format, options.plot)
     _warn_of_skipped_sources(recordings, jobs)
     if options.shard:
@@ -65,17 +72,18 @@ def _separate(options: argparse.Namespace) -> int:
     if folder is not None:
         _make_folder(folder)
 
-    ledger = _open_ledger(options)
+    ledger = open_ledger(options)
     start = time.monotonic()
     plan = plan_run(jobs, ledger, overwrite=options.overwrite)
     todo = [job for job, known in plan if known is None]
     results: list[Result] = []
     try:
         with ProgressBar(todo, shown=sys.stderr.isatty() and not options.quiet) as bar:
-            attempts = Attempts(separator, output, options, bar, ledger)
-            for result in run_jobs(plan, attempts, options.retries):
-                _report(result, options)
-                results.append(result)
+            attempts = None if separator is None else Attempts(separator, output, options, bar, ledger)
+            with closing(make_workers(attempts, options, bar)) as workers:
+                for result in run_jobs(plan, workers, options.retries):
+                    _report(result, options)
+                    results.append(result)
     except KeyboardInterrupt:
         done = sum(result.status == "done" for result in results)
         print(f"{PROGRAM}: interrupted: {done} of {len(todo)} recordings done", file=sys.stderr)
@@ -108,23 +116,6 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error(f"--name: {error}")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib; run: pip install 'mossformer-jax[eval]'")
-
-
-def _open_ledger(options: argparse.Namespace) -> Ledger | None:
-    """The ledger that --report names."""
-    from mossformer_jax.cli.ledger import Ledger, model_digest
-    from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE
-    from mossformer_jax.weights.store import model_folder
-
-    if options.report is None:
-        return None
-    digest = model_digest(model_folder(options.model), (CONFIG_FILE, WEIGHTS_FILE))
-    try:
-        return Ledger(options.report, digest, verify=options.verify, overwrite=options.overwrite)
-    except OSError as error:
-        raise ValueError(
-            f"{options.report}: cannot be opened as a report ({error.strerror}); name another file with --report"
-        ) from error
 
 
 def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, options: argparse.Namespace) -> None:

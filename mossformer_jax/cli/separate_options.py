@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from mossformer_jax.cli.arguments import whole_number
 from mossformer_jax.cli.devices import add_device_options
 from mossformer_jax.cli.shards import shard
+
+if TYPE_CHECKING:
+    from mossformer_jax.separation import OutputOptions
 
 UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -53,6 +58,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--verify",
         action="store_true",
         help="with --report: compare recordings by SHA-256 instead of size and time; give it from the first run on",
+    )
+    archive.add_argument(
+        "--jobs",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="recordings at a time: processes with their own cores on a CPU, threads otherwise (default: %(default)s)",
     )
     archive.add_argument(
         "--retries",
@@ -145,6 +157,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     printing.add_argument("--quiet", action="store_true", help="no progress bar, no names of written files")
     printing.add_argument("--json", action="store_true", help="print only one JSON object per recording")
     add_device_options(parser)
+
+
+def output_options(options: argparse.Namespace) -> OutputOptions:
+    """The options of the separated sources."""
+    from mossformer_jax.separation import OutputOptions
+
+    return OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
 
 
 def _positive(text: str) -> float:

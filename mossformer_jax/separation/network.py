@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,6 +58,8 @@ class Network:
         self._model = model
         self._programs: dict[tuple[int, int], CompiledModel] = {}
         self._lock = threading.Lock()
+        # Two programs at once would take twice the memory of an accelerator and be no faster.
+        self._running: AbstractContextManager[Any] = nullcontext() if on_cpu else threading.Lock()
 
     def padded_length(self, num_samples: int) -> int:
         """The padded length for a mixture, in samples."""
@@ -104,7 +108,8 @@ class Network:
         for row, mixture in enumerate(mixtures):
             padded_bt[row, : len(mixture)] = mixture
             lengths_b[row] = len(mixture)
-        sources_bct = np.asarray(program(padded_bt, lengths_b))
+        with self._running:
+            sources_bct = np.asarray(program(padded_bt, lengths_b))
         separated = [sources_bct[row, :, : len(mixture)] for row, mixture in enumerate(mixtures)]
         if not all(np.isfinite(sources).all() for sources in separated):
             raise ValueError("the network's output holds NaN or infinity; check the model's weights and the recording")

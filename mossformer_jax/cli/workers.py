@@ -156,8 +156,8 @@ class Processes:
 
 
 # Up to `width` recordings at a time. `submit` starts an attempt at one; fewer than `width` may be under way. `next`
-# waits for an attempt to end, and returns its job, its number and its outcome. `close` ends all attempts without leaving
-# incomplete files.
+# waits for an attempt to end, and returns its job, its number and its outcome. `close` ends all attempts; incomplete
+# files are removed.
 Workers = InThisThread | Threads | Processes
 
 

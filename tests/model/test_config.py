@@ -53,6 +53,7 @@ def test_the_error_for_an_unknown_field_suggests_the_closest_one():
         ("input_level_db", float("nan"), "finite, or None"),
         ("sample_rate", 10**30, "at most 4,294,967,296"),
         ("sample_rate", 10_000_000, "at most 1,000,000"),
+        ("sample_rate", 1, "at least 100"),
         ("model_channels", 10**9, "at most 16,384"),
         ("model_channels", 8192, "such that model_channels squared times num_blocks=24 is at most 268,435,456"),
         ("encoder_channels", 10**6, "at most 16,384"),

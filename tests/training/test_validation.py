@@ -82,6 +82,12 @@ def test_examples_are_the_same_mixtures_of_middle_length_for_any_batch_size(tiny
     assert len(found[0]) == 2
 
 
+def test_a_batch_has_no_more_rows_than_there_are_mixtures(tiny_config):
+    mixtures = Noises(LENGTHS, SAMPLE_RATE)
+    validation = Validation(tiny_config, Recipe(validation_batch_size=10**9), mixtures, 0, make_mesh())
+    assert [len(batch.mixture) for batch in validation._batches] == [len(LENGTHS)]
+
+
 def test_each_output_gets_its_own_gain_for_any_permutation(rng):
     sources_bct = rng.standard_normal((4, 3, 5000)).astype(np.float32)
     permutation_bc = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])

@@ -44,11 +44,11 @@ test: lint  ## lint, then run every test
 	$(BIN)/$(PYTEST) --fast-compiler
 	$(BIN)/$(PYTEST) -m default_compiler
 
-# Each of the six families has its own share; a failure prints the seed of its input.
+# Each family has its own share; a failure prints the seed of its input.
 fuzz: export MUTATIONS ?= 2500
 fuzz: export ARCHIVE_FILES ?= 2000
 fuzz: export ARCHIVE_PROCESSES ?= 4
-fuzz: $(TEST_READY)  ## feed 15,000 mutated files and command lines to the package, and kill processes at random (minutes)
+fuzz: $(TEST_READY)  ## feed 17,000 mutated files, fields and command lines to the package, and kill processes at random (minutes)
 	$(BIN)/python -m pytest tests/mutations tests/weights/test_torch_mutations.py tests/cli/test_claims.py
 
 test-newest: .venv-newest/.ready  ## run every test with the newest releases of all dependencies

@@ -61,6 +61,8 @@ def test_the_wheel_contains_exactly_the_package(wheel):
     assert "mossformer_jax/py.typed" in names
     assert {path.relative_to(REPOSITORY).as_posix() for path in files} <= names  # the modules and the assets
     assert {f"mossformer_jax/configs/{path.name}" for path in REPOSITORY.glob("configs/*.py")} <= names
+    page = [path for path in REPOSITORY.glob("web/page/*") if path.is_file()]
+    assert {f"mossformer_jax/page/{path.name}" for path in page} <= names
     assert {name.split("/")[0] for name in names} == {
         "mossformer_jax",
         f"mossformer_jax-{mossformer_jax.__version__}.dist-info",

@@ -52,6 +52,7 @@ const messages = {
     element("about").textContent = `Model: ${model.name}, ${model.numSources} speakers, ${model.sampleRate} Hz, ${level}.`;
     document.body.dataset.threads = threads;
     if (!job) say("Ready.");
+    keepForOfflineUse();
   },
   unusable({ text }) {
     say("");
@@ -63,9 +64,9 @@ const messages = {
   progress({ id, fraction, secondsLeft }) {
     if (id !== job) return;
     element("progress").value = fraction;
-    // Screen readers would read every change of the status, so the figures are spoken rarely.
-    element("progress").setAttribute("aria-valuetext", `${Math.round(100 * fraction)} %`);
-    say(`Separating: ${Math.round(100 * fraction)} %${remaining(secondsLeft)}`);
+    // Not in the status, because screen readers would read every change aloud.
+    element("figures").textContent = `${Math.round(100 * fraction)} %${remaining(secondsLeft)}`;
+    element("progress").setAttribute("aria-valuetext", element("figures").textContent);
   },
 };
 
@@ -87,6 +88,8 @@ async function separate(file, title) {
   element("result").hidden = true;
   element("work").hidden = false;
   element("progress").removeAttribute("value");
+  element("progress").removeAttribute("aria-valuetext");
+  element("figures").textContent = "";
   say(`Reading ${title}`);
   await player?.close();
   player = null;
@@ -255,7 +258,10 @@ function listen() {
   };
 }
 
-listen();
-if (navigator.serviceWorker && window.isSecureContext) {
+/** Once all files are in the browser's own cache, so that they are not downloaded twice. */
+function keepForOfflineUse() {
+  if (!navigator.serviceWorker || !window.isSecureContext) return;
   navigator.serviceWorker.register("sw.js").catch(() => {}); // without it, the page works while there is a network
 }
+
+listen();

@@ -139,7 +139,7 @@ const scenarios = {
     const page = await open(context, isolated, seen);
     await page.setInputFiles("#file", recordings.long);
     await page.waitForFunction(() => document.getElementById("progress").value > 0);
-    const during = await page.textContent("#status");
+    const during = await page.textContent("#figures");
     await page.keyboard.press("Escape");
     const after = await page.textContent("#status");
     const hidden = await page.isHidden("#work");

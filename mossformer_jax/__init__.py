@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mossformer_jax.audio import read_audio, resample, write_audio
     from mossformer_jax.export.loading import load_exported
-    from mossformer_jax.model import PRESETS, ModelConfig, MossFormer2
+    from mossformer_jax.model import PRESETS, Intermediates, ModelConfig, MossFormer2, any_derivative
     from mossformer_jax.scoring import pairwise_si_sdr, pit_si_sdr, si_sdr
     from mossformer_jax.separation import Separation, Separator
     from mossformer_jax.weights import LoadedModel, load_model, save_model
@@ -18,12 +18,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "Intermediates",
     "LoadedModel",
     "ModelConfig",
     "MossFormer2",
     "Separation",
     "Separator",
     "__version__",
+    "any_derivative",
     "load_exported",
     "load_model",
     "pairwise_si_sdr",
@@ -38,7 +40,7 @@ __all__ = [
 _PACKAGES = {
     "audio": ("read_audio", "resample", "write_audio"),
     "export.loading": ("load_exported",),
-    "model": ("PRESETS", "ModelConfig", "MossFormer2"),
+    "model": ("PRESETS", "Intermediates", "ModelConfig", "MossFormer2", "any_derivative"),
     "scoring": ("pairwise_si_sdr", "pit_si_sdr", "si_sdr"),
     "separation": ("Separation", "Separator"),
     "weights": ("LoadedModel", "load_model", "save_model"),

@@ -56,6 +56,39 @@ def test_path_rate_and_number_of_sources_need_to_be_set_only_once(stored, tmp_pa
         assert len(heldout) == 2
 
 
+@pytest.mark.parametrize("variant", ["csv", "scp", "folders", "dynamic"])
+def test_recorded_noise_rooms_babble_and_codecs_are_options_of_every_variant(stored, tmp_path, variant):
+    for folder in ("noise", "rooms/one"):
+        (tmp_path / folder).mkdir(parents=True)
+        signal = np.zeros(400) if folder != "noise" else 0.1 * np.random.default_rng(0).standard_normal(LENGTH)
+        signal[3] = 0.5
+        soundfile.write(tmp_path / folder / "a.wav", signal, RATE)
+    if variant == "dynamic":
+        shutil.copytree(stored, tmp_path / "mine")
+        shutil.rmtree(tmp_path / "mine" / "train" / "mix")
+        stored = tmp_path / "mine"
+    train = "--config.data.train"
+    overrides = [
+        f"--config.data.root={stored}",
+        "--config.model.sample_rate=16000",
+        f"--config.model.num_sources={2 if variant == 'dynamic' else 3}",  # one of the three speakers is for babble
+        f"{train}.recorded_noise.root={tmp_path / 'noise'}",
+        f"{train}.recorded_noise.snr_db=(5.0,5.0)",
+        f"{train}.recorded_noise.share=1.0",
+        f"{train}.reverberation.root={tmp_path / 'rooms'}",
+        f"{train}.babble.share=0.5",
+        f"{train}.channel.share=0.5",
+        f"{train}.channel.codecs=('telephone','mu-law')",
+        *([] if variant == "dynamic" else [f"{train}.babble.root={stored / 'train' / 's1'}", f"{train}.speeds=(100,)"]),
+    ]
+    _, _, data = resolve(load_config(f"own_data:{variant}", overrides))
+    mixtures = open_training_mixtures(**data.train)
+    for seed in range(8):
+        drawn = mixtures.draw(0, 1000, np.random.default_rng(seed))
+        assert drawn.noise is not None
+        assert np.isfinite(drawn.mixed()).all()
+
+
 def test_options_that_the_config_does_not_name_can_be_set(stored):
     overrides = [f"--config.data.root={stored}", "--config.data.train.single_share=0.25"]
     overrides += ["--config.data.train.level_drift.share=0.5", "--config.data.train.speeds=(90, 110)"]

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """A fixed choice of sizes, in ascending order."""
+
+    sizes: tuple[int, ...]
+
+    def rung(self, size: int) -> int:
+        """The smallest rung that is at least `size`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.sizes or size > self.sizes[-1]:
+            raise ValueError(f"size {size} is above the largest of the rungs {self.sizes}")
+        return next(rung for rung in self.sizes if rung >= size)
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,20 @@ class Ladder:
         """All rungs to which sizes up to `largest` are rounded."""
         below = list(itertools.takewhile(lambda rung: rung < largest, self._climb()))
         return [*below, self.rung(largest)]
+
+    def of_sizes(self, sizes: Sequence[int], sparse: int) -> Rungs:
+        """The rungs that these sizes need, without those that are hardly used.
+
+        A rung of fewer than `sparse` sizes joins the next longer one if that is at most twice as long. Compiling a
+        program for it would take longer than the additional padding.
+        """
+        counts = Counter(map(self.rung, sizes))
+        kept: list[int] = []
+        for rung in sorted(counts, reverse=True):
+            if counts[rung] < sparse and kept and kept[-1] <= 2 * rung:
+                continue
+            kept.append(rung)
+        return Rungs(tuple(sorted(kept)))
 
     def _climb(self) -> Iterator[int]:
         multiple = 1

@@ -71,7 +71,7 @@ def perturb_speed(mixture: Mixture, speeds: Sequence[int]) -> Mixture:
         if np.square(rest).mean() > _UNEXPLAINED_SHARE * np.square(mixture.mixture).mean() + _ROUNDING_POWER:
             raise ValueError(
                 f"{mixture.id}: the mixture is not the sum of its sources and noise, so it cannot be remixed at other "
-                "speeds; set speeds=(100,)"
+                "speeds, with level drift or in rooms; set speeds=(100,), level_drift=None and reverberation=None"
             )
     rate = mixture.sample_rate
     sources = [resample(s, rate * speed, rate * 100) for s, speed in zip(mixture.sources, speeds, strict=True)]

@@ -23,6 +23,7 @@ from mossformer_jax.data.random_draws import (
     draw_crop,
     draw_joined,
     draw_noise,
+    falls,
     place_randomly,
 )
 from mossformer_jax.data.records import Mixture
@@ -198,13 +199,13 @@ class DynamicMixing:
                 for crop, gain in zip(crops, gains, strict=True)
             ]
         )
-        if _falls(self.single_share, rng):
+        if falls(self.single_share, rng):
             sources_ct[np.arange(self.num_sources) != rng.integers(self.num_sources)] = 0.0
         speakers = [int(self.speech.speakers[i]) for i in utterances]
-        if self.level_drift is not None and _falls(self.level_drift.share, rng):
+        if self.level_drift is not None and falls(self.level_drift.share, rng):
             sources_ct = self.level_drift(sources_ct, self.sample_rate, rng)
         heard_ct, heard_as_sources = sources_ct, True
-        if self.reverberation is not None and _falls(self.reverberation.share, rng):
+        if self.reverberation is not None and falls(self.reverberation.share, rng):
             heard_ct, sources_ct = self.reverberation(sources_ct, rng)
             heard_as_sources = False
         noise = self._add_noise(heard_ct.sum(axis=0), noise, speakers, rng)
@@ -214,7 +215,7 @@ class DynamicMixing:
             scale = np.float32(PEAK / peak)
             sources_ct, mixture = sources_ct * scale, mixture * scale
             noise = None if noise is None else noise * scale
-        if self.channel is not None and _falls(self.channel.share, rng):
+        if self.channel is not None and falls(self.channel.share, rng):
             mixture, heard_as_sources = self.channel(mixture, self.sample_rate, rng), False
         return Mixture(
             id="_".join(self.speech.name(i) for i in utterances),
@@ -235,11 +236,11 @@ class DynamicMixing:
     ) -> Float[np.ndarray, " t"] | None:
         """The sum of all noises of a mixture: the stored noise and the random ones."""
         parts = [] if noise is None else [noise]
-        if _falls(self.noise_share, rng):
+        if falls(self.noise_share, rng):
             parts.append(draw_noise(clean, self.noise_snr_db, rng))
-        if self.recorded_noise is not None and _falls(self.recorded_noise.share, rng):
+        if self.recorded_noise is not None and falls(self.recorded_noise.share, rng):
             parts.append(self.recorded_noise(clean, rng))
-        if self.babble is not None and _falls(self.babble.share, rng):
+        if self.babble is not None and falls(self.babble.share, rng):
             parts.append(self.babble(clean, self.speech, speakers, rng))
         return np.stack(parts).sum(axis=0) if parts else None
 
@@ -258,7 +259,7 @@ class DynamicMixing:
             noise = draw_crop(self.noise, index, length, rng)
         draw = draw_joined if self.fill else draw_crop
         crops = [draw(self.speech, i, length, rng, speed) for i, speed in zip(utterances, speeds, strict=True)]
-        if _falls(self.partial_share, rng):
+        if falls(self.partial_share, rng):
             crops = [crop[: math.ceil(rng.uniform(*PARTIAL_LENGTHS) * length)] for crop in crops]
         return utterances, crops, length, noise
 
@@ -302,11 +303,6 @@ class DynamicMixing:
         else:
             relative = rng.uniform(*self.relative_range_db, self.num_sources - 1)
         return np.array([first, *np.clip(first + relative, *LEVEL_RANGE_DB)])
-
-
-def _falls(share: float, rng: np.random.Generator) -> bool:
-    """True with probability `share`. For 0, nothing is drawn, so that unused options do not change later draws."""
-    return share > 0 and rng.random() < share
 
 
 class DrawnMixtures:

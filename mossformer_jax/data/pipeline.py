@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
-from mossformer_jax.audio.lengths import Ladder
+from mossformer_jax.audio.lengths import Ladder, Rungs
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.mixing import TrainingMixtures
 from mossformer_jax.data.records import Mixture, MixtureSource
@@ -165,7 +165,7 @@ def evaluation_batches(
     mixtures: MixtureSource,
     *,
     batch_size: int,
-    ladder: Ladder | None = None,
+    ladder: Ladder | Rungs | None = None,
     process_index: int = 0,
     process_count: int = 1,
     num_workers: int = 0,

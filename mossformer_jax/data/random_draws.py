@@ -104,3 +104,8 @@ def check_range(name: str, ends: Sequence[float]) -> None:
     """Raises a ValueError unless `ends` is the lower and upper end of a range."""
     if len(ends) != 2 or not -math.inf < ends[0] <= ends[1] < math.inf:
         raise ValueError(f"{name}={ends!r} is not allowed: must be two numbers in dB, the smaller first")
+
+
+def falls(share: float, rng: np.random.Generator) -> bool:
+    """True with probability `share`. For 0, nothing is drawn, so that unused options do not change later draws."""
+    return share > 0 and rng.random() < share

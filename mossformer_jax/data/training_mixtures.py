@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mossformer_jax.data.acoustic_crops import AcousticCrops
 from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
-from mossformer_jax.data.crops import CroppedMixtures, perturb_speed
+from mossformer_jax.data.crops import perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import LAYOUTS, layout_options, open_mixtures
 from mossformer_jax.data.layouts.options import call_with_options, nearest
@@ -45,7 +46,7 @@ def option_names(options: Mapping[str, Any], training: bool) -> tuple[str, ...]:
     if training and (corpus := _CORPORA.get(str(options.get("corpus")))):
         return ("corpus", *inspect.signature(corpus).parameters, *_MIXING, "noise_root")
     if (layout := str(options.get("layout"))) in LAYOUTS:
-        return ("layout", *layout_options(layout), *(("speeds",) if training else ()))
+        return ("layout", *layout_options(layout), *(("speeds", *ACOUSTICS) if training else ()))
     return ()
 
 
@@ -59,7 +60,8 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
             `reverberation` and `recorded_noise` are dicts of their fields. The last two also have the options that open
             their recordings: those of `Utterances.from_folder` (`root`, ...) or `Utterances.from_manifest` (`path`,
             `split`, ...). The "speaker" of an impulse response is its room.
-            `layout`: mixtures for `CroppedMixtures`, with `speeds` and the options of the layout (`open_mixtures`).
+            `layout`: mixtures for `AcousticCrops`, with `speeds`, the same sections, and the options of the layout
+            (`open_mixtures`). `babble` then also has the options that open its voices.
 
     Raises:
         ValueError: neither or both of corpus and layout are given, or an option is unknown or missing.
@@ -78,16 +80,10 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
                 f"did you mean {nearest(name, known)!r}? All: {', '.join(known)}"
             )
     if "layout" in options:
-        own = {name: options.pop(name) for name in ("speeds",) if name in options}
-        mixtures = call_with_options(CroppedMixtures, "a layout", {"mixtures": open_mixtures(**options), **own})
-        _check_remixing(mixtures)
-        return mixtures
+        return _open_stored(options)
     own = {name: options.pop(name) for name in _MIXING if name in options}
     noise_root = options.pop("noise_root", None)
-    for name in ACOUSTICS:
-        if not isinstance(own.get(name), Mapping | None):
-            raise ValueError(f"{name}={own[name]!r} is not allowed: must be a section with options, or None")
-    sections = {name: dict(own.pop(name)) for name in ACOUSTICS if own.get(name) is not None}
+    sections = _take_sections(own)
     speech = open_utterances(**options)
     for name, fields in sections.items():
         own[name] = _open_acoustics(name, fields, speech.sample_rate)
@@ -96,25 +92,53 @@ def open_training_mixtures(**options: Any) -> TrainingMixtures:
     return call_with_options(DynamicMixing, "dynamic mixing", {"speech": speech, **own})
 
 
+def _open_stored(options: dict[str, Any]) -> AcousticCrops:
+    """The mixtures of a layout, with the options of `AcousticCrops`."""
+    own = {name: options.pop(name) for name in ("speeds", *ACOUSTICS) if name in options}
+    sections = _take_sections(own)
+    mixtures = open_mixtures(**options)
+    if "babble" in sections:
+        own["voices"] = _open_recordings("babble", sections["babble"], mixtures.sample_rate)
+    for name, fields in sections.items():
+        own[name] = _open_acoustics(name, fields, mixtures.sample_rate)
+    crops = call_with_options(AcousticCrops, "a layout", {"mixtures": mixtures, **own})
+    _check_remixing(crops)
+    return crops
+
+
+def _take_sections(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Removes the sections of `ACOUSTICS` from the options, and returns those that are set."""
+    for name in ACOUSTICS:
+        if not isinstance(options.get(name), Mapping | None):
+            raise ValueError(f"{name}={options[name]!r} is not allowed: must be a section with options, or None")
+    sections = {name: options.pop(name) for name in ACOUSTICS if name in options}
+    return {name: dict(fields) for name, fields in sections.items() if fields is not None}
+
+
 def _open_acoustics(name: str, fields: dict[str, Any], sample_rate: int) -> Any:
     """An option of `DynamicMixing` that is a section of a config."""
     recordings = {"reverberation": "responses", "recorded_noise": "noise"}.get(name)
     if recordings is not None:
-        own = {field.name for field in dataclasses.fields(ACOUSTICS[name])}
-        options = {field: fields.pop(field) for field in list(fields) if field not in own}
-        if "root" not in options and "path" not in options:
-            raise ValueError(f"{name} needs the option root, a folder of recordings, or path, a CSV file of them")
-        if "path" not in options:
-            # The folder of a response is its room; every noise file is independent.
-            options.setdefault("speaker_level", -2 if name == "reverberation" else -1)
-        corpus = "manifest" if "path" in options else "folder"
-        fields[recordings] = open_utterances(corpus, sample_rate=sample_rate, **options)
+        fields[recordings] = _open_recordings(name, fields, sample_rate)
     return call_with_options(ACOUSTICS[name], name, fields)
 
 
-def _check_remixing(mixtures: CroppedMixtures) -> None:
-    """Checks with the first mixture, before training starts, that the data set can be remixed at other speeds."""
-    if set(mixtures.speeds) == {100}:
+def _open_recordings(name: str, fields: dict[str, Any], sample_rate: int) -> Speech:
+    """The recordings of a section; removes the options that open them from its fields."""
+    own = {field.name for field in dataclasses.fields(ACOUSTICS[name])}
+    options = {field: fields.pop(field) for field in list(fields) if field not in own}
+    if "root" not in options and "path" not in options:
+        raise ValueError(f"{name} needs the option root, a folder of recordings, or path, a CSV file of them")
+    if "path" not in options:
+        # The folder of a response is its room; every noise file and every voice is independent.
+        options.setdefault("speaker_level", -2 if name == "reverberation" else -1)
+    corpus = "manifest" if "path" in options else "folder"
+    return open_utterances(corpus, sample_rate=sample_rate, **options)
+
+
+def _check_remixing(mixtures: AcousticCrops) -> None:
+    """Checks with the first mixture, before training starts, that the data set can be remixed."""
+    if not mixtures.remixes:
         return
     try:
         first = mixtures.mixtures.read(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mossformer_jax.audio.lengths import Ladder, Rungs
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.pipeline import evaluation_batches
 from mossformer_jax.data.records import Mixture, MixtureSource
@@ -31,6 +33,8 @@ from mossformer_jax.scoring import host_figures
 
 # Rows of a batch per device. Larger batches are no faster on a CPU.
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
+# Utterances of a length that has fewer batches are padded to the next longer one, which saves a compilation.
+SPARSE_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,12 @@ class TestSet:
         """Rows of a batch, over all devices."""
         rows_per_device = CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
         return self.batch_size or rows_per_device * jax.device_count()
+
+    @cached_property
+    def lengths(self) -> Rungs:
+        """The lengths to which batches are padded. They depend on the whole data set, so that resuming changes none."""
+        sizes = [self.mixtures.num_samples(index) for index in range(len(self.mixtures))]
+        return Ladder(self.mixtures.sample_rate).of_sizes(sizes, SPARSE_BATCHES * self.rows)
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,7 @@ def batches_of(test_set: TestSet, indices: Sequence[int]) -> Iterable[Batch]:
     return evaluation_batches(
         _Subset(test_set.mixtures, tuple(indices)),
         batch_size=test_set.rows,
+        ladder=test_set.lengths,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_workers=test_set.num_workers,

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.derivatives import GradientByHand
 from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.layers import PRODUCTS, ConvProjection, dropout
 from mossformer_jax.model.norms import Frames, ScaleNorm, scale_channels, zero_padding
@@ -42,7 +43,7 @@ def shift_tokens(x_bdl: Float[Array, "b d l"]) -> Float[Array, "b d l"]:
     return jnp.concatenate([delayed, x_bdl[:, half:]], axis=1)
 
 
-@jax.custom_vjp
+@GradientByHand
 def gate(vu_bel: Float[Array, "b h l"], attended_bel: Float[Array, "b h l"]) -> Float[Array, "b h//2 l"]:
     """Gates the values v and gates u with their attended versions: `att_u v sigmoid(att_v u)`."""
     return _gate(vu_bel, attended_bel)

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from mossformer_jax.model.derivatives import GradientByHand
 from mossformer_jax.model.units import unit
 
 # Samples per row in `correlate_channels`: the fastest of 16, 32, 64 and 128, for both 17 and 39 taps.
 BLOCK = 32
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(GradientByHand, nondiff_argnums=(2,))
 @jax.named_scope("depthwise_conv")
 def depthwise_conv(
     x_bel: Float[Array, "b e l"], kernel_te: Float[Array, "taps e"], dilation: int = 1
@@ -48,7 +49,7 @@ def _convolve(x_bel: Array, kernel_te: Array, *, dilation: int) -> Array:
     return add_up_taps(padded, kernel_te, dilation).astype(x_bel.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(GradientByHand, nondiff_argnums=(4,))
 def activate_and_convolve(
     z_bel: Float[Array, "b e l"],
     kernel_te: Float[Array, "taps e"],

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.convolution import activate_and_convolve, depthwise_conv, drop
+from mossformer_jax.model.derivatives import GradientByHand
 from mossformer_jax.model.initial import Draws
 from mossformer_jax.model.norms import Frames, LayerNorm, ScaleNorm, scale_channels
 from mossformer_jax.model.units import unit
@@ -46,7 +47,7 @@ def draw_kept(key: Array, *, shape: tuple[int, ...], rate: float) -> Bool[Array,
     return halves[..., :rows, :] >= round(rate * 2**16)
 
 
-@jax.custom_vjp
+@GradientByHand
 def mix_channels(x_bdl: Float[Array, "b d l"], kernel_de: Float[Array, "d e"]) -> Float[Array, "b e l"]:
     """The matrix product of `Linear`. Its gradients are written by hand, because those of JAX are transposed."""
     return jnp.einsum("bdl,de->bel", x_bdl, kernel_de)

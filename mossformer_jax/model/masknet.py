@@ -80,31 +80,50 @@ class MaskNet(nnx.Module):
         self.output_gate = linear(d, d)
         self.mask_projection = linear(d, n, use_bias=False)
 
-    @jax.named_scope("mask_net")
     def __call__(
         self, features_bnl: Float[Array, "b n l"], frames: Frames | None = None, *, key: Array | None = None
     ) -> Float[Array, "b c n l"]:
+        return self.masks_and_blocks(features_bnl, frames, key=key)[0]
+
+    @jax.named_scope("mask_net")
+    def masks_and_blocks(
+        self,
+        features_bnl: Float[Array, "b n l"],
+        frames: Frames | None = None,
+        *,
+        key: Array | None = None,
+        keep_blocks: bool = False,
+    ) -> tuple[Float[Array, "b c n l"], Float[Array, "k b d l"] | None]:
+        """The masks, and with `keep_blocks` the outputs of all blocks (otherwise None)."""
         batch, num_channels, num_frames = features_bnl.shape
         x_bdl = self.input_projection(self.input_norm(features_bnl, frames))
         x_bdl = x_bdl + self.positions(num_frames, self.dtype).astype(x_bdl.dtype)
 
-        stacked = self.stack_norm(self.run_blocks(x_bdl, frames, key))
+        last_bdl, blocks_kbdl = self.run_blocks(x_bdl, frames, key, keep_blocks)
+        stacked = self.stack_norm(last_bdl)
         x_bdl = self.prelu(self.outer_norm(stacked, frames) + x_bdl)
 
         x_bdl = self.source_projection(x_bdl).reshape(batch * self.num_sources, -1, num_frames)
         gated = jnp.tanh(self.output(x_bdl)) * jax.nn.sigmoid(self.output_gate(x_bdl))
         masks = jax.nn.relu(self.mask_projection(gated))
-        return masks.reshape(batch, self.num_sources, num_channels, num_frames)
+        return masks.reshape(batch, self.num_sources, num_channels, num_frames), blocks_kbdl
 
-    def run_blocks(self, x_bdl: Array, frames: Frames | None, key: Array | None) -> Array:
-        """Runs the stack as a scan, so that it compiles in the time of a single block."""
+    def run_blocks(
+        self, x_bdl: Array, frames: Frames | None, key: Array | None, keep: bool = False
+    ) -> tuple[Array, Array | None]:
+        """Runs the stack as a scan, so that it compiles in the time of a single block.
+
+        Returns:
+            The output of the last block, and with `keep` those of all blocks (otherwise None).
+        """
         graphdef, parameters = nnx.split(self.blocks)
         rotation = self.rotary(x_bdl.shape[-1], self.dtype)
         keys = None if key is None else jax.random.split(key, self.num_blocks)
 
-        def run_block(x_bdl: Array, parameters_and_key: tuple[nnx.State, Array | None]) -> tuple[Array, None]:
+        def run_block(x_bdl: Array, parameters_and_key: tuple[nnx.State, Array | None]) -> tuple[Array, Array | None]:
             block_parameters, block_key = parameters_and_key
             block = nnx.merge(graphdef, block_parameters)
-            return block(x_bdl, rotation, frames, key=block_key), None
+            x_bdl = block(x_bdl, rotation, frames, key=block_key)
+            return x_bdl, x_bdl if keep else None
 
-        return lax.scan(rematerialised(run_block, self.remat), x_bdl, (parameters, keys))[0]
+        return lax.scan(rematerialised(run_block, self.remat), x_bdl, (parameters, keys))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,28 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mossformer_jax.model.config import ModelConfig
+from mossformer_jax.model.derivatives import explained_derivatives
 from mossformer_jax.model.filterbank import Decoder, Encoder
 from mossformer_jax.model.initial import Draws, build_from_one_draw
 from mossformer_jax.model.masknet import MaskNet
 from mossformer_jax.model.norms import Frames, zero_padding
+
+
+class Intermediates(NamedTuple):
+    """The sources of a batch and what the network computes on the way to them.
+
+    Attributes:
+        sources: the separated sources.
+        features: the encoder's output, zero on the padding.
+        blocks: the output of every block, first axis from the first block to the last.
+        masks: one mask per source. The decoder gets `features * masks`, or with `ModelConfig.direct_decoding` the masks
+            alone.
+    """
+
+    sources: Float[Array, "b c t"]
+    features: Float[Array, "b n l"]
+    blocks: Float[Array, "k b d l"]
+    masks: Float[Array, "b c n l"]
 
 
 class MossFormer2(nnx.Module):
@@ -54,7 +74,33 @@ class MossFormer2(nnx.Module):
 
         Raises:
             ValueError: a shape, dtype or length is not allowed; the message gives the allowed ones.
+            TypeError: a second or forward-mode derivative is computed outside `mossformer_jax.any_derivative`.
         """
+        with explained_derivatives():
+            return self._run(mixture_bt, lengths_b, key)[0]
+
+    def intermediates(
+        self,
+        mixture_bt: Float[Array | np.ndarray, "b t"],
+        lengths_b: Int[Array | np.ndarray, " b"] | None = None,
+    ) -> Intermediates:
+        """Separates a batch like `__call__`, and returns the features, the outputs of all blocks and the masks, too.
+
+        The outputs of the blocks take `num_blocks` times the memory of one.
+        """
+        with explained_derivatives():
+            sources, features, blocks, masks = self._run(mixture_bt, lengths_b, None, keep_blocks=True)
+        assert blocks is not None
+        return Intermediates(sources, features, blocks, masks)
+
+    def _run(
+        self,
+        mixture_bt: Array | np.ndarray,
+        lengths_b: Array | np.ndarray | None,
+        key: Array | None,
+        keep_blocks: bool = False,
+    ) -> tuple[Array, Array, Array | None, Array]:
+        """The sources, the features, the outputs of the blocks (None unless they are kept) and the masks."""
         check_mixture(mixture_bt, lengths_b, self.config)
         mixture_bt = jnp.asarray(mixture_bt, self.config.param_dtype)
         num_samples, frames = mixture_bt.shape[1], None
@@ -63,15 +109,15 @@ class MossFormer2(nnx.Module):
             frames = self.frames(lengths_b, self.config.num_frames(num_samples))
 
         features_bnl = zero_padding(self.encoder(mixture_bt), frames)
-        masks_bcnl = self.mask_net(features_bnl, frames, key=key)
+        masks_bcnl, blocks_kbdl = self.mask_net.masks_and_blocks(features_bnl, frames, key=key, keep_blocks=keep_blocks)
         if self.config.direct_decoding:
             masked = masks_bcnl if frames is None else jnp.where(frames.valid_b1l[:, None], masks_bcnl, 0.0)
         else:
             masked = features_bnl[:, None] * masks_bcnl
         sources_bct = self.decoder(masked, num_samples)
-        if self.config.output_gains is None:
-            return sources_bct
-        return sources_bct * jnp.asarray(self.config.output_gains, sources_bct.dtype)[:, None]
+        if self.config.output_gains is not None:
+            sources_bct = sources_bct * jnp.asarray(self.config.output_gains, sources_bct.dtype)[:, None]
+        return sources_bct, features_bnl, blocks_kbdl, masks_bcnl
 
     def frames(self, lengths_b: Int[Array | np.ndarray, " b"], num_frames: int) -> Frames:
         """The frames that are entirely inside each signal; the frame that straddles its end is padding."""

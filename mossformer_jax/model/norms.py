@@ -10,12 +10,13 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
+
+from mossformer_jax.model.derivatives import GradientByHand
 
 
 class Frames(NamedTuple):
@@ -49,7 +50,7 @@ def sum_of_products(x_bdl: Array, y_bdl: Array, axes: tuple[int, ...]) -> Array:
     return jnp.expand_dims(total, axes)
 
 
-@jax.custom_vjp
+@GradientByHand
 def scale_channels(x_bdl: Float[Array, "b d l"], scale_d: Float[Array, " d"]) -> Float[Array, "b d l"]:
     """Multiplies each channel by its scale."""
     return x_bdl * scale_d[:, None]
@@ -63,7 +64,7 @@ def _scale_channels_backward(residuals: tuple[Array, Array], dy_bdl: Array) -> t
 scale_channels.defvjp(lambda x, scale: (scale_channels(x, scale), (x, scale)), _scale_channels_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(GradientByHand, nondiff_argnums=(2, 3))
 def standardise(
     x_bdl: Float[Array, "b d l"], frames: Frames | None, axes: tuple[int, ...], eps: float
 ) -> Float[Array, "b d l"]:
@@ -120,7 +121,7 @@ class ScaleNorm(nnx.Module):
         return scale_norm(_at_least_float32(x_bdl), self.scale[...], self.EPS).astype(x_bdl.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(GradientByHand, nondiff_argnums=(2,))
 def scale_norm(x_bdl: Float[Array, "b d l"], scale: Float[Array, ""], eps: float) -> Float[Array, "b d l"]:
     """`x / max(rms, eps) * scale`, with the RMS over the channels of each frame."""
     return _scale_norm_forward(x_bdl, scale, eps)[0]

@@ -16,12 +16,14 @@ import jax
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from mossformer_jax.model.derivatives import is_any_derivative
+
 
 def unit(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, compiled separately from the surrounding operations on a CPU.
 
     Positional arguments are arrays, keyword arguments are static. The result cannot be differentiated by JAX; it needs
-    a custom gradient.
+    a custom gradient. Inside `any_derivative`, it is the plain function.
     """
     compiled = functools.cache(lambda **static: jax.jit(functools.partial(function, **static)))
 
@@ -29,6 +31,9 @@ def unit(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arrays: Any, **static: Any) -> Any:
+        if is_any_derivative():
+            return function(*arrays, **static)
+
         def alone(*arrays: Any) -> Any:
             with set_xla_metadata(inlineable="false"):
                 return compiled(**static)(*arrays)

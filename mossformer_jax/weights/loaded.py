@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mossformer_jax.model import ModelConfig, MossFormer2
+from mossformer_jax.model.derivatives import explained_derivatives
 from mossformer_jax.model.mossformer2 import check_mixture
 from mossformer_jax.weights.parameters import Parameters, build_network, count_parameters
 from mossformer_jax.weights.store import load_parameters
@@ -73,7 +74,8 @@ class LoadedModel:
         mixture = jnp.asarray(mixture_bt)
         lengths = None if lengths_b is None else jnp.asarray(lengths_b)
         check_mixture(mixture, lengths, self.config)
-        return self._separate(self._state, mixture, lengths)
+        with explained_derivatives():
+            return self._separate(self._state, mixture, lengths)
 
     def compile(self, batch: int, num_samples: int) -> CompiledModel:
         """Compiles the network ahead of time for padded mixtures of one shape."""

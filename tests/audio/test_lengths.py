@@ -33,3 +33,13 @@ def test_many_lengths_need_few_rungs_and_little_padding():
 def test_an_invalid_ladder_is_an_error(step, growth):
     with pytest.raises(ValueError, match=r"ladder (step|growth)=\S+ is not allowed"):
         Ladder(step, growth)
+
+
+def test_rungs_that_are_hardly_used_join_longer_ones():
+    ladder = Ladder(step=100)
+    assert ladder.of_sizes([750, 650, 520, 420, 330, 210, 90], sparse=4).sizes == (100, 300, 800)
+    assert ladder.of_sizes([90] * 4 + [150] * 3 + [250], sparse=4).sizes == (100, 300)
+    rungs = ladder.of_sizes([90, 750], sparse=4)
+    assert [rungs.rung(size) for size in (1, 100, 101, 800)] == [100, 100, 800, 800]
+    with pytest.raises(ValueError, match="size 801 is above the largest"):
+        rungs.rung(801)

@@ -44,7 +44,7 @@ def test_mixtures_that_cannot_be_remixed_are_an_error_before_training(tmp_path, 
     signals = ["mix_both_reverb", "s1_anechoic", "s2_anechoic", "noise"]
     write_audio_files(tmp_path / "wav8k" / "min" / "tr", signals, ["a", "b"])
     options = {"layout": "whamr", "root": str(tmp_path), "split": "tr"}
-    with pytest.raises(ValueError, match=r"cannot be remixed at other speeds; set speeds=\(100,\)"):
+    with pytest.raises(ValueError, match=r"cannot be remixed at other speeds, .*; set speeds=\(100,\)"):
         open_training_mixtures(**options)
     assert len(open_training_mixtures(**options, speeds=(100,))) == 2
 

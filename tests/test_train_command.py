@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,25 @@ def test_other_unknown_flags_are_usage_errors(capsys):
         main(["train", "--config", TINY, "--epochs=3"])
     assert exit_.value.code == 2
     assert "--epochs=3" in capsys.readouterr().err
+
+
+def test_the_config_is_printed_with_descriptions_and_can_be_given_as_overrides(capsys, tmp_path):
+    root = f"--config.data.root={tmp_path}"
+    flags = ["--config", "own_data:csv", root, "--config.model.num_sources=3", "--print-config"]
+    assert main(["train", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    field = re.compile(r"(--config\.[\w.]+)=(.*?)(?: {2,}# .*)?")
+    printed = dict(field.fullmatch(line).groups() for line in lines if line.startswith("--"))
+    assert printed["--config.model.num_sources"] == "3"
+    assert printed["--config.data.train.path"] == f"{tmp_path}/train.csv"
+    recipe = [line for line in lines if line.startswith(("--config.model.", "--config.train."))]
+    assert all("  # " in line for line in recipe)
+    assert any(line.endswith("# number of separated sources (`c`)") for line in lines)
+    (unset,) = [line for line in lines if line.startswith("# not set in data.train: ")]
+    assert "speeds" in unset
+    assert "recorded_noise" in unset
+    overrides = [f"{name}={value}" for name, value in printed.items()]
+    assert resolve(load_config("own_data:csv", overrides)) == resolve(load_config("own_data:csv", flags[2:4]))
 
 
 @pytest.mark.parametrize("steps", ["3", "0:3", "5:3", "a:b"])

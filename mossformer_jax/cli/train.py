@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
         "override its fields with --config.train.lr=1e-4",
     )
     add("--workdir", type=_workdir, metavar="RUN", help="the run's folder (default: runs/ and the config's name)")
+    add("--print-config", action="store_true", help="print all fields with their descriptions, and exit")
     add("--profile-steps", type=_steps, metavar="A:B", help="write a profile of these steps to RUN/profile")
     add(
         "--compile-only",
@@ -71,6 +72,12 @@ def _train(options: argparse.Namespace) -> int:
         from mossformer_jax.accelerators import report_training
 
         report_training(options.config, options.overrides, options.compile_only, search=not options.no_search)
+        return 0
+    if options.print_config:
+        from mossformer_jax.training.initial_weights import load_sized_config
+        from mossformer_jax.training.printed import config_lines
+
+        print("\n".join(config_lines(load_sized_config(options.config, options.overrides, options.workdir))))
         return 0
     import jax
 

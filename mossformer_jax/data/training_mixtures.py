@@ -11,7 +11,7 @@ from mossformer_jax.data.acoustic_crops import AcousticCrops
 from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
 from mossformer_jax.data.crops import perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
-from mossformer_jax.data.layouts import LAYOUTS, layout_options, open_mixtures
+from mossformer_jax.data.layouts import LAYOUTS, layout_opener, layout_options, open_mixtures
 from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
 from mossformer_jax.data.utterances import Speech, Utterances
@@ -47,6 +47,23 @@ def option_names(options: Mapping[str, Any], training: bool) -> tuple[str, ...]:
         return ("corpus", *inspect.signature(corpus).parameters, *_MIXING, "noise_root")
     if (layout := str(options.get("layout"))) in LAYOUTS:
         return ("layout", *layout_options(layout), *(("speeds", *ACOUSTICS) if training else ()))
+    return ()
+
+
+def documented_by(options: Mapping[str, Any], training: bool) -> tuple[Any, ...]:
+    """The classes and functions whose docstrings describe the options of a section of data.
+
+    Args:
+        options: the section.
+        training: whether it is a section for `open_training_mixtures` rather than for `open_mixtures`.
+
+    Raises:
+        ValueError: its layout needs a package that is not installed.
+    """
+    if training and (corpus := _CORPORA.get(str(options.get("corpus")))):
+        return (corpus, DynamicMixing, *ACOUSTICS.values())
+    if (layout := str(options.get("layout"))) in LAYOUTS:
+        return (layout_opener(layout), *((AcousticCrops, *ACOUSTICS.values()) if training else ()))
     return ()
 
 

@@ -50,7 +50,23 @@ _MOST_SECONDS = 250_000
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The fields of `config.data`."""
+    """The fields of `config.data`.
+
+    Attributes:
+        batch_size: mixtures per optimizer step, over all devices.
+        seconds: length of a training crop in seconds.
+        train: options of the training data, with a `corpus` or a `layout` (`open_training_mixtures`).
+        validation: options of the validation data, with a `layout` (`open_mixtures`).
+        test: options of the test data; only `evaluate` reads them.
+        root: a folder that the sections refer to; it has no effect of its own.
+        seed: seed of the training batches.
+        num_workers: number of processes that read the data; with 0, threads of the training process read them.
+        max_failed_share: allowed number of unreadable files or mixtures, as a fraction of the mixtures per epoch.
+        on_device: whether dynamic mixing runs on the devices, from recordings held in their memory.
+
+    Raises:
+        ValueError: a field is missing or out of range; the message names it.
+    """
 
     batch_size: int = 1
     seconds: float = 4.0

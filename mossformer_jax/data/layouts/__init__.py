@@ -11,7 +11,7 @@ from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
 from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.records import MixtureSource
 
-__all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "layout_options", "open_mixtures"]
+__all__ = ["LAYOUTS", "FileMixtures", "MixtureFiles", "layout_opener", "layout_options", "open_mixtures"]
 
 # Imported by name when used, so that a layout's dependencies (TFDS) are needed only for that layout.
 LAYOUTS = {
@@ -48,7 +48,7 @@ def open_mixtures(layout: str | None = None, **options: Any) -> MixtureSource:
         raise ValueError(f"mixtures with {given} need a layout; set it to one of {', '.join(LAYOUTS)}")
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; did you mean {nearest(layout, LAYOUTS)!r}? All: {', '.join(LAYOUTS)}")
-    return call_with_options(_opener(layout), f"layout {layout!r}", options)
+    return call_with_options(layout_opener(layout), f"layout {layout!r}", options)
 
 
 def layout_options(layout: str) -> tuple[str, ...]:
@@ -57,10 +57,15 @@ def layout_options(layout: str) -> tuple[str, ...]:
     Raises:
         ValueError: the layout needs a package that is not installed.
     """
-    return tuple(inspect.signature(_opener(layout)).parameters)
+    return tuple(inspect.signature(layout_opener(layout)).parameters)
 
 
-def _opener(layout: str) -> Callable[..., MixtureSource]:
+def layout_opener(layout: str) -> Callable[..., MixtureSource]:
+    """The function or class that opens a layout.
+
+    Raises:
+        ValueError: the layout needs a package that is not installed.
+    """
     try:
         return pkgutil.resolve_name(LAYOUTS[layout])
     except ImportError as error:

@@ -98,7 +98,7 @@ def _answer(path: str | None, model: str, progress: gr.Progress = _PROGRESS) -> 
     def advance(seconds: float) -> None:
         nonlocal done
         done += seconds
-        progress((round(done, 1), None), desc="Separating", unit="s")
+        progress((round(done), None), desc="Separating", unit="s")
 
     progress(0.0, desc="Loading the model")
     folder = _new_folder()

@@ -39,8 +39,11 @@ def _app(options: argparse.Namespace) -> int:
         # Gradio reads these variables when it is imported.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
-        tempfile.tempdir = folder
-        from mossformer_jax.cli.app_page import launch
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            from mossformer_jax.cli.app_page import launch
 
-        launch(options.model, port=options.port, max_upload=options.max_upload * 1_000_000)
+            launch(options.model, port=options.port, max_upload=options.max_upload * 1_000_000)
+        finally:
+            tempfile.tempdir = before  # this folder is about to be deleted
     return 0

@@ -53,11 +53,16 @@ def media_kind(head: bytes) -> str | None:
         (b"DSD ", "DSD audio"),
         (b"FRM8", "DSD audio"),
         (b"\x0b\x77", "AC-3"),
+        (b"\x00\x00\x01\xba", "MPEG video"),
     ):
         if head.startswith(start):
             return kind
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "AVI video"
+    if head[:1] == head[188:189] == b"G":
+        return "MPEG transport stream"
+    if head.startswith(b"OggS") and (b"Speex   " in head or b"theora" in head):
+        return "Ogg with Speex or video"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return "AAC (ADTS)"
     return None

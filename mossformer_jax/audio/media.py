@@ -14,16 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.errors import DamagedAudioError, EmptyAudioError, HeaderError, NotAudioError
-from mossformer_jax.audio.kinds import HEAD_BYTES, describe, media_kind
+from mossformer_jax.audio.kinds import HEAD_BYTES, media_kind
 from mossformer_jax.audio.opening import AudioFile
-from mossformer_jax.audio.sources import AudioSource, binary, name_of, size_of
+from mossformer_jax.audio.sources import AudioSource, BinaryFile, binary, name_of
 from mossformer_jax.fields import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
-# Playlists and other formats that refer to further files or addresses are not opened.
-_CONTAINERS = (
-    "mov,matroska,webm,ogg,aac,amr,amrnb,amrwb,asf,flv,avi,wv,ape,mpegts,mpeg,rm,tta,dsf,iff,ac3,eac3,dts,mp3,wav,w64,"
-    "flac,caf,aiff,au,mpc,mpc8,tak,shn,mxf,gsm,qcp,oma"
-)
+# Not playlists and other formats that refer to further files or addresses, nor those that libsndfile reads: FFmpeg has
+# crashed on damaged files of the latter.
+_CONTAINERS = "mov,matroska,webm,ogg,aac,amr,amrnb,amrwb,asf,flv,avi,wv,ape,mpegts,mpeg,rm,tta,dsf,iff,ac3,eac3"
 _LOSSLESS = ("alac", "flac", "tta", "wavpack", "ape", "tak", "shorten", "mlp", "truehd")
 # Packets before the first complete one, in a recording that starts in the middle of a broadcast.
 _MOST_INCOMPLETE = 50
@@ -46,27 +44,34 @@ def open_audio(source: AudioSource, track: int = 1) -> AudioFile | MediaFile:
     """
     try:
         file = AudioFile(source)
-    except NotAudioError as error:
-        kind = _kind(source)
-        if kind is False or not can_read_media():
+    except NotAudioError:
+        # Only what is recognised as media: other files are more likely damaged recordings.
+        if not can_read_media() or not _is_media(source):
             raise
-        try:
-            return MediaFile(source, track)
-        except NotAudioError:
-            if kind is None:  # not recognised: more likely damaged than media
-                raise error from None
-            raise
+        return MediaFile(source, track)
     if track > 1:
         file.close()
         raise NotAudioError(f"{file.name}: has no audio track {track}, only 1; omit --track")
     return file
 
 
-def _kind(source: AudioSource) -> str | bool | None:
-    """The media format of a file; None if it is not recognised, False if it is something else, such as text."""
+def _is_media(source: AudioSource) -> bool:
     with binary(source) as file:
-        head = file.read(HEAD_BYTES)
-    return media_kind(head) or (None if describe(head, size_of(source)) is None else False)
+        return media_kind(file.read(HEAD_BYTES)) is not None
+
+
+class _Input:
+    """A file for PyAV, which prints a traceback if its seek raises an exception."""
+
+    def __init__(self, file: BinaryFile):
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 class MediaFile:
@@ -130,8 +135,8 @@ class MediaFile:
             # Python opens the file, because FFmpeg takes some names for addresses.
             file = self._opened.enter_context(binary(self._source))
             file.seek(0)
-            container = self._opened.enter_context(av.open(file, options={"format_whitelist": _CONTAINERS}))
-        except (av.FFmpegError, ValueError) as error:
+            container = self._opened.enter_context(av.open(_Input(file), options={"format_whitelist": _CONTAINERS}))
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise NotAudioError(
                 f"{self.name}: cannot be read as audio or video ({_reason(error)}); if it is incomplete, "
                 "copy or record it again"

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -52,7 +53,9 @@ def served(folder):
 
 def test_a_missing_gradio_is_named_with_its_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    before = tempfile.tempdir
     assert main(["app"]) == 1
+    assert tempfile.tempdir == before
     assert "pip install 'mossformer-jax[demo]'" in capsys.readouterr().err
 
 

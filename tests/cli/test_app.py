@@ -48,7 +48,11 @@ def served(folder):
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:  # a test run in the background ignores SIGINT, and so does its child
+                process.kill()
+                process.communicate()
 
 
 def test_a_missing_gradio_is_named_with_its_extra(monkeypatch, capsys):

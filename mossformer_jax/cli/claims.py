@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mossformer_jax.cli.jobs import Job
-from mossformer_jax.cli.locks import try_lock
+from mossformer_jax.locks import NOT_SUPPORTED, try_lock
 
 _SUFFIX = ".claim"
 _WRITING = b"writing "
@@ -99,7 +99,7 @@ def _open(path: Path) -> tuple[int, bool | None]:
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
-            state = try_lock(descriptor)
+            state = _try_lock(descriptor)
             if state is not True or _is_same(descriptor, path):
                 return descriptor, state
         except BaseException:
@@ -107,6 +107,16 @@ def _open(path: Path) -> tuple[int, bool | None]:
             raise
         os.close(descriptor)  # its owner had finished, and removed the file, before it was locked here
     raise OSError(f"{path}: cannot be locked; remove it")
+
+
+def _try_lock(descriptor: int) -> bool | None:
+    """As `try_lock`; None also if the file system has no locks."""
+    try:
+        return try_lock(descriptor)
+    except OSError as error:
+        if error.errno in NOT_SUPPORTED:
+            return None
+        raise
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:

@@ -17,6 +17,7 @@ from mossformer_jax import __version__
 from mossformer_jax.cli.arguments import METRICS_HELP, whole_number
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
 from mossformer_jax.cli.terminal import print_table, warn
+from mossformer_jax.digests import sha256_of
 
 if TYPE_CHECKING:
     from mossformer_jax.evaluation.run import TestSet
@@ -104,7 +105,7 @@ def _evaluate(flags: argparse.Namespace) -> int:
     scorer = Scorer(model_config, parameters, mesh)
     # Everything that the metrics depend on: an interrupted evaluation is resumed only if all of this is the same.
     identity = {
-        "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "weights_sha256": sha256_of(folder / WEIGHTS_FILE),
         "model_config": model_config.to_dict(),
         "data": {"split": flags.split, **options},
         "metrics": list(test_set.metrics),

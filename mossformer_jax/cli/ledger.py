@@ -22,8 +22,9 @@ from mossformer_jax.cli.download import is_url, without_password
 from mossformer_jax.cli.failures import is_permanent
 from mossformer_jax.cli.inputs import key
 from mossformer_jax.cli.jobs import Job
-from mossformer_jax.cli.locks import append_line
 from mossformer_jax.cli.results import Result, as_fields
+from mossformer_jax.digests import sha256_of
+from mossformer_jax.locks import append_line
 
 # Fields of a line that decide about a rerun; the others are for reports.
 _KEPT = (
@@ -217,8 +218,7 @@ def _digest(location: str) -> str | None:
     if is_url(location):
         return None
     try:
-        with open(location, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(location)
     except OSError:
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -15,6 +14,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
+
+from mossformer_jax.digests import sha256_of
 
 _log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Called by Orbax on the primary process after all files are written, before the folder is renamed."""
         folder = self.folder / f"{self._saving}{_TEMPORARY}"
-        checksums = {name: _checksum(folder / name) for name in _checked_files(folder)}
+        checksums = {name: sha256_of(folder / name) for name in _checked_files(folder)}
         (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2))
 
     def _remove_leftovers(self) -> None:
@@ -271,11 +272,6 @@ def _checked_files(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in files if path.as_posix() not in _UNCHECKED)
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _damage(path: Path) -> str | None:
     """Describes what is wrong with a checkpoint's files; None if they are unchanged since they were written."""
     try:
@@ -283,7 +279,7 @@ def _damage(path: Path) -> str | None:
         for name, checksum in checksums.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
-            if _checksum(path / name) != checksum:
+            if sha256_of(path / name) != checksum:
                 return f"{name} has changed since it was written"
     except FileNotFoundError:
         return f"{CHECKSUMS_FILE} is missing"

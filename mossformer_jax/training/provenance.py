@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 import mossformer_jax
+from mossformer_jax.locks import append_line
 
 STARTS_FILE = "starts.jsonl"
 _PACKAGES = ("jax", "flax", "optax", "numpy")
@@ -47,8 +48,7 @@ def record_start(workdir: Path, step: int) -> None:
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
     }
-    with (workdir / STARTS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append_line(workdir / STARTS_FILE, json.dumps(record).encode())
 
 
 def now() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mossformer_jax.atomic import write_atomically
+from mossformer_jax.locks import try_lock
 from mossformer_jax.training.configuration import TRAINING_FIELDS, changed_fields, read_saved_config, save_config
 
 if TYPE_CHECKING:
@@ -32,18 +33,15 @@ def lock(workdir: Path) -> IO[bytes]:
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / LOCK_FILE).open("ab")
     try:
-        import fcntl
-    except ImportError:
+        held_elsewhere = try_lock(file.fileno()) is False
+    except OSError as error:
+        _log.warning("%s: cannot be locked (%s); do not start a second training in it", workdir, error.strerror)
         return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    if held_elsewhere:
         file.close()
         raise ValueError(
             f"{workdir}: another training is running in this folder; wait until it ends, or use another --workdir"
-        ) from None
-    except OSError as error:
-        _log.warning("%s: cannot be locked (%s); do not start a second training in it", workdir, error.strerror)
+        )
     return file
 
 

@@ -10,7 +10,6 @@ download/           an unfinished download, which the next start continues
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -23,16 +22,12 @@ from typing import Any
 import platformdirs
 
 from mossformer_jax.atomic import write_atomically
+from mossformer_jax.digests import sha256_of
+from mossformer_jax.locks import locked
 from mossformer_jax.weights.folders import WEIGHTS_FILE, is_model_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may both download, but each adds its revision by one rename
-    fcntl = None  # type: ignore[assignment]
 
 CACHE_VARIABLE = "MOSSFORMER_JAX_CACHE"
 SOURCE_FILE = "source.json"
-_CHUNK_BYTES = 2**20
 
 
 def cache_folder() -> Path:
@@ -79,11 +74,13 @@ class CachedRepository:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Waits until no other process adds a revision, and removes what an interrupted one has left."""
+        """Waits until no other process adds a revision, and removes what an interrupted one has left.
+
+        Without locks (Windows), two processes may both download, but each adds its revision by one rename.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.folder / ".lock").open("w") as file, locked(file.fileno()) as held:
+            if held:
                 for leftover in self.folder.glob(".new-*"):
                     shutil.rmtree(leftover, ignore_errors=True)
             yield
@@ -118,7 +115,7 @@ class CachedRepository:
             "repository": self.repository,
             "revision": resolved,
             **source,
-            "weights": {"size": weights.stat().st_size, "sha256": digest(weights)},
+            "weights": {"size": weights.stat().st_size, "sha256": sha256_of(weights)},
         }
         write_atomically(new / SOURCE_FILE, (json.dumps(record, indent=2) + "\n").encode())
         model = self.folder / _safe(resolved)
@@ -158,15 +155,6 @@ def cached_models() -> list[tuple[Path, dict[str, Any]]]:
         if source is not None and is_model_folder(folder):
             models.append((folder, source))
     return models
-
-
-def digest(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    sha256 = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK_BYTES):
-            sha256.update(chunk)
-    return sha256.hexdigest()
 
 
 def _safe(revision: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from mossformer_jax.digests import sha256_of
 from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE, is_model_folder
-from mossformer_jax.weights.hub_cache import digest
 from mossformer_jax.weights.torch_folders import PARTS, POINTERS, SUFFIXES, find
 
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
@@ -119,7 +119,7 @@ def _checkpoint(files: set[str]) -> list[str]:
 
 
 def _measure(file: Path) -> Listed:
-    return Listed(file.stat().st_size, digest(file))
+    return Listed(file.stat().st_size, sha256_of(file))
 
 
 def _difference(found: Listed, listed: Listed) -> str | None:

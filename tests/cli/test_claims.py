@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mossformer_jax import locks
 from mossformer_jax.audio import write_audio
-from mossformer_jax.cli import locks, main
+from mossformer_jax.cli import main
 from mossformer_jax.cli.claims import abandoned, claim_file, claimed
 from mossformer_jax.cli.jobs import Job
 from tests.cli.test_ledger import broken_files

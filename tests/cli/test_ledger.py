@@ -15,7 +15,7 @@ import pytest
 from mossformer_jax.audio import write_audio
 from mossformer_jax.cli import main
 from mossformer_jax.cli.failures import error_class, is_permanent
-from mossformer_jax.cli.locks import append_line
+from mossformer_jax.locks import append_line
 
 
 @pytest.fixture

@@ -327,7 +327,7 @@ def test_a_checkpoint_whose_checksums_cannot_be_written_gets_no_name(two_steps, 
     def no_space(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mossformer_jax.training.checkpoints._checksum", no_space)
+    monkeypatch.setattr("mossformer_jax.training.checkpoints.sha256_of", no_space)
     two_steps.save(300, arrays, {})
     with pytest.raises(OSError, match="No space left on device"):
         two_steps.wait()

@@ -12,45 +12,44 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_NOT_SUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+# Errors of a file system without locks.
+NOT_SUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def try_lock(descriptor: int) -> bool | None:
     """Locks a file until its descriptor is closed; on Linux also on network file systems.
 
     Returns:
-        True if it is locked now, False if another process holds the lock, None if the file system has no locks.
+        True if it is locked now, False if another process holds the lock, None if this system (Windows) has no locks.
+
+    Raises:
+        OSError: it cannot be locked, for example because the file system has no locks (`NOT_SUPPORTED`).
     """
     if fcntl is None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        if error.errno in _NOT_SUPPORTED:
-            return None
-        raise
+    except (BlockingIOError, PermissionError):
+        return False
     return True
 
 
 @contextmanager
-def locked(descriptor: int) -> Iterator[None]:
-    """Waits for the lock and holds it in a `with` statement; without effect if the file system has no locks."""
-    if fcntl is None:
-        yield
-        return
+def locked(descriptor: int) -> Iterator[bool]:
+    """Waits for the lock and holds it in a `with` statement; gives False, without a lock, where there are no locks."""
+    held = fcntl is not None
+    if held:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NOT_SUPPORTED:
+                raise
+            held = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        yield
-        return
-    try:
-        yield
+        yield held
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if held:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def append_line(path: str | os.PathLike[str], line: bytes) -> None:

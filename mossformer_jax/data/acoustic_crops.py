@@ -12,6 +12,7 @@ from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.mixing import PEAK
 from mossformer_jax.data.random_draws import falls
 from mossformer_jax.data.records import Mixture, MixtureSource
+from mossformer_jax.data.scenes import draw_background, draw_scene
 from mossformer_jax.data.utterances import Speech
 
 
@@ -61,18 +62,9 @@ class AcousticCrops(CroppedMixtures):
     def draw(self, index: int, num_samples: int, rng: np.random.Generator) -> Mixture:
         """Draws a crop of mixture `index`, and its acoustics."""
         drawn = super().draw(index, num_samples, rng)
-        targets_ct = drawn.sources
-        if self.level_drift is not None and falls(self.level_drift.share, rng):
-            targets_ct = self.level_drift(targets_ct, self.sample_rate, rng)
-        heard_ct = targets_ct
-        if self.reverberation is not None and falls(self.reverberation.share, rng):
-            heard_ct, targets_ct = self.reverberation(targets_ct, rng)
+        heard_ct, targets_ct = draw_scene(drawn.sources, self.level_drift, self.reverberation, self.sample_rate, rng)
         clean = heard_ct.sum(axis=0)
-        added = []
-        if self.recorded_noise is not None and falls(self.recorded_noise.share, rng):
-            added.append(self.recorded_noise(clean, rng))
-        if self.babble is not None and self.voices is not None and falls(self.babble.share, rng):
-            added.append(self.babble(clean, self.voices, (), rng))
+        added = draw_background(clean, self.recorded_noise, self.babble, self.voices, (), rng)
         coded = self.channel is not None and falls(self.channel.share, rng)
         if heard_ct is drawn.sources and not added and not coded:
             return drawn

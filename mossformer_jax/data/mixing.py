@@ -27,6 +27,7 @@ from mossformer_jax.data.random_draws import (
     place_randomly,
 )
 from mossformer_jax.data.records import Mixture
+from mossformer_jax.data.scenes import draw_background, draw_scene
 from mossformer_jax.data.utterances import Speech
 
 # The usual recipe of dynamic mixing, from SpeechBrain's SepFormer on WSJ0-mix.
@@ -202,12 +203,8 @@ class DynamicMixing:
         if falls(self.single_share, rng):
             sources_ct[np.arange(self.num_sources) != rng.integers(self.num_sources)] = 0.0
         speakers = [int(self.speech.speakers[i]) for i in utterances]
-        if self.level_drift is not None and falls(self.level_drift.share, rng):
-            sources_ct = self.level_drift(sources_ct, self.sample_rate, rng)
-        heard_ct, heard_as_sources = sources_ct, True
-        if self.reverberation is not None and falls(self.reverberation.share, rng):
-            heard_ct, sources_ct = self.reverberation(sources_ct, rng)
-            heard_as_sources = False
+        heard_ct, sources_ct = draw_scene(sources_ct, self.level_drift, self.reverberation, self.sample_rate, rng)
+        heard_as_sources = heard_ct is sources_ct
         noise = self._add_noise(heard_ct.sum(axis=0), noise, speakers, rng)
         mixture = heard_ct.sum(axis=0) if noise is None else heard_ct.sum(axis=0) + noise
         peak = max(mixture.max(), -mixture.min(), sources_ct.max(), -sources_ct.min())
@@ -238,10 +235,7 @@ class DynamicMixing:
         parts = [] if noise is None else [noise]
         if falls(self.noise_share, rng):
             parts.append(draw_noise(clean, self.noise_snr_db, rng))
-        if self.recorded_noise is not None and falls(self.recorded_noise.share, rng):
-            parts.append(self.recorded_noise(clean, rng))
-        if self.babble is not None and falls(self.babble.share, rng):
-            parts.append(self.babble(clean, self.speech, speakers, rng))
+        parts += draw_background(clean, self.recorded_noise, self.babble, self.speech, speakers, rng)
         return np.stack(parts).sum(axis=0) if parts else None
 
     def _draw_crops(

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-_STYLE = (
-    "body{font:16px/1.5 sans-serif;max-width:1050px;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}"
-    "td:first-child,th:first-child{text-align:left}.words td{text-align:left;overflow-wrap:anywhere}"
-    "svg{display:block;margin:.5em 0}svg text{font-size:13px}"
-)
+from mossformer_jax.figures.html import document
+
 _LONGEST_TABLE = 1000
 _BARS = 20
 _WIDTH, _LABEL, _LINE = 640, 180, 22
@@ -29,8 +25,6 @@ def page(title: str, records: Sequence[dict[str, Any]], table: Sequence[tuple[st
     failed = [record for record in records if record["status"] == "failed"]
     warned = [record for record in records if record["status"] == "done" and record.get("warnings")]
     parts = [
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>',
-        f"<h1>{escape(title)}</h1>",
         _table(table),
         _histogram("Duration in seconds", [record.get("duration") for record in records]),
         _histogram("Real-time factor", [record.get("real_time_factor") for record in records]),
@@ -42,7 +36,7 @@ def page(title: str, records: Sequence[dict[str, Any]], table: Sequence[tuple[st
         _list("Failed", [(record["input"], record.get("error")) for record in failed]),
         _list("Warnings", [(record["input"], "; ".join(map(str, record["warnings"]))) for record in warned]),
     ]
-    return "\n".join(part for part in parts if part) + "\n"
+    return document(title, parts)
 
 
 def _is_done(record: dict[str, Any]) -> bool:

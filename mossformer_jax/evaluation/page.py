@@ -16,6 +16,7 @@ from mossformer_jax.atomic import write_atomically
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.evaluation.players import player_tables
 from mossformer_jax.evaluation.report import Row, defined, metrics_in
+from mossformer_jax.figures.html import document
 from mossformer_jax.figures.spectrograms import signal_spectrogram, spectrogram_figure
 from mossformer_jax.scoring import COLUMNS
 
@@ -37,11 +38,6 @@ _FACTS = {
     "version": "Version of mossformer-jax",
     "device": "Device",
 }
-_STYLE = (
-    "body{font:16px/1.5 sans-serif;max-width:1050px;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}"
-    "td:first-child,th:first-child,.facts td{text-align:left}.facts{overflow-wrap:anywhere}img{max-width:100%}"
-)
 
 
 def write_report(
@@ -63,7 +59,7 @@ def write_report(
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    parts = [f"<h1>{escape(title)}</h1>", _facts_table(summary), _figures_table(rows, summary)]
+    parts = [_facts_table(summary), _figures_table(rows, summary)]
     improvements = defined(rows, "si_sdri")
     if improvements:
         parts += [_image(_improvements_figure(rows)), _worst_table(improvements, summary)]
@@ -78,8 +74,7 @@ def write_report(
             players[name],
             _image(spectrogram_figure(list(signals[name]), panels, dpi=_DPI)),
         ]
-    page = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    write_atomically(path, (page + "\n".join(parts) + "\n").encode())
+    write_atomically(path, document(title, parts).encode())
 
 
 def typical(rows: Sequence[Row]) -> dict[str, int]:
@@ -100,7 +95,7 @@ def _facts_table(summary: Mapping[str, Any]) -> str:
     if isinstance(data := facts.get("Data"), Mapping):
         facts["Data"] = ", ".join(f"{name}={value}" for name, value in data.items())
     lines = [f"<tr><td>{label}<td>{escape(str(fact))}" for label, fact in facts.items()]
-    return "\n".join(['<table class="facts">', *lines, "</table>"])
+    return "\n".join(['<table class="words">', *lines, "</table>"])
 
 
 def _figures_table(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:

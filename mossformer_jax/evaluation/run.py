@@ -66,8 +66,12 @@ class TestSet:
     @cached_property
     def lengths(self) -> Rungs:
         """The lengths to which batches are padded. They depend on the whole data set, so that resuming changes none."""
-        sizes = [self.mixtures.num_samples(index) for index in range(len(self.mixtures))]
-        return Ladder(self.mixtures.sample_rate).of_sizes(sizes, SPARSE_BATCHES * self.rows)
+        return Ladder(self.mixtures.sample_rate).of_sizes(self.sizes, SPARSE_BATCHES * self.rows)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The lengths of all mixtures in samples; for files, each header is read once."""
+        return tuple(self.mixtures.num_samples(index) for index in range(len(self.mixtures)))
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,7 @@ def batches_of(test_set: TestSet, indices: Sequence[int]) -> Iterable[Batch]:
     if not indices:
         return ()
     return evaluation_batches(
-        _Subset(test_set.mixtures, tuple(indices)),
+        _Subset(test_set.mixtures, tuple(indices), tuple(test_set.sizes[index] for index in indices)),
         batch_size=test_set.rows,
         ladder=test_set.lengths,
         process_index=jax.process_index(),
@@ -230,8 +234,8 @@ def batches_of(test_set: TestSet, indices: Sequence[int]) -> Iterable[Batch]:
 class _Subset:
     """A subset of the mixtures of a data set; a `MixtureSource`."""
 
-    def __init__(self, mixtures: MixtureSource, indices: Sequence[int]):
-        self._mixtures, self._indices = mixtures, indices
+    def __init__(self, mixtures: MixtureSource, indices: Sequence[int], sizes: Sequence[int]):
+        self._mixtures, self._indices, self._sizes = mixtures, indices, sizes
         self.num_sources, self.sample_rate = mixtures.num_sources, mixtures.sample_rate
 
     def __len__(self) -> int:
@@ -241,7 +245,7 @@ class _Subset:
         return self._mixtures.mixture_id(self._indices[index])
 
     def num_samples(self, index: int) -> int:
-        return self._mixtures.num_samples(self._indices[index])
+        return self._sizes[index]
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
         return self._mixtures.read(self._indices[index], start, num_samples)

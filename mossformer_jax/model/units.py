@@ -25,9 +25,8 @@ def unit(function: Callable[..., Any]) -> Callable[..., Any]:
     Positional arguments are arrays, keyword arguments are static. The result cannot be differentiated by JAX; it needs
     a custom gradient. Inside `any_derivative`, it is the plain function.
     """
-    compiled = functools.cache(lambda **static: jax.jit(functools.partial(function, **static)))
-
-    inlined = functools.cache(lambda **static: jax.jit(functools.partial(function, **static), inline=True))
+    # Kept, so that JAX traces the function once per shape and not at every call.
+    jitted = functools.cache(lambda inline, **static: jax.jit(functools.partial(function, **static), inline=inline))
 
     @functools.wraps(function)
     def call(*arrays: Any, **static: Any) -> Any:
@@ -36,8 +35,8 @@ def unit(function: Callable[..., Any]) -> Callable[..., Any]:
 
         def alone(*arrays: Any) -> Any:
             with set_xla_metadata(inlineable="false"):
-                return compiled(**static)(*arrays)
+                return jitted(False, **static)(*arrays)
 
-        return lax.platform_dependent(*arrays, cpu=alone, default=inlined(**static))
+        return lax.platform_dependent(*arrays, cpu=alone, default=jitted(True, **static))
 
     return call

@@ -1,6 +1,6 @@
 """The ledger of an archive (`--report`): one JSON line per attempt at a recording, and what a rerun may skip.
 
-Several processes may append to one ledger. The last line about a recording counts.
+Several processes may append to one ledger. Only the last line about a recording is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the ledger says about a recording.
+    """What is known about a recording from earlier lines of the ledger.
 
     Attributes:
         result: its outcome, if it need not be separated again.
@@ -159,7 +159,7 @@ class Ledger:
 
 
 def verdict_on(job: Job, ledger: Ledger | None, *, overwrite: bool) -> Verdict:
-    """What is known about a recording; without a ledger, existing files count as its sources."""
+    """What is known about a recording; without a ledger, existing files are taken for its sources."""
     if ledger is not None:
         return ledger.verdict(job)
     return Verdict(Result(job, "skipped") if job.is_done() and not overwrite else None)

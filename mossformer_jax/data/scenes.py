@@ -29,7 +29,7 @@ def draw_scene(
         rng: for all draws.
 
     Returns:
-        The sources as they are heard in the mixture, and as the network shall return them: the same array without a
+        The sources as they are heard in the mixture, and as the network should return them: the same array without a
         room.
     """
     if level_drift is not None and falls(level_drift.share, rng):

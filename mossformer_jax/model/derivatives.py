@@ -60,7 +60,7 @@ class GradientByHand:
 
 @contextlib.contextmanager
 def explained_derivatives() -> Iterator[None]:
-    """Replaces JAX's error for forward mode by one that says what to do."""
+    """Replaces JAX's error for forward mode by one with advice."""
     try:
         yield
     except TypeError as error:
@@ -70,7 +70,7 @@ def explained_derivatives() -> Iterator[None]:
 
 
 def _not_differentiable(x: Any) -> Any:
-    """Returns x; its derivative is an error that says what to do."""
+    """Returns x; differentiating it raises an error with advice."""
     return _identity(x) if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating) else x
 
 

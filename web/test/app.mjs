@@ -15,20 +15,24 @@ try {
   page.setDefaultTimeout(240_000);
   const requests = new Set();
   page.on("request", (request) => requests.add(new URL(request.url()).origin));
+  // The name of a file is shown only while it is uploaded, the player afterwards.
+  const upload = async (path) => {
+    await page.locator('input[type="file"]').first().setInputFiles(path);
+    await page.locator('[aria-label="Play"], .waveform-container').first().waitFor();
+  };
   await page.goto(address);
 
   await page.getByRole("button", { name: "Separate" }).click();
   const withoutRecording = await page.locator(".toast-body").first().innerText();
   await page.locator(".toast-close").first().click();
+  await page.locator(".toast-body").first().waitFor({ state: "detached" });
 
-  await page.locator('input[type="file"]').first().setInputFiles(broken);
-  await page.getByText("broken.mp3").first().waitFor();
+  await upload(broken);
   await page.getByRole("button", { name: "Separate" }).click();
   const withText = await page.locator(".toast-body").first().innerText();
   await page.goto(address);
 
-  await page.locator('input[type="file"]').first().setInputFiles(recording);
-  await page.locator('[aria-label="Play"], .waveform-container').first().waitFor();
+  await upload(recording);
   await page.getByRole("button", { name: "Separate" }).click();
   const links = page.locator("a[download]").filter({ hasText: /KB|MB/ });
   await links.nth(1).waitFor();

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from tests.cli.test_ledger import broken_files
 FILES = int(os.environ.get("ARCHIVE_FILES", "60"))
 PROCESSES = int(os.environ.get("ARCHIVE_PROCESSES", "2"))
 ROUNDS = 2 if FILES < 200 else 8
+# Bound of a process's resident memory. Most of it is JAX and the compiler: the model and the recordings are tiny.
+PEAK_MB = 800
 
 pytestmark = pytest.mark.skipif(locks.fcntl is None, reason="this system has no locks that end with their process")
 
@@ -142,6 +145,15 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+def peak_memory(process: multiprocessing.Process) -> float:
+    """The largest resident memory of a process so far, in MB; 0 if it has ended, or the system has no /proc."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
 @pytest.mark.slow
 def test_an_archive_is_complete_after_processes_were_killed_at_random(tmp_path, tiny_model_folder):
     """Every good recording is done once, every broken one is recorded, and no other files are left."""
@@ -157,7 +169,14 @@ def test_an_archive_is_complete_after_processes_were_killed_at_random(tmp_path, 
         process.start()
         return process
 
-    start("alone").join()
+    peaks = []
+
+    def finish(processes: list[multiprocessing.Process]) -> None:
+        while any(process.is_alive() for process in processes):
+            peaks.extend(map(peak_memory, processes))
+            time.sleep(0.05)
+
+    finish([start("alone")])
     alone = contents(tmp_path / "alone")
     assert len(alone) == 2 * (FILES - len(expected))
 
@@ -173,12 +192,13 @@ def test_an_archive_is_complete_after_processes_were_killed_at_random(tmp_path, 
             time.sleep(0.002)
         for process in running:
             time.sleep(chance.uniform(0.0, 0.05))
+            peaks.append(peak_memory(process))
             process.kill()
             process.join()
     for number in (PROCESSES, 1):
-        running = [start("out") for _ in range(number)]
-        for process in running:
-            process.join()
+        finish([start("out") for _ in range(number)])
+    print(f"largest resident memory of a process: {max(peaks):.0f} MB")
+    assert max(peaks) < PEAK_MB
 
     assert contents(tmp_path / "out") == alone
     records = [json.loads(line) for line in report.read_text().splitlines()]

@@ -120,6 +120,8 @@ class Attempts:
                 return None
             job.check_nothing_is_replaced()
         will_write()
+        if job.plot is not None:
+            job.plot.unlink(missing_ok=True)  # that of earlier sources
         separated = separate_file(
             self.separator, path, job.outputs, self.output, progress=self._progress, track=self.options.track
         )

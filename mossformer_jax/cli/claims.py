@@ -35,8 +35,10 @@ class Claim:
     def will_write(self) -> None:
         """Records that the sources of this recording are written from now on, by this process."""
         if self.descriptor is not None:
-            os.ftruncate(self.descriptor, 0)
-            os.pwrite(self.descriptor, _WRITING + str(os.getpid()).encode(), 0)
+            content = _WRITING + str(os.getpid()).encode()
+            # Not truncated first: a process that is killed here may take over from one that was killed later.
+            os.pwrite(self.descriptor, content, 0)
+            os.ftruncate(self.descriptor, len(content))
 
 
 @contextmanager

@@ -139,7 +139,8 @@ class Ledger:
             "id": job.recording.id if job.recording else None,
             "outputs": [key(path) for path in job.outputs],
             "output_bytes": _sizes(job.outputs) if result.status == "done" else None,
-            "input_sha256": _digest(job.input) if self._verify else None,
+            # Not that of a file that has changed since it was read.
+            "input_sha256": _digest(job.input) if self._verify and stamp(job.input) == result.stamp else None,
             "attempts": attempts,
             "model": self._model,
             "version": __version__,

@@ -80,7 +80,7 @@ def _separate(options: argparse.Namespace) -> int:
     try:
         with ProgressBar(todo, shown=sys.stderr.isatty() and not options.quiet) as bar:
             attempts = None if separator is None else Attempts(separator, output, options, bar, ledger)
-            with closing(make_workers(attempts, options, bar)) as workers:
+            with closing(make_workers(attempts, options, bar, ledger)) as workers:
                 for result in run_jobs(plan, workers, options.retries):
                     _report(result, options)
                     results.append(result)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from mossformer_jax.cli.attempt import Attempts
+    from mossformer_jax.cli.ledger import Ledger
     from mossformer_jax.cli.progress import ProgressBar
 
 _SECONDS_TO_STOP = 20.0
@@ -89,11 +90,12 @@ class Processes:
         options: those of `mossformer-jax separate`.
         width: number of processes.
         bar: the progress bar to update.
+        ledger: records the recordings of killed processes; the processes record the others. May be None.
     """
 
-    def __init__(self, options: argparse.Namespace, width: int, bar: ProgressBar):
+    def __init__(self, options: argparse.Namespace, width: int, bar: ProgressBar, ledger: Ledger | None):
         self.width = width
-        self._bar = bar
+        self._bar, self._ledger = bar, ledger
         self._options = {name: value for name, value in vars(options).items() if name not in _PARSING}
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[int] = list(range(width))
@@ -138,7 +140,12 @@ class Processes:
                 f"{job.input}: the process that separated it ended with status {process.exitcode}, perhaps because "
                 "memory ran out; use fewer --jobs or a smaller --memory"
             )
-            return job, attempt, Result(job, "failed", error=error, error_class="killed")
+            result = Result(job, "failed", error=error, error_class="killed")
+            if self._ledger is not None:
+                self._ledger.refresh()
+                if not self._ledger.has_done(job):  # it may have been killed later
+                    self._ledger.add(result, attempt)
+            return job, attempt, result
         if isinstance(outcome, BaseException):
             raise outcome
         return job, attempt, outcome
@@ -161,10 +168,12 @@ class Processes:
 Workers = InThisThread | Threads | Processes
 
 
-def make_workers(attempts: Attempts | None, options: argparse.Namespace, bar: ProgressBar) -> Workers:
+def make_workers(
+    attempts: Attempts | None, options: argparse.Namespace, bar: ProgressBar, ledger: Ledger | None
+) -> Workers:
     """The workers that --jobs asks for; without `attempts`, these are processes."""
     if attempts is None:
-        return Processes(options, options.jobs, bar)
+        return Processes(options, options.jobs, bar, ledger)
     return InThisThread(attempts) if options.jobs == 1 else Threads(attempts, options.jobs)
 
 

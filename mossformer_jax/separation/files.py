@@ -111,6 +111,9 @@ def separate_file(
                 writer.write(source_ku)
         for writer in writers:
             writer.close()
+        # If the process is killed before all files have their names, some are missing; no file is of an earlier run.
+        for output in paths:
+            output.unlink(missing_ok=True)
     return SeparatedFile(
         paths,
         recording.mixture.sample_rate,

@@ -112,6 +112,21 @@ def test_verify_compares_digests_instead_of_times(folder, run, verify):
     assert run(*options)[1] == (["b.flac"] if verify else [])
 
 
+def test_a_recording_that_changes_while_it_is_separated_is_separated_again(folder, stand_in, run, monkeypatch):
+    inner = stand_in.separate_file
+
+    def then_change(separator, path, *arguments, **keywords):
+        separated = inner(separator, path, *arguments, **keywords)
+        if path.endswith("a.wav"):
+            write_audio(path, np.zeros(os.path.getsize(path)), 8000)
+        return separated
+
+    monkeypatch.setattr("mossformer_jax.cli.attempt.separate_file", then_change)
+    for options in ([], ["--verify"]):
+        run("--overwrite", *options)
+        assert run(*options)[1] == ["a.wav"]
+
+
 def test_errors_that_can_pass_are_tried_again(folder, stand_in, run, ledger, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     stand_in.raises["b.flac"] = OSError(errno.EIO, "Input/output error")

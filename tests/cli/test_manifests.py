@@ -146,6 +146,17 @@ def test_the_shards_of_a_folder_are_the_same_wherever_it_is_mounted(folder, stan
     assert [{Path(job.input).name for job in select(jobs, Shard(index, 3))} for index in range(1, 4)] == calls
 
 
+def test_shards_by_duration_do_not_depend_on_what_exists(folder, stand_in, tmp_path, write):
+    """Recordings that are missing or already done when one of the processes starts do not change the split."""
+    rows = [f"{folder / name},{seconds}" for name, seconds in (("a.wav", 3), ("b.flac", 2), ("sub/c.wav", 1))]
+    manifest = write("m.csv", "\n".join(["path,duration", *rows, f"{folder / 'missing.wav'},9"]))
+    options = ["--manifest", manifest, "-o", str(tmp_path / "out")]
+    statuses = [main(["separate", *options, "--shard", f"{index}/3"]) for index in (1, 2, 3)]
+    assert stand_in.calls.pop(stand_in.calls.index("missing.wav"))
+    assert stand_in.calls == ["a.wav", "b.flac", "c.wav"]
+    assert sorted(statuses) == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

@@ -47,10 +47,15 @@ def test_a_killed_process_is_replaced(folder, tiny_model_folder, tmp_path, monke
     monkeypatch.setattr(SpawnProcess, "start", start_and_kill)
     monkeypatch.setattr("mossformer_jax.cli.run._LONGEST_PAUSE", 0.0)
     options = ["-o", str(tmp_path / "out"), "--model", str(tiny_model_folder), "--device", "cpu", "--jobs", "2"]
+    options += ["--report", str(tmp_path / "report.jsonl")]
     assert main(["separate", str(folder), *options, "--retries", "1"]) == 0
     assert "ended with status -9, perhaps because memory ran out" in capsys.readouterr().err
     assert len(contents(tmp_path / "out")) == 6
     assert len(started) == 3
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    (killed,) = (line for line in lines if line["status"] == "failed")
+    assert (killed["error_class"], killed["attempts"]) == ("killed", 1)
+    assert [line["attempts"] for line in lines if line["input"] == killed["input"]] == [1, 2]
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import numpy as np
 import pytest
 
 from mossformer_jax.cli import main
+from mossformer_jax.cli.terminal import show_logged_warnings
 from mossformer_jax.sharding import make_mesh
 from mossformer_jax.training.configuration import load_config, resolve, save_config
 from mossformer_jax.training.state import begin
@@ -37,6 +39,13 @@ def _settings_of_jax_as_they_were():
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+def test_logged_warnings_look_like_those_of_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    show_logged_warnings()
+    logging.getLogger("mossformer_jax.training.initial_weights").warning("default: was trained at %d Hz", 8000)
+    assert capsys.readouterr().err == "mossformer-jax: warning: default: was trained at 8000 Hz\n"
 
 
 def test_the_error_names_a_missing_config(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,14 @@ def complain(message: str) -> None:
 def warn(message: str) -> None:
     """Prints a warning as one line to stderr."""
     print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+
+
+def show_logged_warnings() -> None:
+    """Prints warnings of the log as `warn` does.
+
+    Call it before Orbax is imported, which otherwise sets up lines that start with the name of a Python module.
+    """
+    logging.basicConfig(format=f"{PROGRAM}: warning: %(message)s")
 
 
 def print_table(rows: Sequence[tuple[str, ...]], left: int) -> None:

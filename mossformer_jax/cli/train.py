@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mossformer_jax.cli.devices import add_device_options, add_host_options, join_hosts, prepare_jax
+from mossformer_jax.cli.terminal import show_logged_warnings
 
 EXAMPLES = """\
 examples:
@@ -84,6 +85,7 @@ def _train(options: argparse.Namespace) -> int:
     join_hosts(options)
     prepare_jax(options)
     jax.config.update("jax_debug_nans", options.debug_nans)
+    show_logged_warnings()
 
     from mossformer_jax.training.initial_weights import load_sized_config
     from mossformer_jax.training.loop import Training

@@ -90,6 +90,13 @@ def initial_weights(config: ModelConfig, recipe: Recipe) -> Parameters:
     if not different:
         return weights
     if recipe.partial:
+        if config.sample_rate != stored_config.sample_rate:
+            _log.warning(
+                "%s: was trained at %d Hz; at %d Hz, its filters cover other frequencies and durations",
+                recipe.initial_weights,
+                stored_config.sample_rate,
+                config.sample_rate,
+            )
         return _combine(_random_weights(config, recipe), weights, recipe.initial_weights)
     seen = ", ".join(f"config.model.{name}={ours[name]}" for name in different)
     overrides = " ".join(f"--config.model.{name}={theirs[name]}" for name in different)

@@ -104,3 +104,10 @@ def test_the_log_of_a_run_names_the_parameters_drawn_at_random(two_blocks, tmp_p
     assert not any(message in line for line in rest)
     printed = capsys.readouterr()
     assert message not in printed.out  # it was on stderr before
+
+
+def test_a_warning_names_another_sample_rate_of_partial_weights(two_blocks, tiny_config, caplog):
+    at_8k = dataclasses.replace(tiny_config, num_blocks=2)
+    initial_weights(at_8k, Recipe(initial_weights=str(two_blocks), partial=True))
+    (message,) = caplog.messages
+    assert message.startswith(f"{two_blocks}: was trained at 16000 Hz; at 8000 Hz,")

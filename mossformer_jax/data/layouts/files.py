@@ -114,7 +114,7 @@ def _opened(path: str, sample_rate: int) -> Iterator[AudioFile]:
         if file.sample_rate != sample_rate:
             raise ValueError(
                 f"{path}: has a sample rate of {file.sample_rate} Hz, but sample_rate={sample_rate}; "
-                "correct sample_rate, or resample the files"
+                "resample the files, or set sample_rate (in a config: config.model.sample_rate) to theirs"
             )
         if file.num_channels != 1:
             raise ValueError(f"{path}: has {file.num_channels} channels; must have one; convert it to mono")

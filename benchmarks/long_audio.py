@@ -23,7 +23,7 @@ import numpy as np
 from mossformer_jax.audio import read_audio
 from mossformer_jax.audio.streams import AudioWriter
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples" / "synthetic"
 # Longer recordings are not separated in one pass, which needs about 5 MB per second of audio with the default model.
 ONE_PASS_MINUTES = 10
 

@@ -32,7 +32,7 @@ from mossformer_jax.scoring import host_figures
 
 # The peers are imported where they are used, because the scoring processes import this file as well.
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples" / "synthetic"
 TEST_SET = 3000
 DISTINCT = 100
 TARGETS = {("si_sdr",): 60, ("si_sdr", "sdr"): 600}

@@ -34,10 +34,9 @@ def test_every_public_name_can_be_imported():
         mossformer_jax.no_such_name  # noqa: B018
 
 
-def test_the_example_mixture_is_the_sum_of_its_sources():
-    mixture, first, second = (
-        read_audio(REPOSITORY / "examples" / f"{n}.wav") for n in ("mixture", "source1", "source2")
-    )
+@pytest.mark.parametrize("folder", ["examples", "examples/synthetic"])
+def test_the_example_mixture_is_the_sum_of_its_sources(folder):
+    mixture, first, second = (read_audio(REPOSITORY / folder / f"{n}.wav") for n in ("mixture", "source1", "source2"))
     assert mixture[1] == first[1] == second[1] == 8000
     np.testing.assert_allclose(mixture[0], first[0] + second[0], rtol=0, atol=0.5 / 2**15)  # 16-bit rounding
     assert all(np.abs(waveform).max() > 0.1 for waveform, _ in (first, second))

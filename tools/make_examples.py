@@ -1,4 +1,4 @@
-"""Makes examples/: two mixtures of two synthetic speakers at 8 kHz, one of a woman and a man, one of two men.
+"""Makes examples/synthetic/: two mixtures of two synthetic speakers at 8 kHz, one of a woman and a man, one of two men.
 
     python tools/make_examples.py [FOLDER]
 
@@ -46,7 +46,7 @@ def speak(voice: str, words_per_minute: int, sentence: str) -> np.ndarray:
 
 def main() -> None:
     """Writes source1.wav, source2.wav and mixture.wav of each example."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "examples"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "examples" / "synthetic"
     if shutil.which("espeak-ng") is None:
         sys.exit("espeak-ng is not on the PATH; install it (on Debian: apt-get install espeak-ng) and try again")
     for name, speakers in EXAMPLES.items():

@@ -2,8 +2,8 @@
 
     python tools/make_figures.py separation default_model
 
-docs/separation.png: the separation of a long recording in windows. The recording consists of the two voices of the
-shipped example, with pauses; the model is the default model. Redraw it after a change to the windows or to tying.
+docs/separation.png: the separation of a long recording in windows. The recording consists of the two synthetic voices
+of examples/, with pauses; the model is the default model. Redraw it after a change to the windows or to tying.
 
 docs/default_model.png: the validation scores of the default model during training, from docs/default_model.csv. Redraw
 it after another training stage.
@@ -33,7 +33,8 @@ SEED = 5
 
 def conversation() -> tuple[np.ndarray, int]:
     """The two voices with pauses, (c, t), and their sample rate."""
-    voices, (rate, _) = zip(*(read_audio(REPOSITORY / "examples" / f"source{n}.wav") for n in (1, 2)), strict=True)
+    folder = REPOSITORY / "examples" / "synthetic"
+    voices, (rate, _) = zip(*(read_audio(folder / f"source{n}.wav") for n in (1, 2)), strict=True)
     stretches = []
     for seconds, who in TURNS:
         stretch = np.zeros((2, seconds * rate), np.float32)

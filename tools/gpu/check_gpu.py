@@ -51,11 +51,11 @@ def error(ours: Any, truth: Any) -> float:
 
 def default_model() -> None:
     """Compares the shipped model on the example mixture between the default device and the CPU."""
-    waveform, _ = read_audio("examples/mixture.wav")
+    folder = Path("examples", "synthetic")
+    waveform, _ = read_audio(folder / "mixture.wav")
     mixture = np.asarray(to_mono(waveform), np.float32)[None]
-    sources = np.stack([np.asarray(to_mono(read_audio(f"examples/source{s}.wav")[0]), np.float32) for s in (1, 2)])[
-        None
-    ]
+    waveforms = [to_mono(read_audio(folder / f"source{number}.wav")[0]) for number in (1, 2)]
+    sources = np.stack([np.asarray(waveform, np.float32) for waveform in waveforms])[None]
     lengths = np.array([mixture.shape[1]], np.int32)
     config, parameters = load_parameters("default")
     results = {}

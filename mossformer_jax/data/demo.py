@@ -13,7 +13,8 @@ from jaxtyping import Float
 from scipy.signal import lfilter
 
 from mossformer_jax.audio.resampling import check_sample_rate
-from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
+from mossformer_jax.data.drawn import DrawnMixtures
+from mossformer_jax.data.mixing import DynamicMixing
 
 SPLITS = {"train": 0, "dev": 1, "test": 2}
 # F1 to F3 of the vowels of an adult male speaker, in Hz.

@@ -10,7 +10,8 @@ import pytest
 from mossformer_jax.data import mixing
 from mossformer_jax.data.crops import CroppedMixtures, perturb_speed
 from mossformer_jax.data.demo import SPLITS, DemoMixtures, DemoUtterances
-from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing, level_db
+from mossformer_jax.data.drawn import DrawnMixtures
+from mossformer_jax.data.mixing import DynamicMixing, level_db
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.data.training_mixtures import open_training_mixtures
 

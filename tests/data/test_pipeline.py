@@ -14,7 +14,8 @@ from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.demo import DemoUtterances
-from mossformer_jax.data.mixing import DrawnMixtures, DynamicMixing
+from mossformer_jax.data.drawn import DrawnMixtures
+from mossformer_jax.data.mixing import DynamicMixing
 from mossformer_jax.data.pipeline import evaluation_batches, train_batches
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.data.utterances import Utterances

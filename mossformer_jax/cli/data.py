@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mossformer_jax.data.utterances import Speech
 
 SPLITS = ("train", "validation", "test")
+# Options of dynamic mixing with a share.
+ACOUSTICS = ("level_drift", "reverberation", "recorded_noise", "babble", "channel")
 MAX_LENGTHS = 2000
 MAX_SECONDS = 3600
 
@@ -99,15 +101,20 @@ def _inspect(options: argparse.Namespace) -> int:
     rows.append(("measured", f"{statistics.count:,} mixtures, {statistics.seconds.sum() / 3600:.2f} h"))
     if statistics.speakers:
         rows.append(("speakers measured", f"{len(statistics.speakers):,}"))
+    alone, unlike_sum = statistics.num_active <= 1, np.isfinite(statistics.snr_db)
     for name, values, unit in (
         ("length", statistics.seconds, "s"),
         ("mixture level", statistics.mixture_db, "dB"),
         ("mixture peak", statistics.peak, ""),
-        ("level difference", statistics.level_difference_db, "dB"),
+        ("level difference", statistics.level_difference_db[~alone], "dB"),
         ("overlap", 100 * statistics.overlap, "%"),
+        ("SNR", statistics.snr_db[unlike_sum], "dB"),
     ):
-        low, middle, high = np.percentile(values, [5, 50, 95])
-        rows.append((name, f"{middle:.2f} {unit}".rstrip() + f"  (5 to 95 %: {low:.2f} to {high:.2f})"))
+        if len(values):
+            low, middle, high = np.percentile(values, [5, 50, 95])
+            rows.append((name, f"{middle:.2f} {unit}".rstrip() + f"  (5 to 95 %: {low:.2f} to {high:.2f})"))
+    rows.append(("noise or acoustics", f"{unlike_sum.mean():.0%} of the mixtures"))
+    rows.append(("one talker at most", f"{alone.mean():.0%} of the mixtures"))
     print_table(rows, left=2)
     if options.output is not None:
         _write_samples(samples, Path(options.output))
@@ -133,6 +140,12 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
         rows += [
             ("speech", f"{len(speech):,} utterances, {_hours(speech)}"),
             ("speakers", f"{len(speech.speaker_names):,}"),
+        ]
+        options = {name: getattr(mixtures, name) for name in ACOUSTICS}
+        rows += [
+            (name.replace("_", " "), f"in {option.share:.0%} of the mixtures")
+            for name, option in options.items()
+            if option is not None
         ]
     elif isinstance(mixtures, CroppedMixtures):
         rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
@@ -181,6 +194,8 @@ def _write_samples(mixtures: list[Mixture], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, mixture in enumerate(mixtures, 1):
         signals = {"mixture": mixture.mixed()} | {f"source{k}": s for k, s in enumerate(mixture.sources, 1)}
+        if mixture.noise is not None:
+            signals["noise"] = mixture.noise
         for name, signal in signals.items():
             path = folder / f"{number}_{name}.wav"
             write_audio(path, signal, mixture.sample_rate, "FLOAT")

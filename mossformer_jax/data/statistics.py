@@ -13,6 +13,8 @@ from mossformer_jax.data.records import Mixture
 FRAME_SECONDS = 0.02
 # A source is active in frames within this range of its loudest frame.
 TALKING_DB = -30.0
+# The difference between a mixture and the sum of its sources is rounding if it is this far below the sources.
+ROUNDING_DB = 60.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class MixtureStatistics:
         speakers: names of all speakers.
         mixture_db: RMS level of each mixture, in dB of full scale, (n,).
         peak: largest sample of each mixture, (n,).
-        level_difference_db: between the loudest and the faintest source of each, (n,).
+        num_active: number of sources of each that are not silent, (n,).
+        level_difference_db: between the loudest and the faintest source of each that are not silent, (n,).
+        snr_db: power of the sum of the sources relative to the rest of the mixture (noise, reverberation, distortion)
+            of each, (n,); infinite if the mixture is the sum of its sources.
         overlap: fraction of the frames with speech in which more than one source is active, (n,).
     """
 
@@ -34,7 +39,9 @@ class MixtureStatistics:
     speakers: frozenset[str]
     mixture_db: Float[np.ndarray, " n"]
     peak: Float[np.ndarray, " n"]
+    num_active: Float[np.ndarray, " n"]
     level_difference_db: Float[np.ndarray, " n"]
+    snr_db: Float[np.ndarray, " n"]
     overlap: Float[np.ndarray, " n"]
 
 
@@ -43,18 +50,22 @@ def mixture_statistics(mixtures: Iterable[Mixture]) -> MixtureStatistics:
     rows, speakers = [], set[str]()
     for mixture in mixtures:
         mixed = mixture.mixed()
-        levels = _db(np.sqrt(np.square(mixture.sources, dtype=np.float64).mean(axis=1)))
+        levels = [_level_db(source) for source in mixture.sources if source.any()]
+        total = mixture.sources.sum(axis=0)
+        snr_db = _level_db(total) - _level_db(mixed - total)
         rows.append(
             (
                 len(mixed) / mixture.sample_rate,
-                _db(np.sqrt(np.square(mixed, dtype=np.float64).mean())),
+                _level_db(mixed),
                 np.abs(mixed).max(),
-                levels.max() - levels.min(),
+                len(levels),
+                max(levels, default=0.0) - min(levels, default=0.0),
+                snr_db if snr_db < ROUNDING_DB else np.inf,
                 overlap(mixture.sources, mixture.sample_rate),
             )
         )
         speakers.update(mixture.speakers)
-    columns = np.array(rows, np.float64).reshape(-1, 5).T
+    columns = np.array(rows, np.float64).reshape(-1, 7).T
     return MixtureStatistics(len(rows), columns[0], frozenset(speakers), *columns[1:])
 
 
@@ -69,5 +80,6 @@ def overlap(sources_ct: Float[np.ndarray, "c t"], sample_rate: int) -> float:
     return float((num_talking > 1).sum() / max((num_talking > 0).sum(), 1))
 
 
-def _db(amplitude: Float[np.ndarray | np.floating, "*n"]) -> Float[np.ndarray | np.floating, "*n"]:
-    return 20 * np.log10(np.maximum(amplitude, 1e-10))
+def _level_db(signal: Float[np.ndarray, " t"]) -> float:
+    """RMS level in dB of full scale; -200 dB for silence."""
+    return float(20 * np.log10(max(np.sqrt(np.square(signal, dtype=np.float64).mean()), 1e-10)))

@@ -26,9 +26,33 @@ def test_inspect_describes_what_training_draws_and_writes_samples(tmp_path, caps
     assert len(mixture) == 4000
 
 
+def test_inspect_shows_the_acoustics_and_how_often_they_were_drawn(tmp_path, capsys):
+    options = {
+        "babble.share": 1.0,
+        "babble.num_speakers": "(1,2)",
+        "level_drift.share": 0.5,
+        "single_share": 1.0,
+        "num_speakers": 6,
+    }
+    overrides = [f"--config.data.train.{name}={value}" for name, value in options.items()]
+    short = ["--config.data.seconds=0.5", "--measure", "4", "-o", str(tmp_path), "--samples", "1"]
+    assert main(["data", "inspect", "--config", DEMO, *short, *overrides]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line[:21].strip(): line[21:].strip() for line in lines}
+    assert rows["babble"] == "in 100% of the mixtures"
+    assert rows["level drift"] == "in 50% of the mixtures"
+    assert "reverberation" not in rows
+    assert rows["noise or acoustics"] == rows["one talker at most"] == "100% of the mixtures"
+    assert 0 <= float(rows["SNR"].split()[0]) <= 30
+    mixture, *rest = (
+        read_audio(tmp_path / f"1_{name}.wav")[0][0] for name in ("mixture", "source1", "source2", "noise")
+    )
+    np.testing.assert_allclose(mixture, sum(rest), rtol=0, atol=1e-6)  # float32 sum
+
+
 def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
     assert main(["data", "inspect", "--config", DEMO, "--split", "validation", "--measure", "4"]) == 0
-    assert capsys.readouterr().out.startswith("mixtures           32, 0.04 h\n")
+    assert capsys.readouterr().out.startswith("mixtures            32, 0.04 h\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Locks on open files, which the system releases when a process ends in any way."""
+"""Locks on open files. The operating system releases them when the process ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# Errors of a file system without locks.
+# Error numbers of a file system without locks.
 NOT_SUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Locks a file until its descriptor is closed; on Linux also on network file systems.
+    """Locks an open file until its descriptor is closed, without waiting; on Linux also on network file systems.
 
     Returns:
-        True if it is locked now, False if another process holds the lock, None if this system (Windows) has no locks.
+        True if the file is now locked, False if another process holds the lock, None if the operating system (Windows)
+        has no such locks.
 
     Raises:
-        OSError: it cannot be locked, for example because the file system has no locks (`NOT_SUPPORTED`).
+        OSError: the file cannot be locked, for example because the file system has no locks (`NOT_SUPPORTED`).
     """
     if fcntl is None:
         return None
@@ -36,7 +37,14 @@ def try_lock(descriptor: int) -> bool | None:
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[bool]:
-    """Waits for the lock and holds it in a `with` statement; gives False, without a lock, where there are no locks."""
+    """Waits for the lock on an open file, and holds it in a `with` statement.
+
+    Yields:
+        Whether the file is locked; False where locks are not supported.
+
+    Raises:
+        OSError: the file cannot be locked for another reason.
+    """
     held = fcntl is not None
     if held:
         try:
@@ -53,9 +61,14 @@ def locked(descriptor: int) -> Iterator[bool]:
 
 
 def append_line(path: str | os.PathLike[str], line: bytes) -> None:
-    """Appends a line to a file that several processes append to; the line is complete or absent for a reader.
+    """Appends a line to a file that several processes append to.
 
-    A line that a killed process left incomplete is ended first.
+    The file is locked meanwhile, so that lines do not mix. If the last line is incomplete, because a process was
+    killed, it is terminated first.
+
+    Args:
+        path: the file; it is created if necessary.
+        line: the line, without a line break.
 
     Raises:
         OSError: the file cannot be written.

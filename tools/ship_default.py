@@ -1,9 +1,9 @@
-"""Stores the best weights of a training run as float16, at half the size, and checks their scores.
+"""Stores the best weights of a training run as float16, which halves the size, and prints their scores.
 
     python tools/ship_default.py --run RUN --mixtures HELDOUT/validation.csv \
         --gains-from HELDOUT/clean/validation/mixtures.csv --output MODEL
 
-Prints the mean SI-SDRi of the mixtures with the weights before and after. The default model is
+Prints the mean SI-SDRi of the mixtures with the original and with the float16 weights. The default model is in
 MODEL = mossformer_jax/assets/default. Without --gains-from, the model keeps the output gains of the run's validation.
 """
 
@@ -30,7 +30,7 @@ from mossformer_jax.weights.parameters import Parameters
 
 
 def mean_improvement(config: ModelConfig, parameters: Parameters, mixtures: MixtureSource) -> float:
-    """Mean SI-SDRi of a model in dB."""
+    """Mean SI-SDRi of a model on `mixtures`, in dB."""
     mesh = make_mesh()
     scorer = Scorer(config, parameters, mesh)
     batches = evaluation_batches(mixtures, batch_size=mesh.size)

@@ -12,9 +12,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 def product_flops(program: ClosedJaxpr) -> int:
     """FLOPs of all matrix products and convolutions in one run of a traced program; a multiply-add counts as two.
 
-    The body of a loop counts once per iteration, and recomputation by rematerialisation is included. Elementwise
-    operations and depthwise convolutions, which do not run on matrix units, are excluded; they are about 2 % of the
-    total.
+    The body of a `scan` counts once per iteration, and the most expensive branch of a `cond` counts. Recomputation by
+    rematerialisation is included. Elementwise operations and depthwise convolutions are excluded, because they do not
+    run on matrix units; they are about 2 % of the total.
     """
     return _flops(program.jaxpr)
 

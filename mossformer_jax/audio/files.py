@@ -23,7 +23,7 @@ __all__ = [
     "write_audio",
 ]
 
-# Formats that libsndfile reads, except raw samples, which have no header.
+# Suffixes of the formats that libsndfile reads, except raw samples, which have no header.
 # fmt: off
 AUDIO_SUFFIXES = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".avr", ".bwf", ".caf", ".ircam",
@@ -40,7 +40,7 @@ def read_audio(source: AudioSource) -> tuple[Float[np.ndarray, "channels t"], in
         source: a path, the content of a file (bytes), or an open binary file (such as `io.BytesIO`).
 
     Returns:
-        The waveform, float32, with integer formats scaled to +-1, and the sample rate in Hz.
+        The waveform (channels, t), float32, with integer formats scaled to +-1; and the sample rate in Hz.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -52,7 +52,7 @@ def read_audio(source: AudioSource) -> tuple[Float[np.ndarray, "channels t"], in
 
 
 def to_mono(waveform: Float[np.ndarray, "channels t"]) -> Float[np.ndarray, " t"]:
-    """The mean of the channels."""
+    """The mean of the channels, (t,)."""
     return waveform.mean(axis=0)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
-# soxr crashes on enormous rates. Changes of speed in percent resample between multiples of the rate.
+# soxr crashes on enormous rates. The bound is far above audio rates, because a change of speed to N percent resamples
+# from N times to 100 times the rate.
 _LARGEST_RATE = 10**9
-# Samples per channel that one block may grow to.
+# Approximate limit on the samples per channel of a resampled block.
 _LARGEST_BLOCK = 2**20
 
 
@@ -23,7 +24,8 @@ def resample(waveform: Float[np.ndarray, "*c t"], from_rate: int, to_rate: int) 
         to_rate: the desired sample rate in Hz.
 
     Returns:
-        The resampled waveform, with exactly round(t * to_rate / from_rate) samples (halves are rounded up).
+        The resampled waveform, with exactly round(t * to_rate / from_rate) samples (halves are rounded up). If the
+        rates are equal, it is `waveform` itself, not a copy.
 
     Raises:
         ValueError: a rate is not a positive whole number.
@@ -47,7 +49,7 @@ def resample_blocks(
         to_rate: the desired sample rate in Hz.
 
     Yields:
-        Blocks of other lengths, in total exactly round(t * to_rate / from_rate) samples (halves are rounded up).
+        Blocks of any length, in total exactly round(t * to_rate / from_rate) samples (halves are rounded up).
 
     Raises:
         ValueError: a rate is not a positive whole number.

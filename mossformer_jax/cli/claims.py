@@ -1,7 +1,7 @@
-"""Claims: no two processes separate the same recording, and files of killed processes are removed.
+"""Claims, so that no two processes separate the same recording, and incomplete files of killed processes are removed.
 
-A claim is the lock on a hidden file next to the first source, `.NAME.claim`. The system releases the lock when a
-process ends in any way. A claim file without a lock thus shows that a process was killed before it had finished.
+A claim is the lock on a hidden file next to the first source, `.NAME.claim`. The operating system releases the lock
+when the process ends, even if it is killed. A claim file without a lock was therefore left by a killed process.
 """
 
 from __future__ import annotations
@@ -33,23 +33,27 @@ class Claim:
     was_interrupted: bool = False
 
     def will_write(self) -> None:
-        """Records that the sources of this recording are written from now on, by this process."""
+        """Records in the claim file that this process starts to write the sources."""
         if self.descriptor is not None:
             content = _WRITING + str(os.getpid()).encode()
-            # Not truncated first: a process that is killed here may take over from one that was killed later.
+            # Written before truncating: if this process is killed in between, the file must still show that an earlier
+            # process had started to write.
             os.pwrite(self.descriptor, content, 0)
             os.ftruncate(self.descriptor, len(content))
 
 
 @contextmanager
 def claimed(job: Job) -> Iterator[Claim | None]:
-    """Claims a recording in a `with` statement; gives None if another process is separating it.
+    """Claims a recording in a `with` statement.
 
-    The folder of the sources is created; it is removed again if it is empty at the end. What a killed process left
-    incomplete is removed.
+    The folder of the sources is created, and removed at the end if it is empty. Incomplete files of a killed process
+    are removed.
+
+    Yields:
+        The claim; None if another process is separating the recording.
 
     Raises:
-        OSError: the claim file cannot be created.
+        OSError: the claim file cannot be created or locked.
     """
     path = claim_file(job)
     made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
@@ -80,7 +84,7 @@ def claim_file(job: Job) -> Path:
 
 
 def abandoned(jobs: Iterable[Job]) -> set[Path]:
-    """The claim files in the folders of the sources: of killed processes, or of others that are running."""
+    """All claim files in the folders of the sources, whether their processes were killed or are still running."""
     found = set()
     for folder in {job.outputs[0].parent for job in jobs}:
         with suppress(OSError), os.scandir(folder) as entries:
@@ -89,7 +93,7 @@ def abandoned(jobs: Iterable[Job]) -> set[Path]:
 
 
 def _open(path: Path) -> tuple[int, bool | None]:
-    """Opens and locks the claim file; the lock is False if another process holds it."""
+    """Opens and locks the claim file; returns its descriptor and the result of `_try_lock`."""
     for attempt in range(_ATTEMPTS):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,12 +111,12 @@ def _open(path: Path) -> tuple[int, bool | None]:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its owner had finished, and removed the file, before it was locked here
+        os.close(descriptor)  # the other process finished and removed the file before it was locked here
     raise OSError(f"{path}: cannot be locked; remove it")
 
 
 def _try_lock(descriptor: int) -> bool | None:
-    """As `try_lock`; None also if the file system has no locks."""
+    """Like `try_lock`, but also None if the file system has no locks."""
     try:
         return try_lock(descriptor)
     except OSError as error:
@@ -122,6 +126,7 @@ def _try_lock(descriptor: int) -> bool | None:
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:
+    """The exception for a claim file that cannot be created; it has the type and number of `error`."""
     for folder in path.parents:
         if folder.is_file():
             return FileExistsError(f"{folder}: is a file; name a folder for the sources")
@@ -142,7 +147,7 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 
 def _clear(job: Job, content: bytes) -> bool:
-    """Removes the incomplete files of the process that wrote the claim; returns whether there was one."""
+    """Removes the incomplete files of the process named in a claim file; returns whether the file names one."""
     process = content.removeprefix(_WRITING)
     if not (content.startswith(_WRITING) and process.isdigit()):
         return False

@@ -1,6 +1,7 @@
-"""The ledger of an archive (`--report`): one JSON line per attempt at a recording, and what a rerun may skip.
+"""The ledger of an archive (`--report`): one JSON line per attempt at a recording.
 
-Several processes may append to one ledger. Only the last line about a recording is used.
+A rerun reads the ledger to decide which recordings to skip. Several processes may append to one ledger. Only the last
+line about a recording is used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from mossformer_jax.cli.results import Result, as_fields
 from mossformer_jax.digests import sha256_of
 from mossformer_jax.locks import append_line
 
-# Fields of a line that decide about a rerun; the others are for reports.
+# Fields of a line that determine whether a rerun separates the recording; the others are for reports.
 _KEPT = (
     *("status", "input", "input_bytes", "input_mtime_ns", "input_sha256", "output_bytes", "error", "error_class"),
     *("version", "model"),
@@ -38,8 +39,8 @@ class Verdict:
     """What is known about a recording from earlier lines of the ledger.
 
     Attributes:
-        result: its outcome, if it need not be separated again.
-        may_replace: whether existing files under the names of its sources were written from this recording before.
+        result: its outcome if it need not be separated again, otherwise None.
+        may_replace: whether this recording was separated before, so that its existing sources may be replaced.
     """
 
     result: Result | None = None
@@ -52,11 +53,11 @@ class Ledger:
     Args:
         path: the file; it is created with its folder, and must be writable.
         model: digest of the model.
-        verify: compare and record the SHA-256 of recordings instead of their size and time.
-        overwrite: whether recordings are separated again that were done before this run.
+        verify: record the SHA-256 of recordings, and compare it instead of their size and time.
+        overwrite: whether to separate recordings again that were done before this run.
 
     Attributes:
-        num_other_model: recordings found done, but with another model.
+        num_other_model: number of recordings that are skipped although they were separated with another model.
 
     Raises:
         OSError: the file cannot be read or created.
@@ -78,7 +79,7 @@ class Ledger:
         self._recent.clear()
 
     def refresh(self) -> None:
-        """Reads the lines that other processes have appended."""
+        """Reads the lines that this and other processes have appended since the last call."""
         with self._reading, self.path.open("rb") as file:
             file.seek(self._position)
             for line in file:
@@ -95,12 +96,12 @@ class Ledger:
                     self._written.add(name)
 
     def has_done(self, job: Job) -> bool:
-        """Whether the last line about a recording is that it is done."""
+        """Whether the last line about a recording has the status done."""
         record = self._latest.get(key(job.outputs[0]))
         return record is not None and record["status"] == "done"
 
     def verdict(self, job: Job) -> Verdict:
-        """What is known about a recording. Its file is only read to verify it."""
+        """What is known about a recording. Its audio file is read only with `verify`."""
         name = key(job.outputs[0])
         record = self._latest.get(name)
         if record is None or record["input"] != _input(job):
@@ -122,7 +123,11 @@ class Ledger:
         return Verdict(Result(job, "skipped"), may_replace)
 
     def add(self, result: Result, attempts: int = 1) -> None:
-        """Appends the outcome of a recording.
+        """Appends the outcome of a recording, unless it was skipped and the ledger already has a line about it.
+
+        Args:
+            result: the outcome.
+            attempts: number of attempts in this run.
 
         Raises:
             OSError: the ledger cannot be written.
@@ -139,7 +144,7 @@ class Ledger:
             "id": job.recording.id if job.recording else None,
             "outputs": [key(path) for path in job.outputs],
             "output_bytes": _sizes(job.outputs) if result.status == "done" else None,
-            # Not that of a file that has changed since it was read.
+            # None if the file has changed since it was read.
             "input_sha256": _digest(job.input) if self._verify and stamp(job.input) == result.stamp else None,
             "attempts": attempts,
             "model": self._model,
@@ -160,7 +165,7 @@ class Ledger:
 
 
 def verdict_on(job: Job, ledger: Ledger | None, *, overwrite: bool) -> Verdict:
-    """What is known about a recording; without a ledger, existing files are taken for its sources."""
+    """What is known about a recording. Without a ledger, existing files count as its sources."""
     if ledger is not None:
         return ledger.verdict(job)
     return Verdict(Result(job, "skipped") if job.is_done() and not overwrite else None)
@@ -170,7 +175,7 @@ def open_ledger(options: argparse.Namespace) -> Ledger | None:
     """The ledger that --report names, or None.
 
     Raises:
-        ValueError: the file cannot be opened.
+        ValueError: the file cannot be opened; the message names it.
     """
     from mossformer_jax.weights.folders import CONFIG_FILE, WEIGHTS_FILE
     from mossformer_jax.weights.store import model_folder
@@ -187,7 +192,7 @@ def open_ledger(options: argparse.Namespace) -> Ledger | None:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """One line of a ledger; None if a killed process has left it incomplete, or it is not one of a ledger."""
+    """Parses a line; None if a killed process left it incomplete, or if it does not belong to a ledger."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -197,7 +202,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def stamp(location: str) -> tuple[int, int] | None:
-    """Size in bytes and time of the last change in ns of a file; None for a URL, or if there is no such file."""
+    """Size (bytes) and time of the last change (ns) of a file; None for a URL or a missing file."""
     if is_url(location):
         return None
     try:
@@ -208,7 +213,7 @@ def stamp(location: str) -> tuple[int, int] | None:
 
 
 def model_digest(folder: Path, names: Sequence[str]) -> str:
-    """The SHA-256 of a model's files, its first 16 digits."""
+    """Identifies a model by 16 hexadecimal digits, the start of a SHA-256 over the digests of its files."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(bytes.fromhex(_digest(str(folder / name)) or ""))

@@ -119,6 +119,7 @@ def _check_usage(options: argparse.Namespace) -> None:
 
 
 def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, options: argparse.Namespace) -> None:
+    """Warns of recordings that another model separated, and prints the table of the run."""
     from mossformer_jax.cli.report import run_table
     from mossformer_jax.cli.terminal import print_table
 
@@ -132,6 +133,7 @@ def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, 
 
 
 def _warn_of_skipped_sources(recordings: Sequence[InputRecording], jobs: Sequence[Job]) -> None:
+    """Warns of inputs, named one by one, that are not separated because they have the name of a source of this run."""
     inputs = {job.input for job in jobs}
     if left_out := [named.location for named in recordings if not named.found and named.location not in inputs]:
         others = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
@@ -158,12 +160,13 @@ def _report(result: Result, options: argparse.Namespace) -> None:
     if options.json:
         print(as_json(result), flush=True)
     elif result.status == "done" and not options.quiet:
+        # If the sources already existed, only the plot was written, which is the last file.
         for path in result.job.written if result.separated else result.job.written[-1:]:
             print(path, flush=True)
 
 
 def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -> None:
-    """Reports inputs without recordings one by one, and files that cannot be read together, before separating."""
+    """Reports each input without recordings, and all files that cannot be read in a single line."""
     from mossformer_jax.audio.media import can_read_media
     from mossformer_jax.cli.download import without_password
 
@@ -181,6 +184,7 @@ def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -
 
 
 def _conclude(results: Sequence[Result], left_out: Sequence[LeftOut], planned: int, options: argparse.Namespace) -> int:
+    """Prints the summary; returns the exit status: 1 if a recording failed or cannot be read, otherwise 0."""
     files = [each.location for each in left_out if each.is_file]
     failed = any(result.error is not None for result in results) or len(files) < len(left_out)
     if not options.json and (planned > 1 or files or not failed):

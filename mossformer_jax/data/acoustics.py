@@ -22,7 +22,7 @@ from mossformer_jax.data.random_draws import check_range, check_share, draw_crop
 from mossformer_jax.data.utterances import Speech
 
 TARGETS = ("dry", "early")
-# By name: container, subtype and, where the format has one, the range of libsndfile's compression level.
+# Codecs by name: libsndfile's container and subtype, and the range of the compression level if the format has one.
 CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "mu-law": ("WAV", "ULAW", None),
     "a-law": ("WAV", "ALAW", None),
@@ -31,8 +31,8 @@ CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "opus": ("OGG", "OPUS", (0.5, 0.99)),
     "vorbis": ("OGG", "VORBIS", (0.5, 0.99)),
 }
-# What arrives this soon after the direct sound belongs to it: the response of a simulated or measured loudspeaker and
-# microphone is not a single sample.
+# Sound within this time after the peak of the response counts as direct, because the response of a loudspeaker and
+# microphone, simulated or measured, is longer than one sample.
 DIRECT_SECONDS = 0.0025
 # The pass band of a telephone line (ITU-T G.712), in Hz.
 TELEPHONE_BAND = (300.0, 3400.0)
@@ -42,7 +42,7 @@ class ResponseParts(NamedTuple):
     """A room impulse response and its parts.
 
     Attributes:
-        response: the response.
+        response: the whole response.
         direct: position of the direct sound in samples.
         kept: end of the part that the target includes, in samples.
         norm: square root of the energy up to the end of the early part.
@@ -87,9 +87,12 @@ class Reverberation:
     def __call__(
         self, sources_ct: Float[np.ndarray, "c t"], rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "c t"], Float[np.ndarray, "c t"]]:
-        """The reverberant sources and the targets, both (c, t).
+        """Draws a room and convolves the dry sources with its responses.
 
         Each response is scaled to unit energy up to the end of its early part.
+
+        Returns:
+            The reverberant sources and the targets, both (c, t).
         """
         room = rng.integers(len(self.responses.speaker_names))
         choices = np.flatnonzero(self.responses.speakers == room)
@@ -103,10 +106,10 @@ class Reverberation:
         return reverberant_ct, targets_ct
 
     def parts(self, index: int) -> ResponseParts:
-        """The parts of an impulse response.
+        """Reads an impulse response and finds its parts.
 
         Raises:
-            ValueError: it is silent; the message names it.
+            ValueError: the response is silent; the message names it.
         """
         response, rate = self.responses.read(index).astype(np.float64), self.responses.sample_rate
         direct = int(np.argmax(np.abs(response)))
@@ -122,10 +125,10 @@ class Reverberation:
 
 @dataclass(frozen=True)
 class RecordedNoise:
-    """Adds a crop of recorded noise.
+    """Recorded noise for a mixture.
 
     Attributes:
-        noise: the recordings; one that is too short is repeated.
+        noise: the recordings, of which one is drawn and cropped; a recording that is too short is repeated.
         share: probability that noise is added to a mixture.
         snr_db: lowest and highest SNR of the sum of the sources to the noise in dB, drawn uniformly.
     """
@@ -149,7 +152,7 @@ class RecordedNoise:
 
 @dataclass(frozen=True)
 class Babble:
-    """Adds babble: voices of speakers of the corpus that are not sources of the mixture.
+    """Babble for a mixture: voices of speakers of the corpus that are not sources of the mixture.
 
     Attributes:
         share: probability that babble is added to a mixture.
@@ -174,10 +177,10 @@ class Babble:
     def __call__(
         self, clean: Float[np.ndarray, " t"], speech: Speech, targets: Sequence[int], rng: np.random.Generator
     ) -> Float[np.ndarray, " t"]:
-        """The babble (t,) to add to the sum of the sources.
+        """The babble (t,) to add to `clean`; silent if `clean` is silent.
 
         Args:
-            clean: the sum of the sources.
+            clean: the sum of the sources, (t,).
             speech: the corpus.
             targets: the speakers of the sources, as positions in `speech.speaker_names`.
             rng: random generator.
@@ -205,7 +208,7 @@ class LevelDrift:
     Attributes:
         share: probability that the levels of a mixture drift.
         range_db: largest deviation from the original level, in dB.
-        seconds: time between two random points of the level curve, which is linear in dB between them.
+        seconds: largest time between two random points of the level curve, which is linear in dB between them.
     """
 
     share: float = 0.2
@@ -278,7 +281,7 @@ def band_limited(
 
 
 def band_pass_filter(sample_rate: int, band_hz: tuple[float, float]) -> Float[np.ndarray, " taps"]:
-    """The taps of `band_limited`, an odd number of them."""
+    """The filter of `band_limited`, with an odd number of taps."""
     upper = min(band_hz[1], 0.98 * sample_rate / 2)
     return scipy.signal.firwin(2 * (sample_rate // 100) + 1, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
 
@@ -304,5 +307,5 @@ def coded(
 def _convolve_from(
     source: Float[np.ndarray, " t"], response: Float[np.ndarray, " _"], start: int
 ) -> Float[np.ndarray, " t"]:
-    """The convolution, cut to the length of the source from sample `start`."""
+    """The convolution from sample `start` on, cut to the length of the source."""
     return scipy.signal.oaconvolve(source, response)[start : start + len(source)].astype(np.float32)

@@ -1,4 +1,4 @@
-"""The record that mixtures of every data set layout are read into."""
+"""The common form of the mixtures of all data set layouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mixture:
         sources: the true sources, (c, t), float32.
         sample_rate: in Hz.
         mixture: the recorded mixture, (t,), float32; None if it is the sum of the sources and the noise.
-        noise: the noise, (t,), float32; None if there is none or it is unknown.
+        noise: the noise, (t,), float32; None if absent or unknown.
         speakers: the speaker of each source; empty if unknown.
     """
 
@@ -30,7 +30,7 @@ class Mixture:
     speakers: tuple[str, ...] = ()
 
     def mixed(self) -> Float[np.ndarray, " t"]:
-        """The stored mixture, or the sum of sources and noise."""
+        """The recorded mixture, or the sum of sources and noise, (t,)."""
         if self.mixture is not None:
             return self.mixture
         mixed = self.sources.sum(axis=0)
@@ -53,13 +53,13 @@ class MixtureSource(Protocol):
         """Number of mixtures."""
 
     def mixture_id(self, index: int) -> str:
-        """Name of a mixture, without reading audio."""
+        """Name of a mixture; reads no audio."""
 
     def num_samples(self, index: int) -> int:
-        """Length of a mixture, without decoding it."""
+        """Length of a mixture in samples; decodes no audio."""
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
-        """Reads a mixture, or `num_samples` of it from `start`.
+        """Reads a mixture, or `num_samples` of it from sample `start`; None reads to its end.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or corrupt; the message names it.
@@ -67,10 +67,10 @@ class MixtureSource(Protocol):
 
 
 def check_crop(name: str, length: int, start: int, num_samples: int | None) -> None:
-    """Checks that a mixture or file of `length` samples can be read from `start`.
+    """Checks that a mixture or file of `length` samples can be read from sample `start`.
 
     Raises:
-        ValueError: the range is outside the file; the message names the file.
+        ValueError: `start` is outside the file, or `num_samples` is below 1; the message names the file.
     """
     if not 0 <= start < length or (num_samples is not None and num_samples < 1):
         raise ValueError(f"{name}: start={start}, num_samples={num_samples} is out of range for {length} samples")

@@ -47,10 +47,10 @@ class Speech(Protocol):
         """Name of an utterance."""
 
     def num_samples(self, index: int) -> int:
-        """Length of an utterance, without decoding it."""
+        """Length of an utterance in samples at `sample_rate`; decodes no audio."""
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
-        """Reads an utterance, or `num_samples` of it from `start`.
+        """Reads an utterance, or `num_samples` of it from sample `start`; None reads to its end.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or corrupt; the message names it.
@@ -80,7 +80,7 @@ class Utterances:
             paths: the audio files; the channels of multi-channel files are averaged.
             speakers: name of the speaker of each file.
             sample_rate: the desired sample rate in Hz.
-            num_samples: length of each file at that rate, if known; otherwise read from the header on demand.
+            num_samples: length of each file in samples at that rate; 0 or None: read from the header on demand.
 
         Raises:
             ValueError: there are no files, the arguments differ in length, or the rate is not a positive whole number.
@@ -120,7 +120,7 @@ class Utterances:
 
         Raises:
             FileNotFoundError: there is no such folder.
-            ValueError: it contains no such file, or the path of a file has no part at `speaker_level`.
+            ValueError: the folder contains no audio file, or the path of a file has no part at `speaker_level`.
         """
         root = Path(root)
         if not root.is_dir():
@@ -189,10 +189,13 @@ class Utterances:
     ) -> Utterances:
         """Reads a CSV file with the columns `path` and `speaker`.
 
-        Optional columns: `split`; `num_samples` (or `n_samples`), so that the files need not be opened for their
-        lengths, counted at the rate in the column `sample_rate`, or at the desired rate if there is no such column; and
-        `speaker_known`, 0 for unidentified speakers. All unidentified speakers count as one, so that no mixture
-        contains the same voice twice.
+        Optional columns:
+
+        - `split`.
+        - `num_samples` or `n_samples`: the lengths, so that the files need not be opened to find them. They are counted
+          at the rate in the column `sample_rate`, or at the desired rate if there is no such column.
+        - `speaker_known`: 0 for unidentified speakers. They all count as one speaker, so that no mixture contains the
+          same voice twice.
 
         Args:
             path: the CSV file.
@@ -234,10 +237,10 @@ class Utterances:
         return cls(paths, speakers, sample_rate, lengths if length_column is not None else None)
 
     def write_manifest(self, path: str | os.PathLike[str]) -> None:
-        """Writes a manifest for `from_manifest`, with the length of every file, read from its header.
+        """Writes a CSV file for `from_manifest`, with the length of every file from its header.
 
         Raises:
-            FileNotFoundError, ValueError: a file is missing or is not audio; the manifest is then not written.
+            FileNotFoundError, ValueError: a file is missing or is not audio; the CSV file is then not written.
         """
         rows = [
             (
@@ -265,7 +268,11 @@ class Utterances:
         return Path(self.paths[index]).stem
 
     def num_samples(self, index: int) -> int:
-        """Length in samples at `sample_rate`; the file header is read on the first call."""
+        """Length in samples at `sample_rate`; reads the file's header on the first call, unless the length is given.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, is not audio or is empty.
+        """
         if not self._num_samples[index]:
             path = self.paths[index]
             with _open(path) as file:
@@ -275,7 +282,10 @@ class Utterances:
         return int(self._num_samples[index])
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
-        """Reads an utterance, or `num_samples` of it from `start`, in samples at `sample_rate`; (t,), float32.
+        """Reads an utterance, or `num_samples` of it from sample `start`, both at `sample_rate`.
+
+        Returns:
+            The waveform, (t,), float32, the mean of the file's channels.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -288,7 +298,7 @@ class Utterances:
             if num_samples is None:
                 num_samples = resampled_length(file.num_samples, rate, self.sample_rate) - start
             first = start * rate // self.sample_rate
-            # A length that was rounded up may exceed the end of the file by less than one sample.
+            # A rounded-up length may exceed the end of the file by less than one sample.
             last = min(-(-(start + num_samples) * rate // self.sample_rate), file.num_samples)
             if last - first < resampled_length(num_samples, self.sample_rate, rate) - 1:
                 raise ValueError(
@@ -310,7 +320,7 @@ class Utterances:
 
 
 def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The files with one of the suffixes, and other recordings, both sorted; hidden files are skipped."""
+    """The files with one of the suffixes, and files with suffixes of other formats, both sorted; skips hidden files."""
     found: list[str] = []
     others: list[str] = []
     for parent, _, files in os.walk(folder, followlinks=True):

@@ -12,7 +12,7 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
-    """The parameters whose dotted names start with `prefix`, without it."""
+    """The parameters below `prefix`, with the prefix and its dot removed from their names."""
     start = f"{prefix}."
     return {name.removeprefix(start): array for name, array in parameters.items() if name.startswith(start)}
 
@@ -21,7 +21,7 @@ class Graph:
     """The nodes and constants of a graph under construction. Methods take and return names of tensors.
 
     Args:
-        float16: store the large weights in half precision; they are computed with in float32.
+        float16: store the large weights in half precision; the graph still computes in float32.
     """
 
     def __init__(self, float16: bool = False):
@@ -42,15 +42,19 @@ class Graph:
         return name
 
     def integers(self, *values: int) -> str:
-        """Adds a vector of int64, as shapes and axes are given."""
+        """Adds an int64 vector, the type of shapes and axes."""
         return self.constant(values, np.int64)
 
     def column(self, vector: Any) -> str:
-        """Adds a vector as a column, which is broadcast over time."""
+        """Adds a vector with one value per channel as a column, which is broadcast over time."""
         return self.constant(np.reshape(vector, (-1, 1)))
 
     def weight(self, array: np.ndarray) -> str:
-        """Adds a large weight, in the storage format of the graph."""
+        """Adds a large weight in the graph's storage format.
+
+        Raises:
+            ValueError: a value is outside the range of float16.
+        """
         if not self._float16:
             return self.constant(array)
         if np.abs(array).max() > np.finfo(np.float16).max:
@@ -58,21 +62,27 @@ class Graph:
         return self("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
 
     def linear(self, x: str, parameters: Parameters) -> str:
-        """A 1x1 convolution: mixes the channels of each frame."""
+        """A linear layer over the channels of each frame, as a convolution with one tap."""
         bias = [self.constant(parameters["bias"])] if "bias" in parameters else []
         return self("Conv", x, self.weight(parameters["kernel"].T[:, :, None]), *bias, kernel_shape=[1])
 
     def depthwise(self, x: str, kernel: np.ndarray, dilation: int = 1, residual: bool = False) -> str:
-        """Convolution over time per channel, plus the input if `residual`. kernel (taps, e) or (taps, 2, e).
+        """Convolves each channel over time, and adds the input if `residual`.
 
-        It is two-dimensional with a height of 1, for which onnxruntime has the faster code.
+        The node is a two-dimensional convolution with a height of 1, which onnxruntime computes faster.
+
+        Args:
+            x: (b, e, l), or (b, 2e, l) for a paired kernel.
+            kernel: (taps, e), or (taps, 2, e) for one output channel per pair of input channels. `taps` is odd.
+            dilation: distance between taps, in frames.
+            residual: whether to add the input; not for a paired kernel.
         """
         taps, channels = kernel.shape[0], kernel.shape[-1]
         weight = np.transpose(kernel.reshape(taps, -1, channels), (2, 1, 0)).copy()
         if residual:
             weight[:, 0, taps // 2] += 1.0
         reach = dilation * (taps // 2)
-        # The residual's tap is near 1: float16 would round its small part away.
+        # The residual adds 1 to the middle tap; float16 would then lose digits of the tap.
         stored = (self.constant if residual else self.weight)(weight[:, :, None])
         y = self(
             "Conv",
@@ -86,7 +96,7 @@ class Graph:
         return self("Squeeze", y, self.integers(2))
 
     def mean(self, x: str, axes: Sequence[int]) -> str:
-        """Mean over axes, which are kept. One axis at a time, as a long sum in float32 loses digits."""
+        """Mean over axes, which are kept with size 1. It is taken one axis at a time: long float32 sums lose digits."""
         for axis in sorted(axes, reverse=True):
             x = self("ReduceMean", x, axes=[axis], keepdims=1)
         return x
@@ -109,16 +119,26 @@ class Graph:
         return self("PRelu", x, self.column(parameters["slope"]))
 
     def silu_and_convolve(self, x: str, parameters: Parameters) -> str:
-        """The part of a ConvProjection after its norm."""
+        """The part of a ConvProjection after its norm: linear layer, SiLU, depthwise convolution with residual."""
         z = self.linear(x, below(parameters, "linear"))
         return self.depthwise(self("Mul", z, self("Sigmoid", z)), parameters["conv.kernel"], residual=True)
 
     def wave(self, function: str, angles: str) -> str:
-        """Sine or cosine, computed in double: in float32, onnxruntime's is off by 1e-5 at a thousand radians."""
+        """Sine or cosine, in float64, because onnxruntime's float32 version has an error of 1e-5 at 1000 radians."""
         return self("Cast", self(function, self("Cast", angles, to=TensorProto.DOUBLE)), to=TensorProto.FLOAT)
 
     def model(self, inputs: list[Any], outputs: list[Any], opset: int, metadata: Mapping[str, str]) -> Any:
-        """The finished model."""
+        """The finished ONNX model.
+
+        Args:
+            inputs: the graph's inputs, as `ValueInfoProto`.
+            outputs: the graph's outputs, as `ValueInfoProto`.
+            opset: version of the ONNX operators.
+            metadata: properties of the model, by name.
+
+        Returns:
+            A `ModelProto`.
+        """
         graph = helper.make_graph(self.nodes, "mossformer", inputs, outputs, self.constants)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9, producer_name="mossformer-jax"

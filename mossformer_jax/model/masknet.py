@@ -47,7 +47,7 @@ class Block(nnx.Module):
 
 
 def rematerialised(run_block: Callable[..., T], remat: str) -> Callable[..., T]:
-    """The block function with the rematerialisation of `ModelConfig.remat`."""
+    """A block function with the rematerialisation that `ModelConfig.remat` selects."""
     if remat == "none":
         return run_block
     names = (PRODUCTS, MASKS) if remat == "products" else ()
@@ -94,7 +94,7 @@ class MaskNet(nnx.Module):
         key: Array | None = None,
         keep_blocks: bool = False,
     ) -> tuple[Float[Array, "b c n l"], Float[Array, "k b d l"] | None]:
-        """The masks, and with `keep_blocks` the outputs of all blocks (otherwise None)."""
+        """The masks (b, c, n, l), and the outputs of all blocks (blocks, b, d, l), or None without `keep_blocks`."""
         batch, num_channels, num_frames = features_bnl.shape
         x_bdl = self.input_projection(self.input_norm(features_bnl, frames))
         x_bdl = x_bdl + self.positions(num_frames, self.dtype).astype(x_bdl.dtype)
@@ -111,10 +111,10 @@ class MaskNet(nnx.Module):
     def run_blocks(
         self, x_bdl: Array, frames: Frames | None, key: Array | None, keep: bool = False
     ) -> tuple[Array, Array | None]:
-        """Runs the stack as a scan, so that it compiles in the time of a single block.
+        """Runs the stack as a scan, so that only one block is compiled.
 
         Returns:
-            The output of the last block, and with `keep` those of all blocks (otherwise None).
+            The output of the last block, (b, d, l), and those of all blocks, (blocks, b, d, l), or None without `keep`.
         """
         graphdef, parameters = nnx.split(self.blocks)
         rotation = self.rotary(x_bdl.shape[-1], self.dtype)

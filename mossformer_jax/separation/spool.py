@@ -1,4 +1,4 @@
-"""Temporary storage for audio between two passes, of any length in bounded memory."""
+"""Temporary storage for audio of any length between two passes, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MEMORY_BYTES = 64 * 2**20
 
 
 class Spool:
-    """A float32 waveform that is appended to along time and can be read at any position.
+    """A float32 waveform to which samples are appended, and which can be read at any position.
 
     Up to 64 MiB are kept in memory. Larger waveforms move to an unnamed temporary file (in the folder of TMPDIR), which
     is deleted with the object, even if the process is killed.
 
     Args:
-        rows: shape without time, for example (channels,) or (sources, channels).
+        rows: shape of the waveform without the time axis, for example (channels,) or (sources, channels).
 
     Attributes:
         length: number of samples stored.
@@ -43,7 +43,7 @@ class Spool:
         self.length += len(samples)
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "*rows t"]:
-        """The samples from `start` to before `stop`."""
+        """The samples from `start` to before `stop`, (*rows, stop - start); both must be within `length`."""
         self._file.seek(start * self._sample_bytes)
         samples = np.frombuffer(self._file.read((stop - start) * self._sample_bytes), np.float32)
         return np.moveaxis(samples.reshape(-1, *self._rows), 0, -1)

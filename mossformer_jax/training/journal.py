@@ -1,4 +1,4 @@
-"""The records of a training: log.txt, metrics.jsonl, TensorBoard's files and loss.png."""
+"""The records of a training run: log.txt, metrics.jsonl, TensorBoard's files and loss.png."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _NAMES = {"si_sdri": "SI-SDRi", "si_sdr": "SI-SDR"}
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Averages over the steps since the previous record.
+    """The progress of the training, with averages over the steps since the previous record.
 
     Attributes:
-        step: steps of the run so far.
-        epoch: the same in epochs.
+        step: number of steps of the run so far.
+        epoch: number of epochs so far.
         loss: mean loss in dB.
         learning_rate: mean learning rate.
-        gradient_norm: mean of the global gradient norm before clipping.
-        mixtures_per_second: over all devices.
+        gradient_norm: mean global gradient norm before clipping.
+        mixtures_per_second: throughput of all devices together.
         waiting_share: fraction of the time spent waiting for data.
         skipped: steps skipped in the run so far.
     """
@@ -60,21 +60,22 @@ class Progress:
 class Journal:
     """log.txt, metrics.jsonl, TensorBoard, loss.png and the terminal's progress line of a run.
 
-    Everything is on disk when a call returns, so a killed process leaves files that can be read and continued.
+    Records are in the files when a call returns, so a killed process leaves files that can be read and continued.
     Warnings of the package also go to log.txt and the terminal. On a full disk, calls raise an OSError that names
     the file.
 
     Args:
         workdir: the run's folder.
-        total_steps: length of the run.
+        total_steps: number of steps of the whole run.
         step: the step from which the run resumes. Records of later steps, left by a killed process, are dropped from
             metrics.jsonl and TensorBoard because those steps are repeated. log.txt keeps everything.
         terminal: whether to show a live line on a terminal. Otherwise, or if stdout is not a terminal, the lines of
             log.txt are printed.
         validated_step: step of the last validation that will not be repeated; `step` if None.
         si_sdri_db: SI-SDRi in dB of that validation, if there was one.
-        loggers: functions that open further loggers, by name. If one fails to log, that is a warning.
-        earlier: records of the package from before, which the terminal has shown; log.txt gets them, too.
+        loggers: functions that open further loggers, by name. If a logger fails later, a warning is logged.
+        earlier: log records from before this journal was opened. The terminal has already shown them; they are also
+            written to log.txt.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
@@ -149,7 +150,7 @@ class Journal:
             f"{record.waiting_share:.0%} waiting for data",
             f"{record.skipped} skipped",
         ]
-        # A live line shows the same, so DEBUG then goes to log.txt only.
+        # At the level DEBUG, because a live line already shows this; the terminal then omits it.
         text = ", ".join([*parts, f"{self._time_left.after(step)} left"])
         _logger.debug("step %d/%d, epoch %.2f: %s", step, self._total_steps, record.epoch, text)
         if self._line is not None:
@@ -171,7 +172,7 @@ class Journal:
             figures: values by name, such as si_sdri_db, si_sdr_db, loss_db.
             best: whether it is the best validation so far.
             examples: mixtures for TensorBoard.
-            why_undefined: the reason, if the figures are not finite. They are then null in metrics.jsonl.
+            why_undefined: the reason if the figures are not finite; they are then null in metrics.jsonl.
         """
         self._record({"kind": "validation", "step": step, "best": best, **figures})
         self._scalars(step, {f"validation/{name}": value for name, value in figures.items() if math.isfinite(value)})
@@ -213,7 +214,7 @@ class Journal:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Adds the file's name to disk errors, which lack it for files that are already open."""
+    """Adds the file's name to disk errors; those of files that are already open lack it."""
     try:
         yield
     except OSError as error:
@@ -232,11 +233,11 @@ def _failure_as_warning(what: str) -> Iterator[None]:
 
 
 class _TimeLeft:
-    """Estimates the time until the last step, with validations and checkpoints, from the steps so far."""
+    """Estimates the time until the last step, including validations and checkpoints, from the steps so far."""
 
     def __init__(self, total_steps: int, step: int):
         self._total_steps = total_steps
-        # The first estimate includes compilation, because nothing else is known; later ones count from there.
+        # The first estimate includes compilation. Later estimates count from the first record on.
         self._from: tuple[int, float] = (step, time.monotonic())
         self._first = True
 
@@ -250,7 +251,7 @@ class _TimeLeft:
 
 
 def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
-    """Keeps complete records up to the last step of each kind; returns the number of later ones dropped."""
+    """Drops records after the last step of their kind, and counts them. An incomplete last line is also dropped."""
     path = workdir / RECORDS_FILE
     records = read_metrics(workdir)
     kept = [record for record in records if record["step"] <= last_steps[record["kind"]]]

@@ -1,4 +1,4 @@
-"""The weights of a run, written as stored models; the files contain no timestamps."""
+"""Writes the weights of a run as stored models. The files contain no timestamps."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def write_weights(
     step: int,
     si_sdri_db: float | None,
 ) -> None:
-    """Writes a model folder with a result.json that holds the step and its validation SI-SDRi.
+    """Writes a model folder, with the step and its validation SI-SDRi in result.json.
 
     Args:
         folder: RUN/best or RUN/last.
         config: the model; options that only affect training are stored with their defaults.
         weights: parameters and frequency tables, by dotted name.
-        output_gains: factors on the outputs of this model, one per source; None before the first validation.
+        output_gains: factors on the outputs of this model, one per source, which multiply those in `config`; None
+            before the first validation.
         step: number of steps done.
         si_sdri_db: validation SI-SDRi of these weights in dB; None if it was not measured.
     """
-    # Only one training writes here, so temporary files were left by a killed process.
+    # Only one process writes here, so any temporary files were left by a killed one.
     for unfinished in folder.glob(".*.tmp"):
         unfinished.unlink()
     config = dataclasses.replace(config, **{name: _DEFAULTS[name] for name in TRAINING_FIELDS})
@@ -51,7 +52,7 @@ def write_weights(
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Reads the result.json of a model that a training has written: `step` and `si_sdri_db`; empty if there is none."""
+    """Reads `step` and `si_sdri_db` from a model folder of a run; empty if result.json is missing or damaged."""
     try:
         result = json.loads((folder / RESULT_FILE).read_bytes())
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
         plateau_factor: factor on the learning rate (`Plateau.factor`).
         skipped: number of steps skipped because the loss or gradient was not finite, or the loss above `max_loss`.
         skipped_in_a_row: number of consecutive skipped steps up to now.
-        key: data of dropout's random key; it is folded with the step number at each step.
+        key: data of the random key of dropout; each step folds its number into the key.
     """
 
     step: Int[Array, ""]
@@ -55,7 +55,7 @@ class TrainState(NamedTuple):
 
 
 def begin(config: ModelConfig, recipe: Recipe, mesh: Mesh) -> TrainState:
-    """The state before the first step, on the mesh.
+    """The state before the first step, placed on the mesh.
 
     Raises:
         FileNotFoundError, OSError, ValueError: the initial weights cannot be read or belong to another model.
@@ -98,7 +98,7 @@ def _build(config: ModelConfig, recipe: Recipe, weights: Arrays) -> TrainState:
 
 
 def to_arrays(state: TrainState) -> dict[str, Any]:
-    """Flattens a state (or an abstract one) into one dict, the form stored in checkpoints."""
+    """Flattens a state (or an abstract one) into a dict by name, the form stored in checkpoints."""
     return {_name(path): array for path, array in jax.tree_util.tree_leaves_with_path(state)}
 
 
@@ -112,7 +112,7 @@ def _name(path: tuple) -> str:
 
 
 def on_host(arrays: Arrays, mesh: Mesh) -> dict[str, np.ndarray]:
-    """Gathers sharded arrays to the host of every process; all processes must call it."""
+    """Gathers sharded arrays as NumPy arrays on every host; all processes must call it."""
     if not all(array.is_fully_replicated for array in arrays.values()):
         arrays = jax.jit(_whole, out_shardings=replicated(mesh))(arrays)
     return jax.device_get(arrays)

@@ -24,7 +24,7 @@ class CompiledModel(Protocol):
     """The network compiled for one shape of padded mixtures."""
 
     def __call__(self, mixture_bt: ArrayLike, lengths_b: ArrayLike) -> Float[Array, "b c t"]:
-        """Separates float32 mixtures of exactly this shape; lengths are int32."""
+        """Separates float32 mixtures of this shape; `lengths_b` are their true lengths in samples, int32."""
 
 
 def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
@@ -48,7 +48,7 @@ class LoadedModel:
 
     @property
     def device(self) -> jax.Device:
-        """The device of the weights."""
+        """The device on which the weights are."""
         return next(iter(jax.tree.leaves(self._state)[0].devices()))
 
     @property
@@ -78,7 +78,12 @@ class LoadedModel:
             return self._separate(self._state, mixture, lengths)
 
     def compile(self, batch: int, num_samples: int) -> CompiledModel:
-        """Compiles the network ahead of time for padded mixtures of one shape."""
+        """Compiles the network ahead of time.
+
+        Args:
+            batch: number of mixtures.
+            num_samples: length of the padded mixtures, in samples.
+        """
         mixture = jax.ShapeDtypeStruct((batch, num_samples), np.float32)
         lengths = jax.ShapeDtypeStruct((batch,), np.int32)
         program = self._separate.lower(self._state, mixture, lengths).compile()
@@ -86,11 +91,15 @@ class LoadedModel:
 
 
 def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:
-    """Loads "default" (the model of the package), a model folder, or a model on a hub (docs/pretrained.md).
+    """Loads a model for separation.
+
+    Args:
+        path: "default" (the model of the package), a model folder, the folder of a training run, or the name of a model
+            on a hub (docs/pretrained.md).
 
     Raises:
         FileNotFoundError: there is no such model.
         OSError: the hub cannot be reached.
-        ValueError: the model cannot be read, or it is not a model folder; the message says what to do.
+        ValueError: the model cannot be read, or `path` is not a model folder; the message suggests a remedy.
     """
     return LoadedModel(*load_parameters(path))

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-Parameters = Mapping[str, np.ndarray]
+
+class TrackedParameters(Mapping[str, np.ndarray]):
+    """Parameters by dotted name, or a part of them, that notes which ones were read.
+
+    Args:
+        arrays: all parameters.
+        prefix: the part whose names start with it; names are then given without it.
+        block: index of a block, for parameters that have an axis of blocks.
+        read: full names of the parameters that were read.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], prefix: str = "", block: int | None = None, read: set[str] | None = None
+    ):
+        self._arrays, self._prefix, self._block = arrays, prefix, block
+        self._read = set() if read is None else read
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = np.asarray(self._arrays[self._prefix + name])
+        self._read.add(self._prefix + name)
+        return array if self._block is None else np.asarray(array[self._block])
+
+    def __iter__(self) -> Iterator[str]:
+        start = self._prefix
+        return (name.removeprefix(start) for name in self._arrays if name.startswith(start))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def below(self, prefix: str) -> TrackedParameters:
+        """The part whose names start with `prefix` and a dot."""
+        return TrackedParameters(self._arrays, f"{self._prefix}{prefix}.", self._block, self._read)
+
+    def of_block(self, index: int) -> TrackedParameters:
+        """The parameters of one block of the stack."""
+        return TrackedParameters(self._arrays, self._prefix, index, self._read)
+
+    def unread(self) -> list[str]:
+        """The full names of all parameters that were not read."""
+        return sorted(self._arrays.keys() - self._read)
 
 
-def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
+def below(parameters: TrackedParameters, prefix: str) -> TrackedParameters:
     """The parameters below `prefix`, with the prefix and its dot removed from their names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): array for name, array in parameters.items() if name.startswith(start)}
+    return parameters.below(prefix)
 
 
 class Graph:
@@ -61,7 +99,7 @@ class Graph:
             raise ValueError("a weight is outside the range of float16; export without --float16")
         return self("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
 
-    def linear(self, x: str, parameters: Parameters) -> str:
+    def linear(self, x: str, parameters: TrackedParameters) -> str:
         """A linear layer over the channels of each frame, as a convolution with one tap."""
         bias = [self.constant(parameters["bias"])] if "bias" in parameters else []
         return self("Conv", x, self.weight(parameters["kernel"].T[:, :, None]), *bias, kernel_shape=[1])
@@ -101,7 +139,7 @@ class Graph:
             x = self("ReduceMean", x, axes=[axis], keepdims=1)
         return x
 
-    def norm(self, x: str, parameters: Parameters, axes: Sequence[int], eps: float) -> str:
+    def norm(self, x: str, parameters: TrackedParameters, axes: Sequence[int], eps: float) -> str:
         """LayerNorm (axes 1), InstanceNorm (2) or GroupNorm (1 and 2), with gain and bias."""
         centred = self("Sub", x, self.mean(x, axes))
         variance = self.mean(self("Mul", centred, centred), axes)
@@ -114,11 +152,11 @@ class Graph:
         mean_square = self("Max", self.mean(self("Mul", x, x), [1]), self.constant(eps**2))
         return self("Mul", x, self("Div", self.constant(scale), self("Sqrt", mean_square)))
 
-    def prelu(self, x: str, parameters: Parameters) -> str:
+    def prelu(self, x: str, parameters: TrackedParameters) -> str:
         """Leaky ReLU with one slope, or one per channel."""
         return self("PRelu", x, self.column(parameters["slope"]))
 
-    def silu_and_convolve(self, x: str, parameters: Parameters) -> str:
+    def silu_and_convolve(self, x: str, parameters: TrackedParameters) -> str:
         """The part of a ConvProjection after its norm: linear layer, SiLU, depthwise convolution with residual."""
         z = self.linear(x, below(parameters, "linear"))
         return self.depthwise(self("Mul", z, self("Sigmoid", z)), parameters["conv.kernel"], residual=True)

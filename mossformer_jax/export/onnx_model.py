@@ -12,12 +12,13 @@ import numpy as np
 from onnx import TensorProto, checker, helper
 
 from mossformer_jax.atomic import write_atomically
-from mossformer_jax.export.graph import Graph, Parameters, below
+from mossformer_jax.export.graph import Graph, TrackedParameters, below
 from mossformer_jax.export.metadata import describe
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.fsmn import NORM_EPS, PairedConv
 from mossformer_jax.model.masknet import GROUP_NORM_EPS, STACK_NORM_EPS
 from mossformer_jax.model.norms import ScaleNorm
+from mossformer_jax.weights.parameters import Parameters
 
 OPSET = 17
 
@@ -32,7 +33,7 @@ def export_onnx(path: Path, config: ModelConfig, parameters: Parameters, *, floa
         float16: store the weights in half precision, for half the size.
 
     Raises:
-        ValueError: a weight is outside float16's range.
+        ValueError: a weight is outside float16's range, or the graph does not describe a parameter.
         OSError: the file cannot be written.
     """
     model = build_model(config, parameters, float16=float16)
@@ -49,7 +50,10 @@ def fits_float16(parameters: Parameters) -> bool:
 def build_model(config: ModelConfig, parameters: Parameters, *, float16: bool = False) -> Any:
     """The ONNX model as a checked `onnx.ModelProto`."""
     g = Graph(float16)
-    _Network(g, config, parameters).build()
+    named = TrackedParameters(parameters)
+    _Network(g, config, named).build()
+    if unread := named.unread():
+        raise ValueError(f"the ONNX graph does not describe the parameters {', '.join(unread)}; add them to {__name__}")
     mixture = helper.make_tensor_value_info("mixture", TensorProto.FLOAT, ["b", "t"])
     sources = helper.make_tensor_value_info("sources", TensorProto.FLOAT, ["b", config.num_sources, "t"])
     model = g.model([mixture], [sources], OPSET, describe(config))
@@ -60,7 +64,7 @@ def build_model(config: ModelConfig, parameters: Parameters, *, float16: bool = 
 class _Network:
     """The parts of the network, with the tensors that several of them use."""
 
-    def __init__(self, graph: Graph, config: ModelConfig, parameters: Parameters):
+    def __init__(self, graph: Graph, config: ModelConfig, parameters: TrackedParameters):
         self.g, self.config, self.parameters = graph, config, parameters
         self.mask_net = below(parameters, "mask_net")
 
@@ -111,7 +115,7 @@ class _Network:
 
         blocks = below(p, "blocks")
         for index in range(config.num_blocks):
-            block = {name: np.asarray(array[index]) for name, array in blocks.items()}
+            block = blocks.of_block(index)
             x = self.attention(x, below(block, "attention"))
             if config.fsmn_channels is not None:
                 x = self.fsmn(x, below(block, "fsmn"))
@@ -126,7 +130,7 @@ class _Network:
         shape = g("Concat", g.integers(-1, config.num_sources, config.encoder_channels), self.length, axis=0)
         return g("Reshape", masks, shape)
 
-    def attention(self, x: str, p: Parameters) -> str:
+    def attention(self, x: str, p: TrackedParameters) -> str:
         g, config = self.g, self.config
 
         def projection(x: str, name: str) -> str:
@@ -172,7 +176,7 @@ class _Network:
         padded = g("Reshape", g("Transpose", x, perm=[0, 2, 1, 3]), shape)
         return g("Slice", padded, g.integers(0), self.length, g.integers(2))
 
-    def fsmn(self, x: str, p: Parameters) -> str:
+    def fsmn(self, x: str, p: TrackedParameters) -> str:
         g = self.g
 
         def layer_norm(x: str, name: str) -> str:
@@ -189,7 +193,7 @@ class _Network:
         gated = layer_norm(g("Add", g("Mul", v, remembered), h), "output_norm")
         return g("Add", x, g.linear(gated, below(p, "output_projection")))
 
-    def dense_memory(self, x: str, p: Parameters) -> str:
+    def dense_memory(self, x: str, p: TrackedParameters) -> str:
         g = self.g
 
         def finish(y: str, layer: int) -> str:

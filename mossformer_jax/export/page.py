@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from mossformer_jax.atomic import write_atomically
-from mossformer_jax.export.graph import Parameters
 from mossformer_jax.export.onnx_model import build_model, fits_float16
 from mossformer_jax.model import ModelConfig
+from mossformer_jax.weights.parameters import Parameters
 
 _PACKAGE = Path(__file__).parents[1]
 # The wheel contains the repository's web/page/ as page/; in a clone it is next to the package.

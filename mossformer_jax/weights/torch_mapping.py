@@ -119,9 +119,13 @@ def to_official(config: ModelConfig, parameters: Mapping[str, np.ndarray], famil
     """Converts our parameters to an official state dict.
 
     Raises:
-        ValueError: the official code of the family does not support this config; the message names all such fields.
+        ValueError: the official code of the family does not support this config, or a parameter has no official name;
+            the message names all of them.
     """
-    if problems := official_limits(config, family):
+    problems = official_limits(config, family)
+    if unnamed := sorted(parameters.keys() - {rule.ours for rule in rules(config.fsmn_channels is not None)}):
+        problems.append(f"there are no parameters {', '.join(unnamed)} in it")
+    if problems:
         raise ValueError(f"the official code of family {family} does not support this model: {'; '.join(problems)}")
     state_dict = {}
     for rule in rules(with_fsmn=True):

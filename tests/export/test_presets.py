@@ -122,6 +122,13 @@ def test_onnx_computes_what_jax_computes(tmp_path, separated, preset):
         assert relative_error(ours, separated[preset][rows, :, :length]) < BOUND, length
 
 
+def test_a_parameter_that_the_graph_does_not_describe_is_an_error(tmp_path):
+    config = narrow("mossformer2-2spk")
+    parameters = {**random_parameters(config), "mask_net.blocks.gate.kernel": np.zeros((2, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"does not describe the parameters mask_net\.blocks\.gate\.kernel"):
+        export_onnx(tmp_path / "model.onnx", config, parameters)
+
+
 @pytest.mark.slow
 def test_a_minute_of_audio_in_onnx_computes_what_jax_computes(tmp_path):
     # With trained weights: random ones amplify rounding at this length, in JAX as in ONNX.

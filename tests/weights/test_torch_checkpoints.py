@@ -17,7 +17,7 @@ from mossformer_jax.weights.torch_checkpoints import (
     save_torch_checkpoint,
     to_torch_state_dict,
 )
-from mossformer_jax.weights.torch_mapping import from_official
+from mossformer_jax.weights.torch_mapping import from_official, to_official
 from tests.parity import oracle
 
 pytestmark = pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
@@ -324,3 +324,10 @@ def test_the_error_names_fields_unsupported_by_the_official_code(field, value):
         to_torch_state_dict(config, parameters, "A")
     if field == "direct_decoding":
         assert to_torch_state_dict(config, parameters, "C")
+
+
+def test_parameters_that_the_official_code_does_not_have_are_an_error():
+    parameters = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(CONFIG).items()}
+    parameters["mask_net.blocks.gate.kernel"] = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match=r"there are no parameters mask_net\.blocks\.gate\.kernel in it"):
+        to_official(CONFIG, parameters, "A")

@@ -1,4 +1,4 @@
-"""Stores the best weights of a training run as float16, which halves the size, and prints their scores.
+r"""Stores the best weights of a training run as float16, which halves the size, and prints their scores.
 
     python tools/ship_default.py --run RUN --mixtures HELDOUT/validation.csv \
         --gains-from HELDOUT/clean/validation/mixtures.csv --output MODEL

@@ -109,7 +109,7 @@ def _check_usage(options: argparse.Namespace) -> None:
             "--subtype FLOAT cannot be written with --format flac; use PCM_16 or PCM_24, or --format wav"
         )
     if options.verify and options.report is None:
-        options.usage_error("--verify needs --report FILE, which holds the digests")
+        options.usage_error("--verify needs --report FILE, where the digests are stored")
     try:
         check_template(options.name)
     except ValueError as error:
@@ -184,7 +184,7 @@ def _report_left_out(left_out: Sequence[LeftOut], options: argparse.Namespace) -
 
 
 def _conclude(results: Sequence[Result], left_out: Sequence[LeftOut], planned: int, options: argparse.Namespace) -> int:
-    """Prints the summary; returns the exit status: 1 if a recording failed or cannot be read, otherwise 0."""
+    """Prints the summary; returns the exit status: 1 if a recording failed or, unless ignored, cannot be read."""
     files = [each.location for each in left_out if each.is_file]
     failed = any(result.error is not None for result in results) or len(files) < len(left_out)
     if not options.json and (planned > 1 or files or not failed):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-# Headroom for rounding to integers and for the overshoot of a converter.
+# Peak to which sources are scaled; leaves headroom for rounding and for the overshoot of a converter.
 SAFE_PEAK = 0.99
 # Peak of each source in the output of ModelScope's pipeline.
 PIPELINE_PEAK = 0.5

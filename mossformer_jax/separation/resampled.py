@@ -20,7 +20,7 @@ BLOCK = 2**18
 # An offset below this fraction of the RMS does not affect the separation. It is kept, so that a recording without an
 # offset is not changed by the small mean that any signal has.
 _OFFSET_SHARE = 0.1
-# Rounding error of a constant after its removal, as a fraction of it. It is not sound.
+# A removed constant leaves rounding errors of up to this fraction of it. They do not count as sound.
 _ROUNDING = 1e-6
 
 

@@ -69,7 +69,7 @@ class LoadedModel:
             The sources, (batch, sources, samples).
 
         Raises:
-            ValueError: a shape, dtype or length is not allowed; the message gives the allowed ones.
+            ValueError: a shape, dtype or length is not allowed; the message lists the allowed ones.
         """
         mixture = jnp.asarray(mixture_bt)
         lengths = None if lengths_b is None else jnp.asarray(lengths_b)

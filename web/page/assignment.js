@@ -1,4 +1,5 @@
-// The best one-to-one assignment of outputs to speakers, and its margin: separation/assignment.py of the Python package.
+// The best one-to-one assignment of outputs to speakers, and its margin.
+// The counterpart of separation/assignment.py of the Python package.
 
 /** All orders of 0..n-1, the identity first. */
 export function permutations(n) {
@@ -18,10 +19,10 @@ const sumOf = (scores, order) => order.reduce((sum, output, speaker) => sum + sc
  * Finds the order that maximises the sum of `scores[speaker][order[speaker]]`.
  *
  * @param {number[][]} scores how well a speaker (row) matches an output (column).
- * @param {boolean[]} [known] speakers that have been heard; the others are interchangeable.
- * @param {boolean[]} [talking] outputs that hold a voice; the others are interchangeable.
- * @returns {{order: number[], margin: number}} the margin over the second-best order that sounds different; Infinity if
- *   there is no such order.
+ * @param {boolean[]} [known] which speakers have been heard; the others are interchangeable.
+ * @param {boolean[]} [talking] which outputs contain a voice; the others are interchangeable.
+ * @returns {{order: number[], margin: number}} the order, and its margin over the best order that sounds different;
+ *   Infinity if no order sounds different.
  */
 export function bestOrder(scores, known, talking) {
   const n = scores.length;

@@ -1,7 +1,7 @@
-// Decodes recordings in the formats of the browser, at their own sample rate.
+// Decodes recordings in all formats that the browser supports, at their own sample rate.
 
 const DEFAULT_RATE = 48000;
-// What an OfflineAudioContext must accept; outside, the browser resamples.
+// Every OfflineAudioContext supports sample rates in this range. Recordings outside it are resampled by the browser.
 const RATES = [8000, 96000];
 const MP3_RATES = [44100, 48000, 32000];
 const AAC_RATES = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
@@ -11,8 +11,9 @@ const AUDIO_ENTRIES = ["mp4a", "Opus", "fLaC", "alac", "ac-3", "ec-3"];
  * Decodes a file.
  *
  * @param {File | Blob} file
- * @param {string} name for messages.
- * @returns {Promise<{samples: Float32Array, rate: number, subtype: string}>} the recording, mixed down to mono.
+ * @param {string} name the file's name, for messages.
+ * @returns {Promise<{samples: Float32Array, rate: number, subtype: string}>} the recording, mixed down to mono, and
+ *   the sample format for its sources.
  */
 export async function decode(file, name) {
   let bytes;
@@ -48,7 +49,7 @@ function mixDown(audio) {
   return mixed;
 }
 
-/** The sample rate in a file's header, and the sample format that keeps its depth. */
+/** The sample rate in a file's header, and the sample format that preserves its bit depth. */
 export function inspect(bytes) {
   const found = { rate: DEFAULT_RATE, subtype: "PCM_16" };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -77,7 +78,7 @@ function indexOf(bytes, words, limit = 2 ** 16) {
   return -1;
 }
 
-/** The rate and depth in a FLAC stream's first block, whose content begins at `at`. */
+/** The rate and sample format in the first block of a FLAC stream; its content begins at byte `at`. */
 function flacFormat(bytes, at) {
   const rate = (bytes[at + 10] << 12) | (bytes[at + 11] << 4) | (bytes[at + 12] >> 4);
   const bits = (((bytes[at + 12] & 1) << 4) | (bytes[at + 13] >> 4)) + 1;
@@ -91,7 +92,7 @@ function oggFormat(bytes, view) {
   return flac >= 0 ? flacFormat(bytes, flac + 8) : {}; // Opus is decoded at 48 kHz
 }
 
-/** The rate of the first audio track in an MP4 file, whose index may be at its end. */
+/** The rate of the first audio track in an MP4 file. The whole file is searched: the index may be at its end. */
 function mp4Rate(bytes, view) {
   for (let at = 0; at < bytes.length; ) {
     const found = indexOf(bytes.subarray(at), "stsd", Infinity);
@@ -102,7 +103,7 @@ function mp4Rate(bytes, view) {
   return null;
 }
 
-/** The value of the first element SamplingFrequency (0xB5) in a WebM file. */
+/** The value of the first SamplingFrequency element (0xB5) in a WebM file. */
 function webmRate(bytes, view) {
   for (let i = 0; i < Math.min(bytes.length - 10, 2 ** 16); i++) {
     if (bytes[i] !== 0xb5 || (bytes[i + 1] !== 0x84 && bytes[i + 1] !== 0x88)) continue;

@@ -1,8 +1,8 @@
-// Discrete Fourier transforms of any length with small prime factors.
+// Discrete Fourier transforms of any length; lengths with small prime factors are fast.
 
 const plans = new Map();
 
-/** The smallest number from `n` on with no prime factors but 2, 3 and 5. */
+/** The smallest number that is at least `n` (1 or more) and has only the prime factors 2, 3 and 5. */
 export function nextFastLength(n) {
   for (let size = n; ; size++) {
     let rest = size;
@@ -34,7 +34,7 @@ function planOf(size) {
 }
 
 /**
- * The forward transform in place (Stockham's form, one pass for each prime factor).
+ * The forward transform, in place (Stockham's algorithm, one pass per prime factor).
  *
  * @param {Float64Array} re real parts.
  * @param {Float64Array} im imaginary parts.

@@ -1,5 +1,5 @@
-// A recording, mixed down, resampled to the model's rate, measured, and freed of a constant offset:
-// separation/resampled.py and model/levels.py of the Python package.
+// Resamples a recording to the model's rate, measures its level, and removes a constant offset.
+// The counterpart of separation/resampled.py and model/levels.py of the Python package.
 
 import { Resampler } from "./resample.js";
 
@@ -7,10 +7,10 @@ import { Resampler } from "./resample.js";
 export const BLOCK = 2 ** 18;
 // An offset below this fraction of the RMS does not affect the separation.
 const OFFSET_SHARE = 0.1;
-// Rounding error of a constant after its removal, as a fraction of it. It is not sound.
+// A removed constant leaves rounding errors of up to this fraction of it. They do not count as sound.
 const ROUNDING = 1e-6;
 
-/** The mean of a channel, 0 where it is negligible. */
+/** The mean of a signal with this mean and power; 0 if it is negligible. */
 function offsetOf(mean, power) {
   return Math.abs(mean) > OFFSET_SHARE * Math.sqrt(Math.max(power - mean * mean, 0)) ? mean : 0;
 }
@@ -27,9 +27,12 @@ function sumsOf(samples) {
 /** A recording at the model's rate, without its constant offset. */
 export class Mixture {
   /**
+   * Reads and measures a recording.
+   *
    * @param {AsyncIterable<Float32Array>} blocks the recording, mixed down to mono.
    * @param {number} rate its sample rate in Hz.
-   * @param {number} modelRate the model's.
+   * @param {number} modelRate the model's sample rate in Hz.
+   * @returns {Promise<Mixture>}
    */
   static async from(blocks, rate, modelRate) {
     const mixture = new Mixture();
@@ -54,7 +57,7 @@ export class Mixture {
     return mixture;
   }
 
-  /** Measures the level of the whole recording and removes the rest of the offset. */
+  /** Measures the level of the whole recording, and removes what is left of the offset after `early` was removed. */
   measure(early) {
     const { samples } = this;
     const length = Math.max(samples.length, 1);
@@ -76,7 +79,7 @@ export class Mixture {
     return this.samples.length;
   }
 
-  /** Whether a part of the recording holds sound: neither zeros nor a constant offset. */
+  /** Whether a part of the recording contains sound, as opposed to zeros or a constant offset. */
   isHeard(samples) {
     if (this.offset === 0) return samples.some((sample) => sample !== 0);
     let [least, most] = [Infinity, -Infinity];
@@ -88,7 +91,7 @@ export class Mixture {
   }
 }
 
-/** RMS of the samples whose power is above the mean, so that pauses do not count. */
+/** RMS of the samples whose power is at least the mean, so that pauses do not count. */
 export function loudness(samples) {
   let [total, peak] = [0, 0];
   for (let i = 0; i < samples.length; i++) {
@@ -107,12 +110,12 @@ export function loudness(samples) {
   return Math.sqrt(loud / count);
 }
 
-/** The gain that brings a signal with this loudness to a level in dB; 1 if the level is null or the signal silent. */
+/** The gain that scales a signal of this loudness to a level in dB; 1 if the level is null or the signal is silent. */
 export function inputGain(loudness, levelDb) {
   return levelDb === null || loudness === 0 ? 1 : 10 ** (levelDb / 20) / loudness;
 }
 
-/** Joins signals. The parts are emptied as they are copied, so that memory does not double. */
+/** Joins signals. Each part is removed from `parts` when it has been copied, so that memory does not double. */
 export function concatenate(parts) {
   if (parts.length === 1) return Float32Array.from(parts[0]);
   const joined = new Float32Array(parts.reduce((length, part) => length + part.length, 0));

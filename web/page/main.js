@@ -1,4 +1,4 @@
-// The page: takes a recording, has the worker separate it, shows and plays the result.
+// The page: opens or records audio, sends it to the worker for separation, and shows and plays the result.
 
 import { decode } from "./decode.js";
 import { Player } from "./player.js";
@@ -6,20 +6,20 @@ import { Recorder } from "./record.js";
 import { Tracks } from "./tracks.js";
 import { WavReader } from "./wav.js";
 
-const LONGEST_SECONDS = 3900;
+const LONGEST_SECONDS = 3900; // an hour, with some tolerance
 
 const element = (id) => document.getElementById(id);
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 
-let number = 0; // of the latest request to the worker
+let number = 0; // number of the latest request to the worker
 let job = 0; // number of the separation in progress; 0 if there is none
-let name = "recording"; // stem of the files to download
+let name = "recording"; // file name of the sources, without number and suffix
 let player = null;
 let tracks = null;
 let recorder = null;
-const answers = new Map();
+const answers = new Map(); // by the number of the request: `resolve` and `reject` of its promise
 
-/** Sends a request; resolves with the worker's answer. */
+/** Sends a request to the worker; resolves with the answer. */
 function ask(message, id = ++number) {
   return new Promise((resolve, reject) => {
     answers.set(id, { resolve, reject });
@@ -79,7 +79,7 @@ worker.onmessage = ({ data }) => {
 };
 worker.onerror = (event) => complain(`The separation stopped: ${event.message ?? "the browser ran out of memory"}.`);
 
-/** Separates a file or a recording of the microphone. */
+/** Separates a file, or a recording from the microphone. */
 async function separate(file, title) {
   const id = (job = ++number);
   name = title.replace(/\.[^.]*$/, "") || "recording";
@@ -168,7 +168,7 @@ function showBoundaries(boundaries) {
   element("boundaries").querySelector("tbody").replaceChildren(...rows);
 }
 
-/** Shows the position and whether the recording is playing. */
+/** Updates the play button and the position; repeats this for every frame while the recording is playing. */
 function refresh() {
   if (!player) return;
   element("play").textContent = player.playing ? "Pause" : "Play";
@@ -258,10 +258,10 @@ function listen() {
   };
 }
 
-/** Once all files are in the browser's own cache, so that they are not downloaded twice. */
+/** Registers the service worker. All files are in the browser's own cache by then, so none is downloaded twice. */
 function keepForOfflineUse() {
   if (!navigator.serviceWorker || !window.isSecureContext) return;
-  navigator.serviceWorker.register("sw.js").catch(() => {}); // without it, the page works while there is a network
+  navigator.serviceWorker.register("sw.js").catch(() => {}); // without it, the page still works online
 }
 
 listen();

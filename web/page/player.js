@@ -1,16 +1,18 @@
-// Plays the mixture and the sources in sync, a few seconds at a time, so that memory does not grow with the length.
+// Plays the mixture and the sources in sync. Signals are read a few seconds at a time, so that memory does not grow with
+// their length.
 
 const CHUNK_SECONDS = 4;
 const FADE_SECONDS = 0.02;
 
-/** Plays several signals of one length. Each has a gain of its own; all share one clock. */
+/** Plays several signals of equal length. Each has its own gain, and all share one clock. */
 export class Player {
   /**
    * @param {object} options
-   * @param {number} options.rate sample rate of the signals.
-   * @param {number} options.length in samples.
+   * @param {number} options.rate sample rate of the signals in Hz.
+   * @param {number} options.length length of the signals in samples.
    * @param {number} options.count number of signals.
-   * @param {(start: number, stop: number) => Promise<Float32Array[]>} options.read the signals between two samples.
+   * @param {(start: number, stop: number) => Promise<Float32Array[]>} options.read the signals from
+   *   `start` to before `stop`.
    * @param {() => void} options.onchange called when playing starts or ends.
    */
   constructor({ rate, length, count, read, onchange }) {
@@ -72,7 +74,7 @@ export class Player {
     node.buffer = buffer;
     node.connect(this.gains[signal]);
     node.onended = () => this.nodes.delete(node);
-    // A part that arrives late starts in its middle, in time with the clock.
+    // Samples that arrive too late are skipped, so that the signal stays in time with the clock.
     const late = Math.max(this.context.currentTime - when, 0);
     if (late < buffer.duration) node.start(when + late, late);
     this.nodes.add(node);

@@ -2,12 +2,12 @@
 
 /** A recording in progress. */
 export class Recorder {
-  /** Asks for the microphone and starts. */
+  /** Asks for access to the microphone and starts recording. */
   static async start() {
     if (!navigator.mediaDevices?.getUserMedia || typeof MediaRecorder === "undefined") {
       throw new Error("This browser does not allow recording here. Recording needs https or localhost.");
     }
-    // The browser's own processing would remove one of the speakers.
+    // The browser's own processing could remove one of the speakers.
     const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     let stream;
     try {
@@ -32,7 +32,7 @@ export class Recorder {
     return (performance.now() - this.started) / 1000;
   }
 
-  /** Stops; returns what was recorded. */
+  /** Stops; returns the recording as an encoded file. */
   async stop() {
     const stopped = new Promise((resolve) => (this.recorder.onstop = resolve));
     this.recorder.stop();

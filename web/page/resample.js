@@ -1,6 +1,6 @@
 // Resampling in blocks with a linear-phase filter, without delay.
 
-// Close to soxr's "very high quality", which the command uses; as fractions of the lower Nyquist frequency.
+// Band edges as fractions of the lower Nyquist frequency, close to soxr's "very high quality", which the command uses.
 const PASS_BAND = 0.916;
 const STOP_BAND = 0.995;
 const STOP_DB = 150;
@@ -24,14 +24,19 @@ function bessel(x) {
   return sum;
 }
 
-/** Filters of all phases: `taps` coefficients each, one filter after the other. */
+/**
+ * Designs one filter per phase, `taps` coefficients each, stored one after the other.
+ *
+ * @param {number} up number of phases.
+ * @param {number} ratio lower Nyquist frequency as a fraction of that of the input.
+ */
 function designFilters(up, ratio) {
   const width = Math.PI * (STOP_BAND - PASS_BAND) * ratio;
   const half = Math.ceil((STOP_DB - 7.95) / (2.285 * width) / 2) + 1;
   const taps = 2 * half;
   const cutoff = ((STOP_BAND + PASS_BAND) / 2) * ratio;
   const beta = 0.1102 * (STOP_DB - 8.7);
-  // The window is smooth, so it is interpolated in a table.
+  // A Kaiser window, which is smooth and can be interpolated from a table.
   const steps = 4096;
   const window = Float64Array.from({ length: steps + 2 }, (_, i) => bessel(beta * Math.sqrt(Math.max(1 - (i / steps) ** 2, 0))));
   const filters = new Float32Array(up * taps);
@@ -52,14 +57,14 @@ function designFilters(up, ratio) {
 export class Resampler {
   /**
    * @param {number} from sample rate of the blocks, a whole number of Hz.
-   * @param {number} to sample rate of the results.
+   * @param {number} to sample rate of the results, a whole number of Hz.
    */
   constructor(from, to) {
     const common = gcd(from, to);
     Object.assign(this, { from, to, up: to / common, down: from / common, read: 0, written: 0 });
     if (from === to) return;
     Object.assign(this, designFilters(this.up, Math.min(1, to / from)));
-    // Input that later results need; its first sample is number `begin` of the signal.
+    // The input that later results need. Its first sample is sample `begin` of the signal.
     this.begin = -this.half + 1;
     this.kept = new Float32Array(this.half - 1);
   }
@@ -77,7 +82,7 @@ export class Resampler {
     return this.results(Math.max(Math.ceil((available * this.up) / this.down), 0));
   }
 
-  /** The results at the end of the signal. */
+  /** Returns the remaining results after the last block. */
   finish() {
     if (this.from === this.to) return new Float32Array(0);
     const length = resampledLength(this.read, this.from, this.to);
@@ -87,14 +92,14 @@ export class Resampler {
     return this.results(length);
   }
 
-  /** The results before number `stop`, from the one after the last. */
+  /** Computes the results from the first one not yet returned to before number `stop`. */
   results(stop) {
     const output = new Float32Array(Math.max(stop - this.written, 0));
     const { filters, taps, kept, up, down, half } = this;
     for (let i = 0; i < output.length; i++) {
       const position = (this.written + i) * down;
       const phase = position % up;
-      // Integers of 32 bits make the loop several times as fast.
+      // 32-bit integers make the loop several times as fast.
       const first = ((position - phase) / up - half + 1 - this.begin) | 0;
       const filter = (phase * taps) | 0;
       let sum = 0;

@@ -1,4 +1,4 @@
-// The separation of one recording: windows through the network, speakers tied across them, sources read back.
+// The separation of one recording: applies the network to windows, ties the speakers across windows, and joins the sources.
 // The counterpart of separation/recording.py of the Python package.
 
 import { inputGain } from "./levels.js";
@@ -9,13 +9,13 @@ import { encodeSamples, wavFile } from "./wav.js";
 import { Crossfade, windowStarts } from "./windows.js";
 
 export const WINDOW_SECONDS = 8;
-// Headroom for rounding to integers and for the overshoot of a converter.
+// Peak of a file that is scaled down; leaves headroom for rounding and for the overshoot of a converter.
 const SAFE_PEAK = 0.99;
-// A resampled signal may exceed its own samples by up to this factor.
+// Peak at the model's rate below which a source is assumed to stay within +-1 when it is resampled.
 const OVERSHOOT = 0.7;
 const CACHED_WINDOWS = 3;
 
-/** The outputs of all windows. Browsers move large blobs out of memory. */
+/** Stores the outputs of all windows as blobs, because browsers move large blobs out of memory. */
 class WindowStore {
   constructor() {
     this.blobs = [];
@@ -26,7 +26,7 @@ class WindowStore {
     this.blobs.push(new Blob(sources));
   }
 
-  /** The sources of a window, in the order of the network's outputs. */
+  /** The outputs of a window, in the network's order. */
   async read(number, numSources) {
     if (!this.cache.has(number)) {
       if (this.cache.size >= CACHED_WINDOWS) this.cache.delete(this.cache.keys().next().value);
@@ -38,6 +38,7 @@ class WindowStore {
   }
 }
 
+/** Thrown to abort a separation. */
 export class Cancelled extends Error {}
 
 /** A recording and its sources, at the model's rate. */
@@ -70,11 +71,11 @@ export class Separation {
   }
 
   /**
-   * Separates all windows and ties the speakers.
+   * Separates all windows and ties the speakers across them.
    *
-   * @param {(window: Float32Array) => Promise<Float32Array[]>} network the network's outputs for a window.
-   * @param {(done: number, total: number) => void | Promise<void>} progress called after each window. It may throw
-   *   `Cancelled`.
+   * @param {(window: Float32Array) => Promise<Float32Array[]>} network computes the outputs for a window.
+   * @param {(done: number, total: number) => void | Promise<void>} progress called after each window with the number of
+   *   windows done. It may throw `Cancelled`.
    */
   async run(network, progress = () => {}) {
     if (this.silent) return;
@@ -87,7 +88,7 @@ export class Separation {
       if (sources.some((source) => !Number.isFinite(source.reduce((sum, sample) => sum + sample, 0)))) {
         throw new Error("The network's output is not finite. Try another model.");
       }
-      // A network with direct decoding gives non-zero outputs for silence.
+      // A network without masks (direct decoding) gives non-zero outputs for silence.
       if (!mixture.isHeard(samples)) sources.forEach((source) => source.fill(0));
       if (starts.length > 1) ties.add(sources, starts[number]);
       this.store.add(sources);
@@ -100,7 +101,7 @@ export class Separation {
     this.boundaries = solved.ties.map((tie, i) => ({ time: (starts[i] + middle) / mixture.modelRate, ...tie }));
   }
 
-  /** The sources from `start` to before `stop`, with their level in the mixture. */
+  /** The sources from `start` to before `stop`, at their level in the mixture. */
   async read(start, stop) {
     const sources = Array.from({ length: this.numSources }, () => new Float32Array(stop - start));
     if (this.silent) return sources;
@@ -121,14 +122,14 @@ export class Separation {
     return sources;
   }
 
-  /** The sources of the whole recording, block by block: `[start, sources]`. */
+  /** Yields the sources of the whole recording block by block, as `[start, sources]`. */
   async *blocks() {
     for (let start = 0; start < this.length; start += this.hop) {
       yield [start, await this.read(start, Math.min(start + this.hop, this.length))];
     }
   }
 
-  /** Possible problems, one line each; after `statistics` has seen all sources. */
+  /** Possible problems, one line each. All sources must have been added to `statistics`. */
   warnings() {
     const { heard, rms, offset } = this.mixture;
     const lines = this.statistics.warnings();
@@ -143,7 +144,7 @@ export class Separation {
     return lines;
   }
 
-  /** A source, or all sources for `speaker` null, at the recording's own rate and length, block by block. */
+  /** Yields a source (all sources if `speaker` is null) at the recording's own rate and length, block by block. */
   async *restored(speaker) {
     const { rate, modelRate, duration } = this.mixture;
     const chosen = (sources) => (speaker === null ? sources : [sources[speaker]]);
@@ -160,7 +161,7 @@ export class Separation {
     if (left > 0) yield chosen(Array.from({ length: this.numSources }, () => new Float32Array(left)));
   }
 
-  /** The gain of all files, below 1 if an integer format would clip one of them. */
+  /** The common gain of all files; below 1 if an integer format would clip one of them. */
   async fileGain() {
     if (this.subtype === "FLOAT" || Math.max(...this.statistics.peaks) < OVERSHOOT) return 1;
     let peak = 0;

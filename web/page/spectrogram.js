@@ -1,4 +1,4 @@
-// Spectrograms of recordings of any length: a picture of fixed width, made block by block.
+// Spectrograms of recordings of any length, computed block by block, as pictures of limited width.
 
 import { powerSpectrum } from "./fft.js";
 
@@ -7,12 +7,12 @@ const FRAMES_PER_COLUMN = 4;
 const FRAME_SECONDS = 0.032;
 const RANGE_DB = 70;
 
-/** The spectrograms of several signals of one length. */
+/** The spectrograms of several signals of equal length. */
 export class Spectrograms {
   /**
    * @param {number} count number of signals.
-   * @param {number} length in samples.
-   * @param {number} rate in Hz.
+   * @param {number} length length of the signals in samples.
+   * @param {number} rate sample rate in Hz.
    */
   constructor(count, length, rate) {
     this.frame = 2 ** Math.round(Math.log2(FRAME_SECONDS * rate));
@@ -30,7 +30,7 @@ export class Spectrograms {
     this.begin = 0;
   }
 
-  /** Adds the next block of all signals. */
+  /** Adds the next block of all signals; `last` marks the final one. */
   add(signals, last = false) {
     const kept = signals.map((signal, s) => {
       const joined = new Float32Array(this.tail[s].length + signal.length + (last ? this.frame : 0));
@@ -53,7 +53,7 @@ export class Spectrograms {
     this.begin += Math.min(needed, kept[0].length);
   }
 
-  /** One picture per signal: bytes, row by row from the highest frequency. All have the same scale. */
+  /** One picture per signal: one byte per pixel, row by row from the highest frequency. All use the same scale. */
   pictures() {
     let loudest = 0;
     for (const powers of this.powers) for (const power of powers) loudest = Math.max(loudest, power);

@@ -1,4 +1,5 @@
-// Peak, power and correlation of separated sources, and warnings: separation/levels.py of the Python package.
+// Peak, power and correlation of separated sources, and warnings.
+// The counterpart of separation/levels.py of the Python package.
 
 const NEAR_SILENT_DB = -30;
 const DUPLICATE_CORRELATION = 0.95;
@@ -25,7 +26,7 @@ export class SourceStatistics {
     });
   }
 
-  /** One line each for sources that are nearly silent, or nearly copies of each other. */
+  /** One line for each source that is nearly silent, and for each pair of nearly identical sources. */
   warnings() {
     const rms = this.peaks.map((_, c) => Math.sqrt(this.products[c][c] / Math.max(this.count, 1)));
     const loudest = Math.max(...rms);

@@ -1,5 +1,7 @@
-// Keeps the page for use without a network, and isolates it, so that the network may use several threads.
+// The service worker. It caches the page for offline use, and adds the headers that isolate the page, so that the model
+// may use several threads.
 
+// `mossformer-jax page` fills in these two lines.
 const VERSION = "development";
 const FILES = [];
 
@@ -20,7 +22,7 @@ self.addEventListener("activate", (event) => {
   event.waitUntil(removeOld());
 });
 
-/** The response with the headers that make a page isolated, which a plain static host does not send. */
+/** The response with the headers that isolate a page. Plain static hosts do not send them. */
 function isolated(response) {
   if (!response || response.status === 0) return response;
   const headers = new Headers(response.headers);

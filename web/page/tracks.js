@@ -1,6 +1,6 @@
 // The tracks of a separated recording: names, buttons, spectrograms and a moving cursor.
 
-/** Colours from black over violet and orange to white, by intensity. */
+/** 256 colours, from black through violet and orange to pale yellow. */
 function palette() {
   const stops = [
     [0, 0, 4],
@@ -43,14 +43,14 @@ function button(label, name, action) {
 export class Tracks {
   /**
    * @param {HTMLElement} container
-   * @param {object} result what the worker sent.
+   * @param {object} result the worker's message of the type "separated".
    * @param {object} actions `audible(track, isAudible)`, `seek(fraction)`, `download(speaker)`.
    */
   constructor(container, result, actions) {
     this.actions = actions;
     this.tracks = result.pictures.map((picture, index) => this.track(picture, index, result));
     container.replaceChildren(...this.tracks.map((track) => track.element));
-    // At first, the mixture is heard alone.
+    // At first, only the mixture is audible.
     this.tracks.forEach((track, index) => (track.muted = index > 0));
     this.update();
   }

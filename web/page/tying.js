@@ -1,4 +1,5 @@
-// Keeps each speaker in one output over a long recording: separation/tying.py of the Python package.
+// Keeps each speaker in one output over a long recording.
+// The counterpart of separation/tying.py of the Python package.
 
 import { bestOrder } from "./assignment.js";
 import { voiceLogOdds, voiceSums } from "./voices.js";
@@ -20,14 +21,14 @@ const same = (a, b) => a.every((value, i) => value === b[i]);
 /**
  * Ties the speakers of a recording across windows.
  *
- * Windows whose overlap decides the order are joined into runs. The order of a run is chosen by the similarity of its
- * voices to those of all other runs, and by the speakers that the overlap does identify.
+ * Consecutive windows whose overlap decides the order are joined into a run. The order of a run is chosen by the
+ * similarity of its voices to those of all other runs, and by the speakers that its overlaps with its neighbours identify.
  */
 export class SpeakerTies {
   /**
-   * @param {number} numSources outputs of a window.
+   * @param {number} numSources number of outputs of a window.
    * @param {number} sampleRate in Hz.
-   * @param {number} loudness RMS of the loud parts of the whole mixture, on the scale of the windows.
+   * @param {number} loudness RMS of the loud parts of the whole mixture, at the level of the network's input.
    */
   constructor(numSources, sampleRate, loudness) {
     Object.assign(this, { numSources, sampleRate, loudness, overlaps: [], voices: [], previous: null });
@@ -37,7 +38,7 @@ export class SpeakerTies {
    * Adds the outputs of the next window.
    *
    * @param {Float32Array[]} sources outputs of the window, in any order.
-   * @param {number} start the window's first sample in the recording, after the previous window's.
+   * @param {number} start first sample of the window in the recording; later than that of the previous window.
    */
   add(sources, start) {
     const length = sources[0].length;
@@ -53,7 +54,7 @@ export class SpeakerTies {
         ),
       );
     }
-    // The overlap was counted with the previous window.
+    // The samples of the overlap were added with the previous window.
     const rest = sources.map((source) => source.subarray(heard));
     this.voices.push(voiceSums(rest, this.sampleRate, this.loudness));
     this.previous = { sources, start };
@@ -63,7 +64,7 @@ export class SpeakerTies {
    * Finds the order of every window's outputs; needs at least one window.
    *
    * @returns {{orders: number[][], ties: {margin: number, evidence: string}[]}} `orders[w][j]` is the output of window w
-   *   that holds speaker j; one tie for each window after the first.
+   *   with speaker j; one tie for each window after the first.
    */
   solve() {
     const { runs, ties } = join(this.voices, this.overlaps);
@@ -84,7 +85,7 @@ export class SpeakerTies {
     return { orders, ties: ties.slice(1) };
   }
 
-  /** How well each output of a window (row) matches each output of the next (column) over their overlap. */
+  /** Log-odds that an output of a window (row) and one of the next (column) are the same speaker, from their overlap. */
   overlapLogOdds(before, after) {
     const products = before.map(() => after.map(() => 0));
     const frame = Math.round(FRAME_SECONDS * this.sampleRate);
@@ -144,7 +145,7 @@ function join(voices, overlaps) {
   return { runs, ties };
 }
 
-/** Finds the order of each run from all other runs. */
+/** Finds the order of each run by comparing it with all other runs. */
 class RunComparison {
   constructor(runs, overlaps) {
     this.runs = runs;
@@ -156,7 +157,7 @@ class RunComparison {
     this.orders = runs.map((run) => identity(run.voices.length));
   }
 
-  /** Orders the runs, those with most speech first, until nothing changes. The first run keeps its order. */
+  /** Orders the runs, those with most speech first, until no order changes. The first run keeps its order. */
   settle() {
     const speech = this.runs.map((run) => run.voices.reduce((sum, voice) => sum + voice[0], 0));
     for (const r of identity(this.runs.length).sort((a, b) => speech[b] - speech[a])) {
@@ -186,7 +187,7 @@ class RunComparison {
     this.orders[r] = bestOrder(scores, known, talking).order;
   }
 
-  /** The arguments of `bestOrder`: the speakers of all other runs against the outputs of this one. */
+  /** The arguments of `bestOrder` for a run: the speakers of all other runs against the outputs of this run. */
   evidence(r) {
     const outputs = this.runs[r].voices;
     const n = outputs.length;

@@ -1,4 +1,5 @@
-// Describes a talker by sums over the voiced frames, log-pitch and cepstra: separation/voices.py of the Python package.
+// Describes a talker by sums of log-pitch and cepstra over voiced frames.
+// The counterpart of separation/voices.py of the Python package.
 
 import { fft, nextFastLength } from "./fft.js";
 
@@ -20,7 +21,7 @@ const TEMPERATURE = 0.4;
 const ATYPICAL = 0.02;
 const TINY = 1.1754943508222875e-38; // of float32
 
-/** Sums per source: dominant frames, voiced frames, log-pitch and cepstra over the voiced ones. */
+/** Number of sums per source: of dominant frames, of voiced frames, and of log-pitch and cepstra over voiced frames. */
 export const NUM_SUMS = 3 + NUM_CEPSTRA;
 
 /**
@@ -40,7 +41,7 @@ export function voiceSums(sources, sampleRate, loudness) {
   const dominance = 10 ** (MIN_DOMINANCE_DB / 10);
   for (let start = 0; start + frame <= sources[0].length; start += hop) {
     const frames = sources.map((source) => source.subarray(start, start + frame));
-    // Most frames of a pause are far below the gate. They need no spectrum.
+    // Most frames of a pause are far below the gate. Their spectra are not computed.
     const bound = frames.map((samples) => samples.reduce((sum, sample) => sum + sample * sample, 0));
     if (Math.max(...bound) / analysis.windowPower <= gate) continue;
     const spectra = frames.map((samples) => analysis.spectrum(samples));
@@ -86,7 +87,7 @@ export function voiceLogOdds(voices, others) {
   );
 }
 
-/** Spectra of frames and what is derived from them. */
+/** Computes the spectrum of a frame, and its power, pitch and cepstra from the spectrum. */
 class FrameAnalysis {
   constructor(frame, sampleRate) {
     this.sampleRate = sampleRate;
@@ -99,7 +100,7 @@ class FrameAnalysis {
     this.lags = [];
     const last = Math.ceil(sampleRate / LOWEST_PITCH);
     for (let lag = Math.floor(sampleRate / HIGHEST_PITCH); lag <= last; lag++) this.lags.push(lag);
-    // The window tapers the autocorrelation; divided by the window's own, a periodic frame has 1 at its period.
+    // The window tapers the autocorrelation. These factors undo this, so that a periodic frame has 1 at its period.
     this.tapers = this.lags.map((lag) => {
       let sum = 0;
       for (let n = 0; n + lag < frame; n++) sum += this.window[n] * this.window[n + lag];
@@ -108,7 +109,7 @@ class FrameAnalysis {
     this.bands = melBands(this.size, sampleRate);
   }
 
-  /** The power spectrum of a frame, all `size` bins of it. */
+  /** The power spectrum of a frame, with all `size` bins. */
   spectrum(samples) {
     this.re.fill(0);
     this.im.fill(0);
@@ -125,7 +126,7 @@ class FrameAnalysis {
   pitch(spectrum) {
     this.re.set(spectrum);
     this.im.fill(0);
-    fft(this.re, this.im); // of an even spectrum: the inverse transform, times the size
+    fft(this.re, this.im); // the spectrum is even, so this is the inverse transform times the size
     const power = Math.max(this.re[0] / this.size, TINY);
     let best = { pitch: 0, periodicity: 0, score: -Infinity };
     this.lags.forEach((lag, i) => {
@@ -148,7 +149,7 @@ class FrameAnalysis {
   }
 }
 
-/** Overlapping triangular bands of equal width in mel: for each, its first bin and the weights from there on. */
+/** Overlapping triangular bands of equal width in mel. Each has its first bin, and the weights of the bins from there. */
 function melBands(size, sampleRate) {
   const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
   const [lowest, highest] = BANDS_HZ.map(mel);

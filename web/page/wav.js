@@ -1,10 +1,15 @@
-// WAV files: read in blocks from a file of any length, and written.
+// Reads WAV files of any length in blocks, and writes WAV files.
 
 const READ_FRAMES = 2 ** 18;
 
-/** A WAV file of linear samples, read in blocks. `WavReader.open` returns null for all other files. */
+/** A WAV file with linear PCM or floating-point samples, read in blocks. */
 export class WavReader {
-  /** @param {Blob} file */
+  /**
+   * Opens a file.
+   *
+   * @param {Blob} file
+   * @returns {Promise<WavReader | null>} null if it is not such a WAV file.
+   */
   static async open(file) {
     const head = new DataView(await file.slice(0, 12).arrayBuffer());
     if (head.byteLength < 12 || tag(head, 0) !== "RIFF" || tag(head, 8) !== "WAVE") return null;
@@ -22,16 +27,16 @@ export class WavReader {
   constructor(file, format, begin, declared) {
     const { channels, bytes, bits, float } = format;
     const present = file.size - begin;
-    // The size is 0 or the largest number if the writer did not know it.
+    // Writers that do not know the size write 0 or the largest number.
     const known = declared > 0 && declared < 0xffffffff - 1;
     Object.assign(this, { file, begin, channels, bytes, float, rate: format.rate });
     this.frames = Math.floor(Math.min(known ? declared : present, present) / (channels * bytes));
     this.warning = known && declared > present ? "the file seems to be cut short" : null;
-    /** The sample format that keeps the depth of the recording. */
+    /** The sample format that preserves the recording's bit depth. */
     this.subtype = float || bits > 24 ? "FLOAT" : bits > 16 ? "PCM_24" : "PCM_16";
   }
 
-  /** The recording, mixed down to mono, block by block. */
+  /** Yields the recording, mixed down to mono, block by block. */
   async *blocks() {
     const frame = this.channels * this.bytes;
     for (let first = 0; first < this.frames; first += READ_FRAMES) {
@@ -54,7 +59,7 @@ function tag(view, position) {
   return String.fromCharCode(...[0, 1, 2, 3].map((i) => view.getUint8(position + i)));
 }
 
-/** The content of a `fmt ` chunk; null unless its samples are linear. */
+/** The content of a `fmt ` chunk; null if the samples are not linear PCM or floating point. */
 function readFormat(chunk) {
   let code = chunk.getUint16(8, true);
   const channels = chunk.getUint16(10, true);
@@ -79,8 +84,8 @@ function sampleReader(view, bytes, float) {
  * A mono WAV file.
  *
  * @param {BlobPart[]} parts samples that `encodeSamples` encoded.
- * @param {number} length in samples.
- * @param {number} rate in Hz.
+ * @param {number} length length of all parts together, in samples.
+ * @param {number} rate sample rate in Hz.
  * @param {string} subtype PCM_16, PCM_24 or FLOAT.
  * @returns {Blob}
  */
@@ -104,7 +109,7 @@ export function wavFile(parts, length, rate, subtype) {
   return new Blob([header, ...parts, new Uint8Array(padding)], { type: "audio/wav" });
 }
 
-/** Samples within +-1 as bytes of a WAV file. */
+/** Encodes samples within +-1 as bytes of a WAV file. */
 export function encodeSamples(samples, subtype) {
   if (subtype === "FLOAT") return new Uint8Array(Float32Array.from(samples).buffer);
   const bytes = subtype === "PCM_16" ? 2 : 3;

@@ -1,9 +1,11 @@
-// Windows over a long recording: separation/segments.py of the Python package.
+// Windows over a long recording. The counterpart of separation/segments.py of the Python package.
 
 /**
  * First samples of the windows that cover a recording: one every `hop`; the last ends where the recording ends.
  *
- * @param {number} length of the recording, in samples; at least `window`.
+ * @param {number} length length of the recording in samples, at least `window`.
+ * @param {number} window length of a window in samples.
+ * @param {number} hop distance between the starts of consecutive windows in samples.
  */
 export function windowStarts(length, window, hop) {
   const starts = [];
@@ -11,7 +13,7 @@ export function windowStarts(length, window, hop) {
   return [...starts, length - window];
 }
 
-/** Weights that rise from 0 to 1 along a squared sine; 1 minus them is their mirror image. */
+/** Weights that rise from 0 to 1 along a squared sine. Reversed, they are 1 minus the weights. */
 export function fadeIn(length) {
   return Float32Array.from({ length }, (_, n) => Math.sin((Math.PI / 2) * ((n + 0.5) / length)) ** 2);
 }
@@ -19,9 +21,9 @@ export function fadeIn(length) {
 /** Joins windows by cross-fades whose weights sum to one at every sample. */
 export class Crossfade {
   /**
-   * @param {number[]} starts of all windows, from `windowStarts`.
-   * @param {number} window length of a window.
-   * @param {number} hop distance between windows.
+   * @param {number[]} starts first samples of all windows, from `windowStarts`.
+   * @param {number} window length of a window in samples.
+   * @param {number} hop distance between the starts of consecutive windows in samples.
    */
   constructor(starts, window, hop) {
     Object.assign(this, { starts, window, hop, rise: fadeIn(window - hop) });
@@ -30,7 +32,7 @@ export class Crossfade {
   /**
    * The samples of the recording to which a window contributes: from `begin` to before `end`.
    *
-   * @param {number} number of the window.
+   * @param {number} number index of the window.
    */
   span(number) {
     // The fade from the previous window begins `hop` samples after that window's start.

@@ -1,4 +1,4 @@
-// The worker: loads the model, separates recordings, and returns their sources. It makes no request but for the model.
+// The worker: loads the model, separates recordings, and returns their sources. It requests only the page's files.
 
 import * as ort from "./runtime/ort.wasm.min.mjs";
 import { Mixture } from "./levels.js";
@@ -11,11 +11,11 @@ const BLOCK = 2 ** 18;
 
 let model = null;
 let session = null;
-let current = null; // the separation that `read` and `file` refer to
+let current = null; // the last separation, which `read` and `file` use
 let newest = 0; // number of the latest request to separate; 0 after a cancellation
 
 const post = (message, transfer = []) => self.postMessage(message, transfer);
-/** Lets messages in: a pass of the network on one thread does not. */
+/** Lets the worker receive messages, such as a cancellation; a pass of the network on one thread blocks them. */
 const breathe = () => new Promise((resolve) => setTimeout(resolve));
 
 async function fetched(name) {
@@ -45,7 +45,7 @@ async function network(samples) {
   return outputs;
 }
 
-/** The blocks of a recording: of a WAV file, or of samples that the page has decoded. */
+/** Opens a WAV file, or samples that the page has decoded, as blocks. */
 async function openRecording({ file, samples, rate, subtype }) {
   if (samples) {
     const blocks = async function* () {
@@ -68,7 +68,7 @@ async function separate(request) {
   const recording = await openRecording(request);
   const checked = async function* () {
     for await (const block of recording.blocks) {
-      if (block.some((sample) => !Number.isFinite(sample))) throw new Error("The recording holds NaN or infinity.");
+      if (block.some((sample) => !Number.isFinite(sample))) throw new Error("The recording contains NaN or infinity.");
       await check();
       yield block;
     }
@@ -105,7 +105,7 @@ async function separate(request) {
   });
 }
 
-/** Statistics and spectrograms of the mixture and of the sources. */
+/** Adds all sources to the statistics; returns the spectrograms of the mixture and of the sources. */
 async function measure(separation, check) {
   const { mixture, length, numSources } = separation;
   const spectrograms = new Spectrograms(numSources + 1, length, mixture.modelRate);
@@ -123,12 +123,13 @@ const actions = {
   cancel() {
     newest = 0;
   },
-  /** A part of the mixture and of the sources, at the model's rate. */
+  /** Sends a part of the mixture and of the sources, at the model's rate. */
   async read({ id, start, stop }) {
     const sources = await current.read(start, stop);
     const signals = [current.mixture.samples.slice(start, stop), ...sources];
     post({ type: "part", id, start, signals }, signals.map((signal) => signal.buffer));
   },
+  /** Sends a source as a WAV file. */
   async file({ id, speaker }) {
     post({ type: "file", id, speaker, file: await current.file(speaker) });
   },

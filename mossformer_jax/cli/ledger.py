@@ -197,8 +197,10 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    complete = isinstance(record, dict) and {"status", "input", "outputs"} <= record.keys()
-    return record if complete and isinstance(record["outputs"], list) and record["outputs"] else None
+    if not isinstance(record, dict) or not {"status", "input", "outputs"} <= record.keys():
+        return None
+    outputs = record["outputs"]
+    return record if isinstance(outputs, list) and outputs and isinstance(outputs[0], str) else None
 
 
 def stamp(location: str) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RECORDS_FILE = "metrics.jsonl"
+KINDS = ("train", "validation")
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -30,7 +31,10 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number} is not a record: {line[:60]!r}; remove it") from error
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or record.get("kind") not in KINDS or not isinstance(record.get("step"), int):
+            raise ValueError(f"{path}: line {number} is not a record: {line[:60]!r}; remove it")
+        records.append(record)
     return records

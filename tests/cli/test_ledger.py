@@ -167,7 +167,8 @@ def test_incomplete_and_foreign_lines_are_skipped(run, tmp_path, ledger):
     run()
     path = tmp_path / "report.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"[1]\n" + b"".join(lines[:2]) + lines[2][:50])
+    foreign = b'[1]\n{"status": "done", "input": "a", "outputs": [{}]}\n'
+    path.write_bytes(foreign + b"".join(lines[:2]) + lines[2][:50])
     (tmp_path / "out" / "sub" / "c_s1.wav").unlink()
     (tmp_path / "out" / "sub" / "c_s2.wav").unlink()
     assert run()[1] == ["c.wav"]

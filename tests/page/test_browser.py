@@ -55,7 +55,7 @@ def write_recordings(folder: Path) -> dict[str, Path]:
     recordings |= {"text": folder / "text.mp3", "empty": folder / "empty.wav", "long": folder / "long.wav"}
     recordings["text"].write_text("This is no recording. " * 100)
     recordings["empty"].write_bytes(b"")
-    soundfile.write(recordings["long"], np.tile(read_audio(MIXTURE)[0].reshape(-1), 5), 8000)
+    soundfile.write(recordings["long"], np.resize(read_audio(MIXTURE)[0], 20 * 8000), 8000)
     return recordings
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -192,3 +193,38 @@ def test_a_wav_file_that_is_cut_short_is_read_to_its_end_with_a_warning(node, rn
     assert cut["frames"] == 500
     assert cut["warning"] == "the file seems to be cut short"
     assert text is None
+
+
+def test_a_wav_file_of_empty_chunks_is_given_up(node):
+    (node.folder / "empty.wav").write_bytes(b"RIFF\0\0\0\0WAVE" + bytes(8_000_000))
+    node.add("wav", input="empty.wav", output="out")
+    began = time.monotonic()
+    assert node.run() == [None]
+    assert time.monotonic() - began < 30
+
+
+def test_the_rate_of_a_compressed_recording_is_read_from_its_header(node, rng):
+    noise = 0.1 * rng.standard_normal(4800)
+    soundfile.write(node.folder / "a.flac", noise, 11025, "PCM_24")
+    soundfile.write(node.folder / "a.mp3", noise, 22050)
+    soundfile.write(node.folder / "a.ogg", noise, 16000)
+    soundfile.write(node.folder / "a.wav", noise, 8000, "MS_ADPCM")
+    whole = (node.folder / "a.wav").read_bytes()
+    list_chunk = b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+    (node.folder / "list_first.wav").write_bytes(whole[:12] + list_chunk + whole[12:])
+    # The sample description of MP4: an audio entry with a rate of 16.16 bits.
+    for name, rate in (("a.mp4", 44100), ("high.mp4", 96000 - 65536)):
+        entry = bytes(4) + b"mp4a" + bytes(24) + rate.to_bytes(2, "big") + bytes(2)
+        (node.folder / name).write_bytes(b"\0\0\0\x18ftypM4A " + bytes(100) + b"stsd" + bytes(8) + entry)
+    expected = {
+        "a.flac": (11025, "PCM_24"),
+        "a.mp3": (22050, "PCM_16"),
+        "a.ogg": (16000, "PCM_16"),
+        "a.wav": (8000, "PCM_16"),
+        "list_first.wav": (8000, "PCM_16"),
+        "a.mp4": (44100, "PCM_16"),
+        "high.mp4": (48000, "PCM_16"),  # unknown
+    }
+    for name in expected:
+        node.add("inspect", input=name)
+    assert {name: (f["rate"], f["subtype"]) for name, f in zip(expected, node.run(), strict=True)} == expected

@@ -20,7 +20,9 @@ def test_an_incomplete_last_line_is_skipped(tmp_path):
     assert read_metrics(tmp_path) == whole
 
 
-def test_a_damaged_line_is_named(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n\0\0\0\n{"kind": "train", "step": 2}\n')
+@pytest.mark.parametrize("line", ["\0\0\0", "3", '{"kind": "train"}', '{"kind": "test", "step": 2}', '{"step": 2}'])
+def test_a_damaged_line_is_named(tmp_path, line):
+    records = ['{"kind": "train", "step": 1}', line, '{"kind": "train", "step": 2}\n']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(records))
     with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is not a record"):
         read_metrics(tmp_path)

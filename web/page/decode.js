@@ -58,7 +58,7 @@ export function inspect(bytes) {
     else if (text(bytes, 0, 4) === "OggS") Object.assign(found, oggFormat(bytes, view));
     else if (text(bytes, 4, 8) === "ftyp") found.rate = mp4Rate(bytes, view) ?? found.rate;
     else if (view.getUint32(0) === 0x1a45dfa3) found.rate = webmRate(bytes, view) ?? found.rate;
-    else if (text(bytes, 0, 4) === "RIFF") found.rate = view.getUint32(24, true);
+    else if (text(bytes, 0, 4) === "RIFF") found.rate = view.getUint32(indexOf(bytes, "fmt ") + 12, true);
     else found.rate = mpegRate(bytes) ?? found.rate;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error; // a file that ends within its header
@@ -73,8 +73,9 @@ function text(bytes, from, to) {
 
 function indexOf(bytes, words, limit = 2 ** 16) {
   const codes = [...words].map((c) => c.charCodeAt(0));
-  const end = Math.min(bytes.length - codes.length, limit);
-  for (let i = 0; i <= end; i++) if (codes.every((code, k) => bytes[i + k] === code)) return i;
+  for (let i = bytes.indexOf(codes[0]); i >= 0 && i <= limit; i = bytes.indexOf(codes[0], i + 1)) {
+    if (codes.every((code, k) => bytes[i + k] === code)) return i;
+  }
   return -1;
 }
 
@@ -98,7 +99,9 @@ function mp4Rate(bytes, view) {
     const found = indexOf(bytes.subarray(at), "stsd", Infinity);
     if (found < 0) return null;
     at += found + 4;
-    if (AUDIO_ENTRIES.includes(text(bytes, at + 12, at + 16))) return view.getUint16(at + 40);
+    if (!AUDIO_ENTRIES.includes(text(bytes, at + 12, at + 16))) continue;
+    const rate = view.getUint16(at + 40); // has no room for rates above 65,535 Hz
+    return AAC_RATES.includes(rate) ? rate : null;
   }
   return null;
 }

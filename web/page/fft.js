@@ -77,9 +77,8 @@ export function fft(re, im) {
 }
 
 /** The power spectrum of a real signal, padded with zeros to `size`: `size / 2 + 1` values. */
-export function powerSpectrum(signal, size, re = new Float64Array(size), im = new Float64Array(size)) {
-  re.fill(0);
-  im.fill(0);
+export function powerSpectrum(signal, size) {
+  const [re, im] = [new Float64Array(size), new Float64Array(size)];
   re.set(signal);
   fft(re, im);
   const power = new Float64Array(Math.floor(size / 2) + 1);

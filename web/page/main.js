@@ -77,7 +77,12 @@ worker.onmessage = ({ data }) => {
   if (data.type === "failed") answer?.reject(new Error(data.text));
   else answer?.resolve(data);
 };
-worker.onerror = (event) => complain(`The separation stopped: ${event.message ?? "the browser ran out of memory"}.`);
+worker.onerror = ({ message }) => {
+  const error = new Error(`The separation stopped: ${message ?? "the browser ran out of memory"}.`);
+  complain(error.message);
+  for (const { reject } of answers.values()) reject(error);
+  answers.clear();
+};
 
 /** Separates a file, or a recording from the microphone. */
 async function separate(file, title) {
@@ -135,6 +140,7 @@ function show(result) {
     count: result.pictures.length,
     read: async (start, stop) => (await ask({ type: "read", start, stop })).signals,
     onchange: refresh,
+    onerror: (error) => complain(error.message),
   });
   tracks = new Tracks(element("tracks"), result, {
     audible: (track, audible) => player.setAudible(track, audible),

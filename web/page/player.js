@@ -14,9 +14,10 @@ export class Player {
    * @param {(start: number, stop: number) => Promise<Float32Array[]>} options.read the signals from
    *   `start` to before `stop`.
    * @param {() => void} options.onchange called when playing starts or ends.
+   * @param {(error: Error) => void} options.onerror called when playing ends because the signals cannot be read.
    */
-  constructor({ rate, length, count, read, onchange }) {
-    Object.assign(this, { rate, length, read, onchange, playing: false, offset: 0 });
+  constructor({ rate, length, count, read, onchange, onerror }) {
+    Object.assign(this, { rate, length, read, onchange, onerror, playing: false, offset: 0 });
     this.context = new AudioContext({ sampleRate: rate });
     this.gains = Array.from({ length: count }, () => {
       const gain = this.context.createGain();
@@ -49,15 +50,26 @@ export class Player {
     this.origin = null;
     this.onchange();
     const run = ++this.run;
+    try {
+      await this.playFrom(this.offset, run);
+    } catch (error) {
+      if (this.run !== run) return;
+      this.pause();
+      this.onerror(error);
+    }
+  }
+
+  /** Plays from a position in seconds to the end, as long as `run` is the current run. */
+  async playFrom(offset, run) {
     await this.context.resume();
     const chunk = CHUNK_SECONDS * this.rate;
-    for (let start = Math.round(this.offset * this.rate); start < this.length; start += chunk) {
+    for (let start = Math.round(offset * this.rate); start < this.length; start += chunk) {
       const signals = await this.read(start, Math.min(start + chunk, this.length));
       if (this.run !== run) return;
       // Sample 0 of the recording is at the time `origin` of the context.
-      this.origin ??= this.context.currentTime + 0.05 - this.offset;
+      this.origin ??= this.context.currentTime + 0.05 - offset;
       signals.forEach((samples, signal) => this.schedule(samples, signal, this.origin + start / this.rate));
-      while (this.run === run && this.time < (start + chunk) / this.rate - CHUNK_SECONDS) await this.pause100ms();
+      while (this.run === run && this.time < start / this.rate) await this.pause100ms();
       if (this.run !== run) return;
     }
     while (this.run === run && this.time < this.duration) await this.pause100ms();

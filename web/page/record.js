@@ -16,7 +16,12 @@ export class Recorder {
       const refused = error.name === "NotAllowedError";
       throw new Error(refused ? "The browser was not allowed to use the microphone." : "No microphone was found.");
     }
-    return new Recorder(stream);
+    try {
+      return new Recorder(stream);
+    } catch (error) {
+      release(stream);
+      throw new Error(`This browser cannot record: ${error.message}`);
+    }
   }
 
   constructor(stream) {
@@ -37,7 +42,12 @@ export class Recorder {
     const stopped = new Promise((resolve) => (this.recorder.onstop = resolve));
     this.recorder.stop();
     await stopped;
-    this.stream.getTracks().forEach((track) => track.stop());
+    release(this.stream);
     return new Blob(this.parts, { type: this.recorder.mimeType });
   }
+}
+
+/** Turns the microphone off. */
+function release(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }

@@ -1,6 +1,7 @@
 // Reads WAV files of any length in blocks, and writes WAV files.
 
 const READ_FRAMES = 2 ** 18;
+const MAX_CHUNKS = 1000; // before the samples; a damaged file may have millions of empty ones
 
 /** A WAV file with linear PCM or floating-point samples, read in blocks. */
 export class WavReader {
@@ -14,7 +15,7 @@ export class WavReader {
     const head = new DataView(await file.slice(0, 12).arrayBuffer());
     if (head.byteLength < 12 || tag(head, 0) !== "RIFF" || tag(head, 8) !== "WAVE") return null;
     let format = null;
-    for (let position = 12; position + 8 <= file.size; ) {
+    for (let position = 12, chunks = 0; position + 8 <= file.size && chunks < MAX_CHUNKS; chunks++) {
       const chunk = new DataView(await file.slice(position, position + 48).arrayBuffer());
       const size = chunk.getUint32(4, true);
       if (tag(chunk, 0) === "fmt " && chunk.byteLength >= 24) format = readFormat(chunk);

@@ -1,13 +1,12 @@
 // The worker: loads the model, separates recordings, and returns their sources. It requests only the page's files.
 
 import * as ort from "./runtime/ort.wasm.min.mjs";
-import { Mixture } from "./levels.js";
+import { BLOCK, Mixture } from "./levels.js";
 import { Cancelled, Separation } from "./separation.js";
 import { Spectrograms } from "./spectrogram.js";
 import { WavReader } from "./wav.js";
 
 const MAX_THREADS = 8;
-const BLOCK = 2 ** 18;
 
 let model = null;
 let session = null;
@@ -118,6 +117,11 @@ async function measure(separation, check) {
   return spectrograms;
 }
 
+function separated() {
+  if (!current) throw new Error("There is no separated recording.");
+  return current;
+}
+
 const actions = {
   separate,
   cancel() {
@@ -125,13 +129,14 @@ const actions = {
   },
   /** Sends a part of the mixture and of the sources, at the model's rate. */
   async read({ id, start, stop }) {
-    const sources = await current.read(start, stop);
-    const signals = [current.mixture.samples.slice(start, stop), ...sources];
+    const separation = separated();
+    const sources = await separation.read(start, stop);
+    const signals = [separation.mixture.samples.slice(start, stop), ...sources];
     post({ type: "part", id, start, signals }, signals.map((signal) => signal.buffer));
   },
   /** Sends a source as a WAV file. */
   async file({ id, speaker }) {
-    post({ type: "file", id, speaker, file: await current.file(speaker) });
+    post({ type: "file", id, speaker, file: await separated().file(speaker) });
   },
 };
 

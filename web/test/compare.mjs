@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { bestOrder } from "../page/assignment.js";
+import { inspect } from "../page/decode.js";
 import { inputGain, loudness, Mixture } from "../page/levels.js";
 import { Resampler } from "../page/resample.js";
 import { Separation } from "../page/separation.js";
@@ -60,6 +61,8 @@ const actions = {
     write(output, mixture.samples);
     return { rms: mixture.rms, loudness: mixture.loudness, gain: inputGain(mixture.loudness, levelDb), offset: mixture.offset };
   },
+
+  inspect: ({ input }) => inspect(new Uint8Array(readFileSync(join(folder, input)))),
 
   loudness: ({ input }) => loudness(read(input)),
 

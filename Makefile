@@ -13,6 +13,8 @@ TEST_WORKERS ?= 2
 DEMO_READY := $(VENV)/.ready-demo
 TEST_READY := $(VENV)/.ready-test
 INPUTS := pyproject.toml constraints.txt
+# Test workers and the processes that they start read each other's bytecode instead of compiling every file again.
+unexport PYTHONDONTWRITEBYTECODE
 # Makes pip refuse to install outside a virtual environment.
 export PIP_REQUIRE_VIRTUALENV := true
 

@@ -48,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Does not import files without tests for the default compiler, if only those tests run: most files have none."""
+    only_these = config.getoption("markexpr") in ("default_compiler", "default_compiler and not slow")
+    if collection_path.suffix != ".py" or not only_these:
+        return None
+    # The fixture is named in the file or in the conftest.py of its folder; the one here only defines it.
+    places = {collection_path, collection_path.with_name("conftest.py")} - {Path(__file__)}
+    named = any("fully_optimized" in place.read_text("utf-8") for place in places if place.exists())
+    return None if named else True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests that need the default compiler, and runs the files with slow tests first.
@@ -68,8 +79,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", autouse=True)
 def _programs_compiled_once(tmp_path_factory) -> None:
     """Shares compiled programs between tests in a cache folder, because many tests compile the same program."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    # Storing a program takes milliseconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # Also for commands and for processes started by tests, which would otherwise use the cache of the user.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 
 def _optimize(fully: bool) -> None:

@@ -110,7 +110,7 @@ def unpacked(packed, tmp_path_factory) -> Path:
 
 def folders(tmp_path: Path) -> dict[str, str]:
     """Variables that keep everything the scripts write in a temporary folder."""
-    names = {"OUT": "out", "DATA": "data", "WORK": "work", "SITE": "site", "JAX_COMPILATION_CACHE_DIR": "cache"}
+    names = {"OUT": "out", "DATA": "data", "WORK": "work", "SITE": "site"}
     return {variable: str(tmp_path / name) for variable, name in names.items()}
 
 

@@ -95,7 +95,6 @@ def test_two_processes_with_two_devices_each_score_every_utterance_once(tiny_mod
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{FAST_COMPILATION} --xla_force_host_platform_device_count=2",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
     }
     processes = [
         subprocess.Popen(

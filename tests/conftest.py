@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -20,6 +21,8 @@ from mossformer_jax.separation import Separator
 from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
+# PYTHONPATH of processes that tests start.
+PYTHONPATH = os.pathsep.join([str(REPOSITORY / "tests" / "startup"), str(REPOSITORY)])
 # For XLA_FLAGS: XLA's previous code generator halves the time of a compilation. Newer releases no longer have it, and
 # XLA aborts if a flag is unknown.
 FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
@@ -44,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(50_000)  # tests/startup/sitecustomize.py gives the reason
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PYTHONPATH, os.environ.get("PYTHONPATH")]))
     if config.getoption("--fast-compiler"):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
 

@@ -20,7 +20,7 @@ import pytest
 from mossformer_jax.audio import read_audio
 from mossformer_jax.cli import main
 from mossformer_jax.separation import Separator
-from tests.conftest import REPOSITORY
+from tests.conftest import PYTHONPATH, REPOSITORY
 
 WEB = REPOSITORY / "web"
 MIXTURE = REPOSITORY / "examples" / "mixture.wav"
@@ -39,7 +39,7 @@ def served(folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from mossformer_jax.cli import main; main()", "app", "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         try:

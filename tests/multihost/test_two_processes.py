@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAST_COMPILATION, REPOSITORY
+from tests.conftest import FAST_COMPILATION, PYTHONPATH, REPOSITORY
 from tests.training import runs
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_first_steps_with_two_processes_equal_those_with_one(undisturbed, tmp_pa
 def test_processes_with_alternating_devices_get_their_own_rows_back():
     address = free_address()
     environment = {
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": PYTHONPATH,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{FAST_COMPILATION} --xla_force_host_platform_device_count=2",
     }

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from mossformer_jax.training.checkpoints import ARRAYS, NOTES
 from mossformer_jax.training.records import read_metrics
-from tests.conftest import FAST_COMPILATION, REPOSITORY
+from tests.conftest import FAST_COMPILATION, PYTHONPATH, REPOSITORY
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"
 INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
@@ -32,7 +32,7 @@ def start(
         cwd=REPOSITORY,
         env={
             **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": PYTHONPATH,
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"{FAST_COMPILATION} {xla_flags}",
         },

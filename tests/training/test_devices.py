@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from mossformer_jax.sharding import DATA, FSDP, by_shape, check_rows, make_mesh
-from tests.conftest import FAST_COMPILATION, REPOSITORY
+from tests.conftest import FAST_COMPILATION, PYTHONPATH, REPOSITORY
 from tests.training.eight_devices import MESHES
 
 
@@ -22,7 +22,7 @@ def trained(tmp_path_factory) -> dict[str, np.ndarray]:
     """The results of eight_devices.py in float64, where differences other than rounding are visible."""
     file = tmp_path_factory.mktemp("devices") / "found.npz"
     environment = {
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": PYTHONPATH,
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,

@@ -13,12 +13,14 @@ from pathlib import Path
 from mossformer_jax.audio.errors import AudioError
 from mossformer_jax.audio.streams import read_header
 from mossformer_jax.cli.claims import claimed
+from mossformer_jax.cli.devices import prepare_jax
 from mossformer_jax.cli.download import download, is_url, without_password
 from mossformer_jax.cli.failures import DISK_FULL, error_class
 from mossformer_jax.cli.jobs import Job
-from mossformer_jax.cli.ledger import Ledger, stamp, verdict_on
+from mossformer_jax.cli.ledger import Ledger, open_ledger, stamp, verdict_on
 from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
+from mossformer_jax.cli.separate_options import output_options
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import OutputOptions, SeparatedFile, Separator, separate_file
@@ -128,6 +130,21 @@ class Attempts:
         if job.plot is not None:
             plot_separation(job.plot, path, job.outputs, self.options.track)
         return separated
+
+
+def load_attempts(options: argparse.Namespace) -> Attempts:
+    """Loads the model in a process that separates recordings for another one.
+
+    Args:
+        options: those of `mossformer-jax separate`.
+
+    Raises:
+        ValueError, OSError, RuntimeError: the model or the device cannot be used.
+    """
+    prepare_jax(options)
+    separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
+    bar = ProgressBar([], shown=False)
+    return Attempts(separator, output_options(options), options, bar, open_ledger(options))
 
 
 def _failed(error: Exception, job: Job) -> Result:

@@ -190,8 +190,10 @@ def _work(connection: Connection, given: dict[str, Any], number: int, width: int
         # Before JAX starts its threads, one per core: threads of several processes on one core slow each other down.
         os.sched_setaffinity(0, own_cores(number, width))
     try:
+        from mossformer_jax.cli.attempt import load_attempts
+
         try:
-            attempts = _attempts(argparse.Namespace(**given))
+            attempts = load_attempts(argparse.Namespace(**given))
         except (ValueError, OSError, RuntimeError) as error:
             connection.recv()
             connection.send(ValueError(str(error)))
@@ -205,17 +207,3 @@ def _work(connection: Connection, given: dict[str, Any], number: int, width: int
         os._exit(130)
     finally:
         sys.stdout.flush()
-
-
-def _attempts(options: argparse.Namespace) -> Attempts:
-    from mossformer_jax.cli.attempt import Attempts
-    from mossformer_jax.cli.devices import prepare_jax
-    from mossformer_jax.cli.ledger import open_ledger
-    from mossformer_jax.cli.progress import ProgressBar
-    from mossformer_jax.cli.separate_options import output_options
-    from mossformer_jax.separation import Separator
-
-    prepare_jax(options)
-    separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
-    bar = ProgressBar([], shown=False)
-    return Attempts(separator, output_options(options), options, bar, open_ledger(options))

@@ -40,6 +40,18 @@ def test_the_slurm_script_separates_one_share_of_a_manifest(tmp_path):
     make_parser().parse_args(printed)
 
 
+def test_the_ray_script_imports_jax_in_its_actors_only():
+    """With a stand-in for Ray."""
+    program = """if True:
+        import runpy, sys, types
+        sys.modules["ray"] = types.ModuleType("ray")
+        sys.modules["ray.data"] = types.SimpleNamespace(ActorPoolStrategy=None, DataContext=None)
+        runpy.run_path(sys.argv[1])
+        sys.exit("jax" in sys.modules)
+        """
+    subprocess.run([sys.executable, "-c", program, EXAMPLES / "ray_separate.py"], check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_the_ray_script_separates_a_manifest(folder, tiny_model_folder, tmp_path):
@@ -48,10 +60,12 @@ def test_the_ray_script_separates_a_manifest(folder, tiny_model_folder, tmp_path
     manifest.write_text("\n".join(str(path) for path in sorted(folder.rglob("*.*"))))
     arguments = [manifest, "-o", tmp_path / "out", "--actors", "1", "--model", tiny_model_folder]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    ran = subprocess.run(
-        [sys.executable, EXAMPLES / "ray_separate.py", *arguments], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, EXAMPLES / "ray_separate.py", *arguments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ran.returncode == 1, ran.stderr
     rows = [json.loads(line) for line in (tmp_path / "out" / "report.jsonl").read_text().splitlines()]
     assert sorted(row["status"] for row in rows) == ["done", "done", "done", "failed"]
+    assert {row["error_class"] for row in rows} == {None, "not_audio"}
     assert len(list((tmp_path / "out").glob("*_s?.wav"))) == 6
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "0 recordings done, 1 failed, 3 existed before" in ran.stdout

@@ -8,7 +8,7 @@ The ways: `mossformer-jax separate` on one core (`core`), on all cores (`cores`)
 demucs do it; and reading, resampling and writing alone, on one core (`files`). By default, the networks have random
 weights and about the size of the default model, within what the official code allows. Each way is a new process in each
 round. Starting and compiling do not count: time is measured between two of the lines that a process prints, one per
-recording. Needs the official code (docs/parity.md) and Linux.
+recording. CPU time depends less on other load than speed does. Needs the official code (docs/parity.md) and Linux.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,18 +65,20 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     runs = {way: [] for way in options.ways}
     for number in range(options.rounds):
         for way in options.ways:
-            seconds, peak = run(way, options, folder, folder / f"{way} {number}")
-            runs[way].append({"speed": options.seconds / seconds, "peak": peak})
-            print(f"round {number + 1}, {way}: {runs[way][-1]['speed']:.1f}", file=sys.stderr, flush=True)
+            runs[way].append(run(way, options, folder, folder / f"{way} {number}"))
+            print(f"round {number + 1}, {way}: {runs[way][-1]}", file=sys.stderr, flush=True)
     rows = {}
     for way in options.ways:
-        ratio = side_by_side.median_ratio(runs[way], runs[options.ways[0]], "speed")
-        rows[way] = [side_by_side.median(runs[way], "speed"), ratio, side_by_side.median(runs[way], "peak")]
-    side_by_side.print_table([("x real time", 1), (f"/ {options.ways[0]}", 2), ("peak (MB)", 0)], rows)
+        row = [side_by_side.median(runs[way], figure) for figure in ("speed", "processor", "peak")]
+        ratios = [side_by_side.median_ratio(runs[way], runs[options.ways[0]], each) for each in ("speed", "processor")]
+        rows[way] = [row[0], ratios[0], row[1], ratios[1], row[2]]
+    first = f"/ {options.ways[0]}"
+    columns = [("x real time", 1), (first, 2), ("CPU s per s", 4), (first, 2), ("peak (MB)", 0)]
+    side_by_side.print_table(columns, rows)
 
 
-def run(way: str, options: argparse.Namespace, folder: Path, out: Path) -> tuple[float, float]:
-    """Separates the recordings; returns the seconds per recording and the peak memory of a process in MB."""
+def run(way: str, options: argparse.Namespace, folder: Path, out: Path) -> side_by_side.Figures:
+    """Separates the recordings; returns the speed, the CPU time per second of audio, and the peak memory in MB."""
     cores = sorted(os.sched_getaffinity(0))
     if way in ("pytorch", "files"):
         command = ["-m", "benchmarks.archive", "--model", options.model, "--measure", way, folder / "in", out]
@@ -86,13 +89,30 @@ def run(way: str, options: argparse.Namespace, folder: Path, out: Path) -> tuple
     os.sched_setaffinity(0, cores[:1] if way in ("core", "files") else cores)  # the new process inherits it
     process = subprocess.Popen([sys.executable, *map(str, command)], cwd=side_by_side.ROOT, stdout=subprocess.PIPE)
     os.sched_setaffinity(0, cores)
-    times = [time.perf_counter() for _ in process.stdout]
+    first, last = round(WARM_UP * options.files), options.files - 1
+    marks = [
+        (time.perf_counter(), processor_seconds(process.pid))
+        for number, _ in enumerate(process.stdout)
+        if number in (first, last)
+    ]
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or len(times) != options.files:
+    if process.returncode or len(marks) != 2:
         raise SystemExit(f"{way} failed with exit status {process.returncode}; see its output above")
-    first = round(WARM_UP * len(times))
-    return (times[-1] - times[first]) / (len(times) - 1 - first), used.ru_maxrss / 1024
+    wall, processor = ((end - start) / (last - first) for start, end in zip(*marks, strict=True))
+    speed = {"speed": options.seconds / wall, "processor": processor / options.seconds}
+    return speed | {"peak": used.ru_maxrss / 1024}
+
+
+def processor_seconds(parent: int) -> float:
+    """CPU time of a process and its children so far."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()  # from the third one, the state
+            if parent in (int(path.parent.name), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def save_random_model(folder: str) -> None:

@@ -20,28 +20,28 @@ class DrawnMixtures:
         sample_rate: in Hz.
     """
 
-    def __init__(self, mixtures: TrainingMixtures, count: int, max_samples: int, seed: int = 0):
+    def __init__(self, mixtures: TrainingMixtures, num_mixtures: int, max_samples: int, seed: int = 0):
         """Stores the options; each mixture is drawn when it is read.
 
         Args:
             mixtures: the mixtures to draw from.
-            count: number of mixtures in the set.
+            num_mixtures: number of mixtures in the set.
             max_samples: maximum length of a mixture in samples.
             seed: seed of the set.
 
         Raises:
-            ValueError: `count` or `max_samples` is below 1.
+            ValueError: `num_mixtures` or `max_samples` is below 1.
         """
-        for name, number in (("count", count), ("max_samples", max_samples)):
+        for name, number in (("num_mixtures", num_mixtures), ("max_samples", max_samples)):
             if number < 1:
                 raise ValueError(f"{name}={number} is not allowed: must be 1 or more")
-        if count > _MOST_DRAWN:
-            raise ValueError(f"count={count} is not allowed: must be at most {_MOST_DRAWN:,}")
-        self.mixtures, self.count, self.max_samples, self.seed = mixtures, count, max_samples, seed
+        if num_mixtures > _MOST_DRAWN:
+            raise ValueError(f"num_mixtures={num_mixtures} is not allowed: must be at most {_MOST_DRAWN:,}")
+        self.mixtures, self.num_mixtures, self.max_samples, self.seed = mixtures, num_mixtures, max_samples, seed
         self.num_sources, self.sample_rate = mixtures.num_sources, mixtures.sample_rate
 
     def __len__(self) -> int:
-        return self.count
+        return self.num_mixtures
 
     def mixture_id(self, index: int) -> str:
         """Number of the mixture and names of its utterances. This draws the mixture."""

@@ -185,7 +185,7 @@ def test_a_mixture_that_is_not_the_sum_of_its_sources_is_not_perturbed(rng):
 
 
 def test_crops_of_a_data_set_equal_slices_of_its_mixtures(voices, rng):
-    mixtures = DrawnMixtures(DynamicMixing(voices), count=3, max_samples=900)
+    mixtures = DrawnMixtures(DynamicMixing(voices), num_mixtures=3, max_samples=900)
     crop = CroppedMixtures(mixtures, speeds=(100,)).draw(2, 300, rng)
     whole = mixtures.read(2).sources
     starts = [s for s in range(601) if np.array_equal(whole[:, s : s + 300], crop.sources)]
@@ -196,7 +196,7 @@ def test_crops_of_a_data_set_equal_slices_of_its_mixtures(voices, rng):
 
 
 def test_drawn_mixtures_are_repeatable_and_can_be_cropped(voices):
-    mixtures = DrawnMixtures(DynamicMixing(voices), count=4, max_samples=600, seed=1)
+    mixtures = DrawnMixtures(DynamicMixing(voices), num_mixtures=4, max_samples=600, seed=1)
     whole = mixtures.read(3)
     assert len({mixtures.mixture_id(index) for index in range(4)}) == 4
     assert whole.sources.shape == (2, mixtures.num_samples(3))

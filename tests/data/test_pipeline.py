@@ -252,7 +252,7 @@ def test_evaluation_batches_contain_every_mixture_once(process_count):
 
 
 def test_evaluation_batches_are_repeatable_with_any_number_of_workers(dynamic):
-    mixtures = DrawnMixtures(dynamic, count=5, max_samples=800)
+    mixtures = DrawnMixtures(dynamic, num_mixtures=5, max_samples=800)
     batches = evaluation_batches(mixtures, batch_size=2)
     first = list(batches)
     assert len(first) == len(batches) == 3

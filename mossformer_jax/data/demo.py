@@ -142,12 +142,13 @@ class DemoMixtures(DrawnMixtures):
         Raises:
             ValueError: the split is unknown, or a number is out of its range.
         """
-        if not 0 < seconds <= 4:
-            raise ValueError(f"seconds={seconds} is not allowed: must be above 0 and up to 4")
+        num_samples = round(seconds * sample_rate) if 0 < seconds <= 4 else 0
+        if num_samples < 1:
+            raise ValueError(f"seconds={seconds} is not allowed: must be from one sample up to 4 s")
         speech = DemoUtterances(
             split=split, sample_rate=sample_rate, num_speakers=num_speakers, utterances_per_speaker=8, seed=seed
         )
-        super().__init__(DynamicMixing(speech, num_sources), num_mixtures, round(seconds * sample_rate), seed)
+        super().__init__(DynamicMixing(speech, num_sources), num_mixtures, num_samples, seed)
 
 
 def synthesise(voice: Voice, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float[np.ndarray, " t"]:

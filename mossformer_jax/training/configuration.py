@@ -206,6 +206,8 @@ def resolve(config: ConfigDict) -> tuple[ModelConfig, Recipe, DataConfig]:
     data = from_fields(DataConfig, fields["data"], _DATA)
     multiple = f"a multiple of config.train.accumulation={recipe.accumulation}"
     require(data.batch_size % recipe.accumulation == 0, _DATA, "batch_size", data.batch_size, multiple)
+    one_sample = f"at least one sample at {model.sample_rate} Hz"
+    require(round(data.seconds * model.sample_rate) >= 1, _DATA, "seconds", data.seconds, one_sample)
     for part in _PARTS:
         options = getattr(data, part) or {}
         # mix_single has one source, whatever num_sources is.

@@ -105,6 +105,7 @@ def test_overrides_are_refused_by_commands_without_a_config(capsys):
         ("validation", "{'layout': ['csv']}", "data.validation has no layout"),
         ("validation", "{'layout': 'demo', 'num_mixtures': 10**30}", "layout 'demo': num_mixtures=1000000"),
         ("validation", "{'layout': 'demo', 'num_mixtures': 2**31}", "must be at most 1,000,000"),
+        ("validation", "{'layout': 'demo', 'seconds': 1e-9}", "seconds=1e-09 is not allowed: must be from one sample"),
         ("validation", "{'layout': 'demo', 'num_mixtures': -1}", "num_mixtures=-1 is not allowed: must be 1 or more"),
     ],
 )

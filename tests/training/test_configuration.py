@@ -174,6 +174,7 @@ def test_a_whole_config_is_resolved(config):
         ("train.accumulation", 3, "batch_size=4 is not allowed: must be a multiple of config.train.accumulation=3"),
         ("data.sed", 3, "unknown config.data field 'sed'; did you mean 'seed'"),
         ("data.batch_size", 0, "config.data field batch_size=0 is not allowed: must be 1 or more"),
+        ("data.seconds", 1e-9, "config.data field seconds=1e-09 is not allowed: must be at least one sample at"),
         ("data.seconds", 0.0, "seconds=0.0 is not allowed: must be above 0"),
         ("data.seconds", float("inf"), "seconds=inf is not allowed"),
         ("data.seed", -1, "seed=-1 is not allowed: must be from 0 to"),

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mossformer_jax.data.utterances import Speech
 
 SPLITS = ("train", "validation", "test")
-# Options of dynamic mixing with a share.
-ACOUSTICS = ("level_drift", "reverberation", "recorded_noise", "babble", "channel")
 MAX_LENGTHS = 2000
 MAX_SECONDS = 3600
 
@@ -141,14 +139,13 @@ def _train(config: Any) -> tuple[list[tuple[str, str]], Iterator[Mixture]]:
             ("speech", f"{len(speech):,} utterances, {_hours(speech)}"),
             ("speakers", f"{len(speech.speaker_names):,}"),
         ]
-        options = {name: getattr(mixtures, name) for name in ACOUSTICS}
-        rows += [
-            (name.replace("_", " "), f"in {option.share:.0%} of the mixtures")
-            for name, option in options.items()
-            if option is not None
-        ]
     elif isinstance(mixtures, CroppedMixtures):
         rows.append(("stored", f"{len(mixtures):,} mixtures, {_hours(mixtures.mixtures)}"))
+    rows += [
+        (name.replace("_", " "), f"in {option.share:.0%} of the mixtures")
+        for name, option in vars(mixtures).items()
+        if hasattr(option, "share")
+    ]
     seconds = config.get("seconds", 0)
     if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_SECONDS:
         raise ValueError(

@@ -50,6 +50,17 @@ def test_inspect_shows_the_acoustics_and_how_often_they_were_drawn(tmp_path, cap
     np.testing.assert_allclose(mixture, sum(rest), rtol=0, atol=1e-6)  # float32 sum
 
 
+def test_inspect_shows_the_acoustics_of_stored_mixtures(tmp_path, capsys):
+    train = {"layout": "demo", "num_mixtures": 4, "level_drift": {"share": 0.5}}
+    lines = (
+        "from ml_collections import ConfigDict",
+        f"def get_config(): return ConfigDict({{'data': {{'train': {train}, 'seconds': 0.5}}}})",
+    )
+    (tmp_path / "c.py").write_text("\n".join(lines))
+    assert main(["data", "inspect", "--config", str(tmp_path / "c.py")]) == 0
+    assert "level drift         in 50% of the mixtures" in capsys.readouterr().out
+
+
 def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
     assert main(["data", "inspect", "--config", DEMO, "--split", "validation", "--measure", "4"]) == 0
     assert capsys.readouterr().out.startswith("mixtures            32, 0.04 h\n")

@@ -38,7 +38,7 @@ class TrackedParameters(Mapping[str, np.ndarray]):
         return sum(1 for _ in self)
 
     def below(self, prefix: str) -> TrackedParameters:
-        """The part whose names start with `prefix` and a dot."""
+        """The parameters below `prefix`, with the prefix and its dot removed from their names."""
         return TrackedParameters(self._arrays, f"{self._prefix}{prefix}.", self._block, self._read)
 
     def of_block(self, index: int) -> TrackedParameters:
@@ -48,11 +48,6 @@ class TrackedParameters(Mapping[str, np.ndarray]):
     def unread(self) -> list[str]:
         """The full names of all parameters that were not read."""
         return sorted(self._arrays.keys() - self._read)
-
-
-def below(parameters: TrackedParameters, prefix: str) -> TrackedParameters:
-    """The parameters below `prefix`, with the prefix and its dot removed from their names."""
-    return parameters.below(prefix)
 
 
 class Graph:
@@ -158,7 +153,7 @@ class Graph:
 
     def silu_and_convolve(self, x: str, parameters: TrackedParameters) -> str:
         """The part of a ConvProjection after its norm: linear layer, SiLU, depthwise convolution with residual."""
-        z = self.linear(x, below(parameters, "linear"))
+        z = self.linear(x, parameters.below("linear"))
         return self.depthwise(self("Mul", z, self("Sigmoid", z)), parameters["conv.kernel"], residual=True)
 
     def wave(self, function: str, angles: str) -> str:

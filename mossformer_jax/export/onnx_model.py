@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper
 
 from mossformer_jax.atomic import write_atomically
-from mossformer_jax.export.graph import Graph, TrackedParameters, below
+from mossformer_jax.export.graph import Graph, TrackedParameters
 from mossformer_jax.export.metadata import describe
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.fsmn import NORM_EPS, PairedConv
@@ -66,7 +66,7 @@ class _Network:
 
     def __init__(self, graph: Graph, config: ModelConfig, parameters: TrackedParameters):
         self.g, self.config, self.parameters = graph, config, parameters
-        self.mask_net = below(parameters, "mask_net")
+        self.mask_net = parameters.below("mask_net")
 
     def build(self) -> None:
         """Adds all nodes, from `mixture` to `sources`."""
@@ -107,26 +107,26 @@ class _Network:
 
     def mask(self, features: str) -> str:
         g, config, p = self.g, self.config, self.mask_net
-        x = g.norm(features, below(p, "input_norm"), [1, 2], GROUP_NORM_EPS)
-        x = g.linear(x, below(p, "input_projection"))
+        x = g.norm(features, p.below("input_norm"), [1, 2], GROUP_NORM_EPS)
+        x = g.linear(x, p.below("input_projection"))
         angles = g("Mul", g.column(p["positions.frequencies"]), self.frames)
         positions = g("Concat", g.wave("Sin", angles), g.wave("Cos", angles), axis=0)
         entry = x = g("Add", x, g("Mul", positions, g.constant(p["positions.scale"])))
 
-        blocks = below(p, "blocks")
+        blocks = p.below("blocks")
         for index in range(config.num_blocks):
             block = blocks.of_block(index)
-            x = self.attention(x, below(block, "attention"))
+            x = self.attention(x, block.below("attention"))
             if config.fsmn_channels is not None:
-                x = self.fsmn(x, below(block, "fsmn"))
+                x = self.fsmn(x, block.below("fsmn"))
 
-        x = g.norm(x, below(p, "stack_norm"), [1], STACK_NORM_EPS)
-        x = g("Add", g.norm(x, below(p, "outer_norm"), [1, 2], GROUP_NORM_EPS), entry)
-        x = g.linear(g.prelu(x, below(p, "prelu")), below(p, "source_projection"))
+        x = g.norm(x, p.below("stack_norm"), [1], STACK_NORM_EPS)
+        x = g("Add", g.norm(x, p.below("outer_norm"), [1, 2], GROUP_NORM_EPS), entry)
+        x = g.linear(g.prelu(x, p.below("prelu")), p.below("source_projection"))
         x = g("Reshape", x, g("Concat", g.integers(-1, config.model_channels), self.length, axis=0))
-        gates = g("Sigmoid", g.linear(x, below(p, "output_gate")))
-        x = g("Mul", g("Tanh", g.linear(x, below(p, "output"))), gates)
-        masks = g("Relu", g.linear(x, below(p, "mask_projection")))
+        gates = g("Sigmoid", g.linear(x, p.below("output_gate")))
+        x = g("Mul", g("Tanh", g.linear(x, p.below("output"))), gates)
+        masks = g("Relu", g.linear(x, p.below("mask_projection")))
         shape = g("Concat", g.integers(-1, config.num_sources, config.encoder_channels), self.length, axis=0)
         return g("Reshape", masks, shape)
 
@@ -135,7 +135,7 @@ class _Network:
 
         def projection(x: str, name: str) -> str:
             scaled = g.scale_norm(x, p[f"{name}.norm.scale"], ScaleNorm.EPS)
-            return g.silu_and_convolve(scaled, below(p, name))
+            return g.silu_and_convolve(scaled, p.below(name))
 
         first, second = g("Split", x, axis=1, outputs=2)
         delayed = g("Slice", g("Pad", first, g.integers(0, 0, 1, 0, 0, 0)), g.integers(0), self.length, g.integers(2))
@@ -180,24 +180,24 @@ class _Network:
         g = self.g
 
         def layer_norm(x: str, name: str) -> str:
-            return g.norm(x, below(p, name), [1], NORM_EPS)
+            return g.norm(x, p.below(name), [1], NORM_EPS)
 
         def projection(x: str, name: str) -> str:
-            return g.silu_and_convolve(layer_norm(x, f"{name}.norm"), below(p, name))
+            return g.silu_and_convolve(layer_norm(x, f"{name}.norm"), p.below(name))
 
-        h = g.prelu(g.linear(x, below(p, "input_projection")), below(p, "input_prelu"))
+        h = g.prelu(g.linear(x, p.below("input_projection")), p.below("input_prelu"))
         h = layer_norm(h, "input_norm")
         u, v = projection(h, "to_u"), projection(h, "to_v")
-        projected = g.linear(g("Relu", g.linear(u, below(p, "memory.linear"))), below(p, "memory.project"))
-        remembered = g("Add", u, self.dense_memory(projected, below(p, "memory.dense")))
+        projected = g.linear(g("Relu", g.linear(u, p.below("memory.linear"))), p.below("memory.project"))
+        remembered = g("Add", u, self.dense_memory(projected, p.below("memory.dense")))
         gated = layer_norm(g("Add", g("Mul", v, remembered), h), "output_norm")
-        return g("Add", x, g.linear(gated, below(p, "output_projection")))
+        return g("Add", x, g.linear(gated, p.below("output_projection")))
 
     def dense_memory(self, x: str, p: TrackedParameters) -> str:
         g = self.g
 
         def finish(y: str, layer: int) -> str:
-            return g.prelu(g.norm(y, below(p, f"norm{layer}"), [2], NORM_EPS), below(p, f"prelu{layer}"))
+            return g.prelu(g.norm(y, p.below(f"norm{layer}"), [2], NORM_EPS), p.below(f"prelu{layer}"))
 
         first = finish(g.depthwise(x, p["conv1.kernel"]), 1)
         both = g("Concat", first, x, axis=1)

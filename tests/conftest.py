@@ -53,17 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Does not import files without tests for the default compiler, if only those tests run: most files have none."""
-    only_these = config.getoption("markexpr") in ("default_compiler", "default_compiler and not slow")
-    if collection_path.suffix != ".py" or not only_these:
-        return None
-    # The fixture is named in the file or in the conftest.py of its folder; the one here only defines it.
-    places = {collection_path, collection_path.with_name("conftest.py")} - {Path(__file__)}
-    named = any("fully_optimized" in place.read_text("utf-8") for place in places if place.exists())
-    return None if named else True
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests that need the default compiler, and runs the files with slow tests first.

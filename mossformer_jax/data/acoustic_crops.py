@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.channels import Channel
 from mossformer_jax.data.crops import CroppedMixtures
 from mossformer_jax.data.mixing import PEAK
 from mossformer_jax.data.random_draws import falls

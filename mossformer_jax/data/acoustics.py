@@ -1,4 +1,4 @@
-"""Acoustic conditions of training mixtures: rooms, noise, babble, level drift, telephone channels and codecs.
+"""Acoustic conditions of training mixtures: rooms, noise, babble and level drift.
 
 Each condition is a frozen dataclass with a `share`, the probability that it is applied to a mixture. All random draws
 use the generator of the mixture, so that the same seed gives the same mixture.
@@ -6,7 +6,6 @@ use the generator of the mixture, so that the same seed gives the same mixture.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.signal
-import soundfile
 from jaxtyping import Float
 
-from mossformer_jax.audio.resampling import fit_length
 from mossformer_jax.data.random_draws import check_range, check_share, draw_crop
 from mossformer_jax.data.utterances import Speech
 
 TARGETS = ("dry", "early")
-# Codecs by name: libsndfile's container and subtype, and the range of the compression level if the format has one.
-CODECS: dict[str, tuple[str, str, tuple[float, float] | None]] = {
-    "mu-law": ("WAV", "ULAW", None),
-    "a-law": ("WAV", "ALAW", None),
-    "gsm": ("WAV", "GSM610", None),
-    "mp3": ("MP3", "MPEG_LAYER_III", (0.5, 0.99)),
-    "opus": ("OGG", "OPUS", (0.5, 0.99)),
-    "vorbis": ("OGG", "VORBIS", (0.5, 0.99)),
-}
 # Sound within this time after the peak of the response counts as direct, because the response of a loudspeaker and
 # microphone, simulated or measured, is longer than one sample.
 DIRECT_SECONDS = 0.0025
-# The pass band of a telephone line (ITU-T G.712), in Hz.
-TELEPHONE_BAND = (300.0, 3400.0)
 
 
 class ResponseParts(NamedTuple):
@@ -233,75 +219,11 @@ class LevelDrift:
         return (sources_ct * 10 ** (curves_db / 20)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Channel:
-    """Passes the mixture through a telephone band or a codec. The targets are unchanged.
-
-    Attributes:
-        share: probability that a mixture passes through a channel.
-        codecs: names to draw from: those of `CODECS`, and "telephone" for the band from 300 to 3,400 Hz.
-    """
-
-    share: float = 0.2
-    codecs: tuple[str, ...] = ("telephone", *CODECS)
-
-    def __post_init__(self) -> None:
-        check_share("channel share", self.share)
-        unknown = [name for name in self.codecs if name != "telephone" and name not in CODECS]
-        if unknown or not self.codecs:
-            raise ValueError(
-                f"channel codecs={self.codecs!r} is not allowed: choose from telephone, {', '.join(CODECS)}"
-            )
-
-    def __call__(
-        self, mixture: Float[np.ndarray, " t"], sample_rate: int, rng: np.random.Generator
-    ) -> Float[np.ndarray, " t"]:
-        """The received mixture (t,), aligned with the original."""
-        name = self.codecs[int(rng.integers(len(self.codecs)))]
-        if name == "telephone":
-            return band_limited(mixture, sample_rate, TELEPHONE_BAND)
-        container, subtype, levels = CODECS[name]
-        options = {} if levels is None else {"compression_level": rng.uniform(*levels)}
-        return coded(mixture, sample_rate, container, subtype, **options)
-
-
 def at_snr(noise: Float[np.ndarray, " t"], clean: Float[np.ndarray, " t"], snr_db: float) -> Float[np.ndarray, " t"]:
     """The noise, scaled to an SNR in dB relative to `clean`; silent if either of them is silent."""
     wanted = np.mean(np.square(clean, dtype=np.float64)) * 10 ** (-snr_db / 10)
     power = np.mean(np.square(noise, dtype=np.float64))
     return (noise * math.sqrt(wanted / max(power, 1e-20))).astype(np.float32)
-
-
-def band_limited(
-    waveform: Float[np.ndarray, " t"], sample_rate: int, band_hz: tuple[float, float]
-) -> Float[np.ndarray, " t"]:
-    """The waveform after a linear-phase band-pass filter without delay."""
-    taps = band_pass_filter(sample_rate, band_hz)
-    return scipy.signal.oaconvolve(waveform, taps, mode="same").astype(np.float32)
-
-
-def band_pass_filter(sample_rate: int, band_hz: tuple[float, float]) -> Float[np.ndarray, " taps"]:
-    """The filter of `band_limited`, with an odd number of taps."""
-    upper = min(band_hz[1], 0.98 * sample_rate / 2)
-    return scipy.signal.firwin(2 * (sample_rate // 100) + 1, (band_hz[0], upper), pass_zero=False, fs=sample_rate)
-
-
-def coded(
-    waveform: Float[np.ndarray, " t"], sample_rate: int, container: str, subtype: str, **options: float
-) -> Float[np.ndarray, " t"]:
-    """The waveform after encoding and decoding by libsndfile, at its original length.
-
-    Raises:
-        ValueError: the codec does not support the sample rate.
-    """
-    buffer = io.BytesIO()
-    try:
-        soundfile.write(buffer, waveform, sample_rate, format=container, subtype=subtype, **options)
-        buffer.seek(0)
-        decoded, _ = soundfile.read(buffer, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"codec {subtype} failed at {sample_rate} Hz ({error}); choose other codecs") from error
-    return fit_length(decoded, len(waveform))
 
 
 def _convolve_from(

@@ -15,7 +15,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.channels import Channel
 from mossformer_jax.data.random_draws import (
     check_range,
     check_share,

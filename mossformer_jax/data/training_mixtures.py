@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mossformer_jax.data.acoustic_crops import AcousticCrops
-from mossformer_jax.data.acoustics import Babble, Channel, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.channels import Channel
 from mossformer_jax.data.crops import perturb_speed
 from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import LAYOUTS, layout_opener, layout_options, open_mixtures

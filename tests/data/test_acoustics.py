@@ -1,4 +1,4 @@
-"""Reverberation, noise, babble, level drift and channels, and their effect on the targets."""
+"""Reverberation, noise, babble and level drift, and their effect on the targets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data.acoustics import (
-    CODECS,
-    Babble,
-    Channel,
-    LevelDrift,
-    RecordedNoise,
-    Reverberation,
-    at_snr,
-    band_limited,
-)
+from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation, at_snr
 from mossformer_jax.data.utterances import Utterances
 
 RATE = 8000
@@ -132,27 +123,6 @@ def test_levels_drift_within_their_range(rng):
     assert np.abs(np.diff(drifting_db)).max() < 2 * 6.0 / (0.79 * RATE)  # no step: points are 0.8 s apart
 
 
-@pytest.mark.parametrize("codec", ["telephone", *CODECS])
-def test_every_channel_keeps_length_and_alignment(codec, rng):
-    noise = band_limited(rng.standard_normal(4 * RATE), RATE, (500.0, 2500.0))
-    envelope = np.repeat(rng.uniform(0.1, 1.0, 40), RATE // 10)
-    sent = (0.2 * noise * envelope / noise.std()).astype(np.float32).clip(-1, 1)
-    arrived = Channel(codecs=(codec,))(sent, RATE, rng)
-    assert arrived.shape == sent.shape
-    assert not np.array_equal(arrived, sent)
-    spectrum = np.fft.rfft(arrived, 2 * len(sent)) * np.fft.rfft(sent, 2 * len(sent)).conj()
-    correlation = np.fft.irfft(spectrum)
-    assert abs((int(correlation.argmax()) + len(sent)) % (2 * len(sent)) - len(sent)) <= 1
-    assert correlation.max() / (np.linalg.norm(sent) * np.linalg.norm(arrived)) > 0.6
-
-
-def test_the_telephone_channel_removes_low_frequencies(rng):
-    noise = rng.standard_normal(4 * RATE).astype(np.float32)
-    spectrum = np.abs(np.fft.rfft(Channel(codecs=("telephone",))(noise, RATE, rng))) ** 2
-    hz = np.fft.rfftfreq(len(noise), 1 / RATE)
-    assert spectrum[hz < 150].mean() < 1e-3 * spectrum[(hz > 600) & (hz < 3000)].mean()
-
-
 def test_noise_added_to_silence_is_silent():
     assert not at_snr(np.ones(100, np.float32), np.zeros(100, np.float32), 10.0).any()
 
@@ -166,7 +136,6 @@ def test_noise_added_to_silence_is_silent():
         (lambda speech: RecordedNoise(speech, snr_db=(5.0, 0.0)), r"snr_db=\(5.0, 0.0\)"),
         (lambda speech: Babble(num_speakers=(0, 3)), r"num_speakers=\(0, 3\)"),
         (lambda speech: LevelDrift(seconds=0.0), "seconds=0.0"),
-        (lambda speech: Channel(codecs=("g729",)), r"codecs=\('g729',\) is not allowed: choose from telephone, mu-law"),
     ],
 )
 def test_the_error_names_the_option_out_of_range(option, message, tmp_path):

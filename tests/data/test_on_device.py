@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from mossformer_jax.audio.resampling import resample
-from mossformer_jax.data.acoustics import CODECS, Channel, LevelDrift, Reverberation, band_limited, coded
+from mossformer_jax.data.acoustics import LevelDrift, Reverberation
+from mossformer_jax.data.channels import CODECS, Channel, band_limited, coded
 from mossformer_jax.data.mixing import PEAK, DynamicMixing
 from mossformer_jax.data.on_device import DeviceBatches, acoustics, batches
 from mossformer_jax.data.on_device.crops import most_pieces

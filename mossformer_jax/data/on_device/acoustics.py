@@ -1,4 +1,4 @@
-"""Acoustic conditions of `mossformer_jax.data.acoustics`, drawn by a compiled program. They apply to one mixture.
+"""Acoustic conditions and channels, drawn by a compiled program. They apply to one mixture.
 
 Signals longer than the mixture are zero after its end.
 """
@@ -15,17 +15,8 @@ from jax import random
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from mossformer_jax.data.acoustics import (
-    CODECS,
-    TELEPHONE_BAND,
-    Babble,
-    Channel,
-    LevelDrift,
-    RecordedNoise,
-    Reverberation,
-    band_pass_filter,
-    coded,
-)
+from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation
+from mossformer_jax.data.channels import CODECS, TELEPHONE_BAND, Channel, band_pass_filter, coded
 from mossformer_jax.data.on_device.dice import Dice
 from mossformer_jax.data.on_device.recordings import Recordings, by_speaker, hold, read
 from mossformer_jax.sharding import place, replicated

@@ -91,11 +91,14 @@ def test_threads_separate_several_recordings_at_a_time(folder, stand_in, threads
 
 def test_an_interruption_stops_the_other_threads(folder, stand_in, threads, monkeypatch, tmp_path):
     stopped = []
+    other_started = threading.Event()
 
     def forever(separator, path, outputs, options, *, progress, track):
         if path.endswith("a.wav"):
+            assert other_started.wait(60)
             raise KeyboardInterrupt
         try:
+            other_started.set()
             while True:
                 time.sleep(0.01)
                 progress(0.0)

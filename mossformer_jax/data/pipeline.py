@@ -6,25 +6,22 @@ are split over the processes in order: process p of n holds the p-th of n equal 
 
 from __future__ import annotations
 
-import functools
 import logging
-import multiprocessing
-import signal
-import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
 from mossformer_jax.audio.lengths import Ladder, Rungs
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.mixing import TrainingMixtures
+from mossformer_jax.data.numbered_batches import NumberedBatches
 from mossformer_jax.data.records import Mixture, MixtureSource
+from mossformer_jax.data.workers import close_all, iterate, leave_interrupts_to_the_parent
 
 _ATTEMPTS = 10
 # Number of rows that counts as endless. Grain's limit of 2**63 overflows when batches have a single row.
@@ -79,39 +76,6 @@ def train_batches(
     )
 
 
-class NumberedBatches(Iterator[Batch]):
-    """Endless batches, each of which depends only on the seed and its number, so a position is one number.
-
-    Args:
-        identity: what all batches depend on: seed, batch_size and epoch_size.
-    """
-
-    def __init__(self, identity: Mapping[str, int]):
-        self._identity, self._step = dict(identity), 0
-
-    def get_state(self) -> dict[str, int]:
-        """The position of the iterator, for a checkpoint: plain numbers, the same in every process."""
-        return {"step": self._step, **self._identity}
-
-    def set_state(self, state: Mapping[str, int]) -> None:
-        """Continues from a saved state. The numbers of workers and processes may differ.
-
-        Raises:
-            ValueError: the state was saved with a different seed, batch size or number of mixtures.
-        """
-        for name, value in self._identity.items():
-            if state[name] != value:
-                raise ValueError(
-                    f"the saved state has {name}={state[name]}, but the config has {value}; resume with the data "
-                    "and settings that the run was started with"
-                )
-        self.close()
-        self._step = state["step"]
-
-    def close(self) -> None:
-        """Stops the workers, if there are any; the next batch starts them again."""
-
-
 class TrainingBatches(NumberedBatches):
     """Iterator over training batches, returned by `train_batches`.
 
@@ -124,7 +88,7 @@ class TrainingBatches(NumberedBatches):
         self._batches, self._num_workers, self._max_failures = batches, num_workers, max_failures
         self._running: list[Any] = []  # the Grain iterator, once started
         # When the interpreter exits, workers must be stopped before the modules that they need are unloaded.
-        weakref.finalize(self, _close, self._running)
+        weakref.finalize(self, close_all, self._running)
         self.failures: list[str] = []
 
     def __next__(self) -> Batch:
@@ -135,7 +99,7 @@ class TrainingBatches(NumberedBatches):
         """
         if not self._running:
             # A batch depends only on its number, so restoring means starting at that number.
-            self._running.append(_iterate(self._batches[self._step :], self._num_workers))
+            self._running.append(iterate(self._batches[self._step :], self._num_workers))
         batch, failures = next(self._running[0])
         self._step += 1
         for failure in failures:
@@ -144,7 +108,7 @@ class TrainingBatches(NumberedBatches):
 
     def close(self) -> None:
         """Stops the workers; the next batch starts them again."""
-        _close(self._running)
+        close_all(self._running)
 
     def _note(self, failure: str) -> None:
         # Messages start with the name of the file or mixture.
@@ -219,7 +183,7 @@ class EvaluationBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        iterator = _iterate(self._batches, self._num_workers)
+        iterator = iterate(self._batches, self._num_workers)
         try:
             for batch, _ in iterator:
                 yield _complete(batch)
@@ -237,7 +201,7 @@ class _DrawBatch:
     shared: bool
 
     def __call__(self, number: int, indices: np.ndarray) -> tuple[Batch, list[str]]:
-        _leave_interrupts_to_the_parent()
+        leave_interrupts_to_the_parent()
         batch = _empty_batch(len(indices), self.mixtures.num_sources, self.num_samples, self.shared)
         failures: list[str] = []
         for row, index in enumerate(indices):
@@ -264,7 +228,7 @@ class _ReadBatch:
     shared: bool
 
     def __call__(self, planned: tuple[int, list[int]]) -> tuple[Batch, list[str]]:
-        _leave_interrupts_to_the_parent()
+        leave_interrupts_to_the_parent()
         num_samples, indices = planned
         batch = _empty_batch(len(indices), self.mixtures.num_sources, num_samples, self.shared)
         for row, index in enumerate(indices):
@@ -315,27 +279,3 @@ def _local_rows(batch_size: int, process_index: int, process_count: int, num_wor
     if num_workers < 0:
         raise ValueError(f"num_workers={num_workers} is not allowed: must be 0 or more")
     return batch_size // process_count
-
-
-@functools.cache
-def _leave_interrupts_to_the_parent() -> None:
-    """Makes workers ignore Ctrl-C, which a terminal also sends to them; the parent process stops them."""
-    if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _close(running: list[Any]) -> None:
-    while running:
-        running.pop().close()
-
-
-def _iterate(batches: grain.MapDataset, num_workers: int) -> Any:
-    # Prefetch only a few batches, since they are large (Grain's default is 500). Threads inside workers are slower.
-    reading = grain.ReadOptions(num_threads=0 if num_workers else 4, prefetch_buffer_size=4)
-    # Small arrays are not sent through shared memory.
-    sending = grain.experimental.DatasetOptions(min_shm_size=2**16)
-    dataset = grain.experimental.WithOptionsIterDataset(batches.to_iter_dataset(reading), sending)
-    if num_workers and not flags.FLAGS.is_parsed():
-        # Grain reads its options from absl flags, which fails if the program has not parsed any.
-        flags.FLAGS.mark_as_parsed()
-    return iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)))

@@ -13,10 +13,10 @@ from jaxtyping import Array, Int
 
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
+from mossformer_jax.data.numbered_batches import NumberedBatches
 from mossformer_jax.data.on_device.acoustics import TABLE_CODECS
 from mossformer_jax.data.on_device.mixing import DeviceMixing, Held
 from mossformer_jax.data.on_device.recordings import num_bytes
-from mossformer_jax.data.pipeline import NumberedBatches
 from mossformer_jax.sharding import DATA, FSDP, by_rows, place, replicated
 
 

@@ -44,7 +44,8 @@ import numpy as np
 from mossformer_jax.audio import read_audio, to_mono, write_audio
 from mossformer_jax.data.acoustics import RecordedNoise, Reverberation
 from mossformer_jax.data.random_draws import draw_noise
-from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech, Utterances
+from mossformer_jax.data.speech import UNKNOWN_SPEAKER, Speech
+from mossformer_jax.data.utterances import Utterances
 
 LIST = Path(__file__).parents[1] / "configs" / "default_8k_heldout.csv"
 COLUMNS = ["mixture_ID", "num_samples"]

@@ -12,7 +12,7 @@ from mossformer_jax.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from mossformer_jax.data.records import Mixture, MixtureSource
-    from mossformer_jax.data.utterances import Speech
+    from mossformer_jax.data.speech import Speech
 
 SPLITS = ("train", "validation", "test")
 MAX_LENGTHS = 2000

@@ -14,7 +14,7 @@ from mossformer_jax.data.mixing import PEAK
 from mossformer_jax.data.random_draws import falls
 from mossformer_jax.data.records import Mixture, MixtureSource
 from mossformer_jax.data.scenes import draw_background, draw_scene
-from mossformer_jax.data.utterances import Speech
+from mossformer_jax.data.speech import Speech
 
 
 class AcousticCrops(CroppedMixtures):

@@ -16,7 +16,7 @@ import scipy.signal
 from jaxtyping import Float
 
 from mossformer_jax.data.random_draws import check_range, check_share, draw_crop
-from mossformer_jax.data.utterances import Speech
+from mossformer_jax.data.speech import Speech
 
 TARGETS = ("dry", "early")
 # Sound within this time after the peak of the response counts as direct, because the response of a loudspeaker and

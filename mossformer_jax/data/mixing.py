@@ -29,7 +29,7 @@ from mossformer_jax.data.random_draws import (
 )
 from mossformer_jax.data.records import Mixture
 from mossformer_jax.data.scenes import draw_background, draw_scene
-from mossformer_jax.data.utterances import Speech
+from mossformer_jax.data.speech import Speech
 
 # The usual recipe of dynamic mixing, from SpeechBrain's SepFormer on WSJ0-mix.
 FIRST_LEVEL_DB = (-27.43, 2.57)

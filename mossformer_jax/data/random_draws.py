@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mossformer_jax.audio.resampling import fit_length, resample
-from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
+from mossformer_jax.data.speech import UNKNOWN_SPEAKER, Speech
 
 # Length in seconds of the fades at cuts inside a mixture, which prevent clicks.
 FADE_SECONDS = 0.01

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from mossformer_jax.data.acoustics import Babble, LevelDrift, RecordedNoise, Reverberation
 from mossformer_jax.data.random_draws import falls
-from mossformer_jax.data.utterances import Speech
+from mossformer_jax.data.speech import Speech
 
 
 def draw_scene(

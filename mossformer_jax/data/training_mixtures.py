@@ -15,7 +15,8 @@ from mossformer_jax.data.demo import DemoUtterances
 from mossformer_jax.data.layouts import LAYOUTS, layout_opener, layout_options, open_mixtures
 from mossformer_jax.data.layouts.options import call_with_options, nearest
 from mossformer_jax.data.mixing import DynamicMixing, TrainingMixtures
-from mossformer_jax.data.utterances import Speech, Utterances
+from mossformer_jax.data.speech import Speech
+from mossformer_jax.data.utterances import Utterances
 
 # The options of `DynamicMixing` that are sections of a config themselves.
 ACOUSTICS: dict[str, type] = {

@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mossformer_jax.audio.files import AUDIO_SUFFIXES as ALL_AUDIO_SUFFIXES
 from mossformer_jax.audio.kinds import OTHER_MEDIA_SUFFIXES
 from mossformer_jax.audio.opening import AudioFile
 from mossformer_jax.audio.resampling import check_sample_rate, fit_length, resample, resampled_length
 from mossformer_jax.data.damage import damage
-from mossformer_jax.data.text_tables import read_csv
+from mossformer_jax.data.speech_manifests import read_manifest, write_manifest
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 _MEDIA_SUFFIXES = (*ALL_AUDIO_SUFFIXES, *OTHER_MEDIA_SUFFIXES)
 _logger = logging.getLogger(__name__)
-# Label of all unidentified speakers, who are treated as one speaker.
-UNKNOWN_SPEAKER = "unknown"
-
-
-@runtime_checkable
-class Speech(Protocol):
-    """Random access to utterances (or noise recordings). It must be picklable, for worker processes.
-
-    Attributes:
-        sample_rate: sample rate of all waveforms returned, in Hz.
-        speaker_names: names of all speakers, without duplicates.
-        speakers: speaker of each utterance, as a position in `speaker_names`.
-    """
-
-    sample_rate: int
-    speaker_names: tuple[str, ...]
-    speakers: Int[np.ndarray, " n"]
-
-    def __len__(self) -> int:
-        """Number of utterances."""
-
-    def name(self, index: int) -> str:
-        """Name of an utterance."""
-
-    def num_samples(self, index: int) -> int:
-        """Length of an utterance in samples at `sample_rate`; decodes no audio."""
-
-    def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Float[np.ndarray, " t"]:
-        """Reads an utterance, or `num_samples` of it from sample `start`; None reads to its end.
-
-        Raises:
-            FileNotFoundError, ValueError: the file is missing or corrupt; the message names it.
-        """
 
 
 class Utterances:
@@ -208,33 +173,8 @@ class Utterances:
             ValueError: the file is not CSV in UTF-8, a column or the path or speaker of a row is missing, a length or
                 rate is not a whole number, or no row belongs to the split.
         """
-        path = Path(path)
-        columns, rows = read_csv(path, "name the CSV file with the columns path and speaker")
-        missing = {"path", "speaker", *(["split"] if split else [])} - set(columns)
-        if missing:
-            raise ValueError(
-                f"{path}: has no column {', '.join(sorted(missing))}; its columns are {', '.join(columns) or '(empty)'}"
-            )
-        rows = [(line, row) for line, row in rows if split is None or row["split"] == split]
-        if not rows:
-            raise ValueError(f"{path}: has no row{f' with split {split!r}' if split else ''}; add rows to it")
-        root = path.parent if root is None else Path(root)
-        paths, speakers, lengths = [], [], []
-        length_column = next((column for column in ("num_samples", "n_samples") if column in columns), None)
-        for line, row in rows:
-            speaker = row["speaker"] if row.get("speaker_known") != "0" else UNKNOWN_SPEAKER
-            if not row["path"] or not speaker:
-                raise ValueError(
-                    f"{path}, line {line}: has path {row['path']!r} and speaker {speaker!r}; fill in both, or set "
-                    "speaker_known to 0"
-                )
-            paths.append(root / row["path"])
-            speakers.append(speaker)
-            if length_column is not None:
-                length = _whole_number(path, line, row, length_column, smallest=0)
-                rate = _whole_number(path, line, row, "sample_rate", 1) if row.get("sample_rate") else sample_rate
-                lengths.append(resampled_length(length, rate, sample_rate))
-        return cls(paths, speakers, sample_rate, lengths if length_column is not None else None)
+        paths, speakers, lengths = read_manifest(Path(path), sample_rate, None if root is None else Path(root), split)
+        return cls(paths, speakers, sample_rate, lengths)
 
     def write_manifest(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file for `from_manifest`, with the length of every file from its header.
@@ -251,14 +191,7 @@ class Utterances:
             )
             for index, audio in enumerate(self.paths)
         ]
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with unfinished.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([("path", "speaker", "num_samples", "sample_rate"), *rows])
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_manifest(Path(path), rows)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -332,16 +265,6 @@ def _audio_files(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], li
             elif name.lower().endswith(_MEDIA_SUFFIXES):
                 others.append(os.path.join(parent, name))
     return sorted(found), sorted(others)
-
-
-def _whole_number(path: Path, line: int, row: dict[str, str], column: str, smallest: int) -> int:
-    try:
-        number = int(row[column])
-    except ValueError:
-        number = smallest - 1
-    if number < smallest:
-        raise ValueError(f"{path}, line {line}: {column}={row[column]!r} must be a whole number, {smallest} or more")
-    return number
 
 
 def _open(path: str) -> AudioFile:

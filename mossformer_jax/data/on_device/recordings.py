@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 from scipy.signal.windows import kaiser
 
-from mossformer_jax.data.utterances import UNKNOWN_SPEAKER, Speech
+from mossformer_jax.data.speech import UNKNOWN_SPEAKER, Speech
 from mossformer_jax.sharding import place, replicated
 
 # Samples per row of the memory. Rows, because an index of 32 bits reaches only 2**31 samples: 75 hours at 8 kHz.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
-from mossformer_jax.data.layouts.files import FileMixtures, MixtureFiles
+from mossformer_jax.data.layouts.files import FileMixtures
 from mossformer_jax.data.layouts.options import check_choice
+from mossformer_jax.data.layouts.signal_folders import open_signal_folders
 
 # One match per utterance, such as 4077-13754-0001 or 050a0501_1.7783; the first group is the speaker.
 _LIBRISPEECH_UTTERANCE = re.compile(r"(\d+)-\d+-\d+")
@@ -54,7 +52,7 @@ def folders(
     """
     if num_sources < 1:
         raise ValueError(f"num_sources={num_sources!r} is not allowed: must be 1 or more")
-    return _open_tree(
+    return open_signal_folders(
         Path(root),
         Path(root) / split,
         mixture="mix",
@@ -95,7 +93,7 @@ def librimix(
     check_choice("num_sources", num_sources, (2, 3))
     check_choice("task", task, ("mix_clean", "mix_both", "mix_single"))
     inside = Path(root) / f"Libri{num_sources}Mix"
-    return _open_tree(
+    return open_signal_folders(
         Path(root),
         (inside if inside.is_dir() else Path(root)) / _rate_and_mode(sample_rate, mode) / split,
         mixture=task,
@@ -128,7 +126,7 @@ def wsj0mix(
     """
     check_choice("num_sources", num_sources, (2, 3))
     inside = Path(root) / f"{num_sources}speakers"
-    return _open_tree(
+    return open_signal_folders(
         Path(root),
         (inside if inside.is_dir() else Path(root)) / _rate_and_mode(sample_rate, mode) / split,
         mixture="mix",
@@ -159,7 +157,7 @@ def wham(
         ValueError, FileNotFoundError: as `librimix`.
     """
     check_choice("task", task, ("mix_both", "mix_clean", "mix_single"))
-    return _open_tree(
+    return open_signal_folders(
         Path(root),
         Path(root) / _rate_and_mode(sample_rate, mode) / split,
         mixture=task,
@@ -201,7 +199,7 @@ def whamr(
     contents = ("mix_both", "mix_clean", "mix_single")
     check_choice("task", task, [f"{content}_{room}" for room in ("reverb", "anechoic") for content in contents])
     check_choice("targets", targets, ("anechoic",) if task.endswith("_anechoic") else ("anechoic", "reverb"))
-    return _open_tree(
+    return open_signal_folders(
         Path(root),
         Path(root) / _rate_and_mode(sample_rate, mode) / split,
         mixture=task,
@@ -211,92 +209,6 @@ def whamr(
         utterance=_WSJ0_UTTERANCE,
         advice=_GET_WHAMR,
     )
-
-
-@dataclass(frozen=True)
-class _Tree(Sequence[MixtureFiles]):
-    """The files of a split. Only the file names are stored; paths are built on access."""
-
-    folder: str
-    mixture: str
-    sources: tuple[str, ...]
-    noise: str | None
-    names: list[str]
-    utterance: re.Pattern[str]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> MixtureFiles: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[MixtureFiles]: ...
-    def __getitem__(self, index: int | slice) -> MixtureFiles | list[MixtureFiles]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        name = self.names[index]
-        stem = os.path.splitext(name)[0]
-        speakers = tuple(self.utterance.findall(stem))[: len(self.sources)]
-        return MixtureFiles(
-            id=stem,
-            sources=tuple(os.path.join(self.folder, source, name) for source in self.sources),
-            mixture=os.path.join(self.folder, self.mixture, name),
-            noise=os.path.join(self.folder, self.noise, name) if self.noise else None,
-            speakers=speakers if len(speakers) == len(self.sources) else (),
-        )
-
-
-def _open_tree(
-    root: Path,
-    folder: Path,
-    *,
-    mixture: str,
-    sources: list[str],
-    sample_rate: int,
-    utterance: re.Pattern[str],
-    advice: str,
-    noise: str | None = None,
-    not_there: str | None = None,
-) -> FileMixtures:
-    signals = [mixture, *sources, *([noise] if noise else [])]
-    for signal in signals:
-        _check_folder(root, folder / signal, advice)
-    if not_there and (folder / not_there).is_dir():
-        raise ValueError(
-            f"{folder / not_there}: exists, so there are more than num_sources={len(sources)} sources; increase "
-            "num_sources"
-        )
-    names = _names(folder / mixture)
-    if not names:
-        raise ValueError(f"{folder / mixture}: contains no .wav or .flac file; {advice}")
-    for signal in signals[1:]:
-        _check_same_names(folder, mixture, names, signal)
-    return FileMixtures(_Tree(str(folder), mixture, tuple(sources), noise, names, utterance), len(sources), sample_rate)
-
-
-def _check_folder(root: Path, folder: Path, advice: str) -> None:
-    if folder.is_dir():
-        return
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; set root to the folder of the data set, or {advice}")
-    above = next(parent for parent in folder.parents if parent.is_dir())
-    found = sorted(path.name for path in above.iterdir() if path.is_dir())[:12]
-    raise FileNotFoundError(f"{folder}: no such folder; {above} contains {', '.join(found) or 'no folders'}; {advice}")
-
-
-def _check_same_names(folder: Path, mixture: str, names: list[str], signal: str) -> None:
-    differing = set(names).symmetric_difference(_names(folder / signal))
-    if differing:
-        name = min(differing)
-        lacking, having = (signal, mixture) if name in names else (mixture, signal)
-        raise ValueError(
-            f"{folder / lacking}: has no {name}, but {folder / having} has; {len(differing)} file name(s) differ; "
-            "generate or copy the split again, or remove the extra files"
-        )
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.endswith((".wav", ".flac")) and name[0] != ".")
 
 
 def _sources(count: int) -> list[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,8 +15,8 @@ from scipy.signal import resample_poly
 from mossformer_jax.audio.opening import AudioFile
 from mossformer_jax.data.damage import damage, unreadable
 from mossformer_jax.data.layouts.options import check_choice
+from mossformer_jax.data.librimix_metadata import MixtureRecipe, read_metadata
 from mossformer_jax.data.records import Mixture, check_crop
-from mossformer_jax.data.text_tables import read_csv
 
 TASKS = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")
@@ -32,21 +30,6 @@ _GET_LIBRISPEECH = "unpack LibriSpeech there (OpenSLR, resource 12)"
 _GET_NOISE = "unpack wham_noise there (the noise files of WHAM!)"
 # File name suffixes of the official noise augmentation, and the speed factors they denote.
 _SPEEDS = {"sp08": 0.8, "sp12": 1.2}
-
-
-@dataclass(frozen=True)
-class _Part:
-    path: str
-    gain: float
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """One row of the metadata."""
-
-    id: str
-    sources: tuple[_Part, ...]
-    noise: _Part | None
 
 
 class LibriSpeechMixtures:
@@ -100,7 +83,7 @@ class LibriSpeechMixtures:
             raise ValueError(f"task={task!r} needs noise: set noise to the wham_noise folder, or use task='mix_clean'")
         self.sample_rate = sample_rate
         self._mode = mode
-        self._recipes = _read_metadata(Path(metadata), with_noise=task != "mix_clean")
+        self._recipes = read_metadata(Path(metadata), with_noise=task != "mix_clean")
         self.num_sources = 1 if task == "mix_single" else len(self._recipes[0].sources)
         subsets = {_top_folder(part.path) for recipe in self._recipes for part in recipe.sources}
         self._librispeech = _find_folder(librispeech, "LibriSpeech", subsets, _GET_LIBRISPEECH)
@@ -159,7 +142,7 @@ class LibriSpeechMixtures:
             speakers=tuple(_speaker(part.path) for part, _ in parts),
         )
 
-    def _open_sources(self, recipe: _Recipe, stack: ExitStack) -> list[AudioFile]:
+    def _open_sources(self, recipe: MixtureRecipe, stack: ExitStack) -> list[AudioFile]:
         return [stack.enter_context(_open(self._librispeech / part.path, _GET_LIBRISPEECH)) for part in recipe.sources]
 
     @property
@@ -203,38 +186,6 @@ class LibriSpeechMixtures:
             there = resample_poly(stored, self.sample_rate, _STORED_RATE)[min(start, _FILTER_REACH) :][: stop - start]
             resampled[: len(there)] = there
         return resampled
-
-
-def _read_metadata(path: Path, with_noise: bool) -> list[_Recipe]:
-    columns, rows = read_csv(path, "give one of the CSVs in LibriMix's metadata folder (libri2mix_dev-clean.csv, ...)")
-    num_sources = 0
-    while {f"source_{num_sources + 1}_path", f"source_{num_sources + 1}_gain"} <= set(columns):
-        num_sources += 1
-    needed = ["mixture_ID", *(["noise_path", "noise_gain"] if with_noise else [])]
-    missing = [column for column in needed if column not in columns]
-    if num_sources == 0 or missing:
-        raise ValueError(
-            f"{path}: has the columns {', '.join(columns) or '(empty)'}; LibriMix's generation metadata (not its "
-            f"_info.csv files) have {', '.join([*needed, 'source_1_path', 'source_1_gain', '...'])}"
-        )
-    if not rows:
-        raise ValueError(f"{path}: has no rows below its header; copy it again from LibriMix's metadata folder")
-    return [_recipe(row, num_sources, with_noise, f"{path}, line {line}") for line, row in rows]
-
-
-def _recipe(row: dict[str, str], num_sources: int, with_noise: bool, place: str) -> _Recipe:
-    def part(name: str) -> _Part:
-        path, gain = row[f"{name}_path"], row[f"{name}_gain"]
-        try:
-            number = float(gain)
-        except ValueError:
-            number = math.nan
-        if not PurePosixPath(path).parts or not math.isfinite(number):
-            raise ValueError(f"{place}: {name}_path={path!r}, {name}_gain={gain!r} must be a path and a number")
-        return _Part(str(PurePosixPath(path)), number)
-
-    sources = tuple(part(f"source_{number + 1}") for number in range(num_sources))
-    return _Recipe(row["mixture_ID"], sources, part("noise") if with_noise else None)
 
 
 def _find_folder(root: str | os.PathLike[str], name: str, subsets: set[str], advice: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections import deque
@@ -15,23 +14,21 @@ import numpy as np
 from jaxtyping import Array
 
 from mossformer_jax.data.batch import Batch
-from mossformer_jax.data.layouts import open_mixtures
-from mossformer_jax.data.mixing import TrainingMixtures
 from mossformer_jax.data.on_device import DeviceBatches
-from mossformer_jax.data.pipeline import TrainingBatches, train_batches
-from mossformer_jax.data.silence import check_sound
-from mossformer_jax.data.training_mixtures import open_training_mixtures
-from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated, same_everywhere
+from mossformer_jax.sharding import any_process, check_rows, make_mesh, place, place_rows, replicated
 from mossformer_jax.training import state as states
 from mossformer_jax.training.checkpoints import Checkpoints
-from mossformer_jax.training.configuration import check_mixtures, resolve
+from mossformer_jax.training.configuration import resolve
+from mossformer_jax.training.data import empty_batch, open_batches, open_training_data, open_validation_data
 from mossformer_jax.training.journal import Journal
 from mossformer_jax.training.log import collected_records
 from mossformer_jax.training.loggers import check_installed, open_logger
 from mossformer_jax.training.meter import Meter, SilentJournal
 from mossformer_jax.training.output import write_weights
+from mossformer_jax.training.profiler import Profiler
 from mossformer_jax.training.provenance import record_start
-from mossformer_jax.training.results import Outcome, Results
+from mossformer_jax.training.results import Outcome
+from mossformer_jax.training.resume import begin_or_resume, checkpoint_notes
 from mossformer_jax.training.signals import StopRequest
 from mossformer_jax.training.step import Metrics, make_train_step
 from mossformer_jax.training.validation import Validation
@@ -63,8 +60,8 @@ class Training:
 
     def __init__(self, config: ConfigDict, workdir: str | Path, profile_steps: tuple[int, int] | None = None):
         self.model, self.recipe, self.data = resolve(config)
-        self.config, self.workdir, self._profile_steps = config, Path(workdir), profile_steps
-        self._profiling = False
+        self.config, self.workdir = config, Path(workdir)
+        self._profiler = Profiler(self.workdir / "profile", profile_steps)
         check_installed(self.recipe.loggers)
         self._first_process = jax.process_index() == 0
 
@@ -73,13 +70,9 @@ class Training:
         check_rows("config.data.batch_size", self.data.batch_size, self.mesh, self.recipe.accumulation)
         if self.recipe.validation_batch_size:
             check_rows("config.train.validation_batch_size", self.recipe.validation_batch_size, self.mesh)
-        mixtures = open_training_mixtures(**self.data.train)
-        check_mixtures(self.model, mixtures, "train")
-        check_sound(mixtures, "train")
-        self._batches = self._open_batches(mixtures)
-        heldout = open_mixtures(**self.data.validation)
-        check_mixtures(self.model, heldout, "validation")
-        check_sound(heldout, "validation")
+        mixtures = open_training_data(self.model, self.data)
+        self._batches = open_batches(self.model, self.data, mixtures, self.mesh)
+        heldout = open_validation_data(self.model, self.data)
         self._validation = Validation(self.model, self.recipe, heldout, self.data.num_workers, self.mesh)
         self.steps_per_epoch = math.ceil(len(mixtures) / self.data.batch_size)
         self.total_steps = self.recipe.steps or self.recipe.epochs * self.steps_per_epoch
@@ -109,14 +102,7 @@ class Training:
                 self.checkpoints.wait()
                 finished = self.step >= self.total_steps and not self._validation_is_due()
                 stopped_by = "" if finished else request.received or "a signal to another process"
-                outcome = Outcome(
-                    self.step,
-                    self.total_steps,
-                    self.results.best_si_sdri_db,
-                    self.results.best_step,
-                    stopped_by,
-                    validated=self.results.validated_step > 0,
-                )
+                outcome = Outcome.of(self.results, self.step, self.total_steps, stopped_by)
                 journal.note(outcome.summary(self.workdir))
             self.checkpoints.close()
         except BaseException:
@@ -129,51 +115,16 @@ class Training:
             self._unlock()
         return outcome
 
-    def _open_batches(self, mixtures: TrainingMixtures) -> TrainingBatches | DeviceBatches:
-        num_samples = round(self.data.seconds * self.model.sample_rate)
-        if self.data.on_device:
-            return DeviceBatches(
-                mixtures,
-                batch_size=self.data.batch_size,
-                num_samples=num_samples,
-                seed=self.data.seed,
-                mesh=self.mesh,
-            )
-        return train_batches(
-            mixtures,
-            batch_size=self.data.batch_size,
-            num_samples=num_samples,
-            seed=self.data.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_workers=self.data.num_workers,
-            max_failed_share=self.data.max_failed_share,
-        )
-
     def _begin_or_resume(self) -> None:
         self.changes = changes_since_start(self.workdir, self.config)
         self.checkpoints = Checkpoints(
             self.workdir / "checkpoints", keep_last=self.recipe.keep_last, keep_best=self.recipe.keep_best
         )
-        self.step, self.results = 0, Results()
-        unrecorded: list[list[float]] = []
-        like = states.abstract_state(self.model, self.recipe, self.mesh)
-        newest = max(self.checkpoints.steps(), default=0)
-        if not same_everywhere(newest):
-            raise ValueError(
-                f"{self.workdir}: the newest checkpoint is of step {newest} on this host but of another step on other "
-                "hosts; --workdir must be one folder that all hosts share"
-            )
-        restored = self.checkpoints.restore(states.to_arrays(like))
-        if restored is None:
-            self.state = states.begin(self.model, self.recipe, self.mesh)
-        else:
-            self.step, arrays, notes = restored
-            self.state = states.from_arrays(like, arrays)
-            self.results = Results.from_dict(notes["standing"])
-            self._batches.set_state(notes["batches"])
-            unrecorded = notes["unrecorded"]
-        self._meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every, unrecorded)
+        begun = begin_or_resume(self.workdir, self.checkpoints, self.model, self.recipe, self.mesh)
+        self.step, self.state, self.results = begun.step, begun.state, begun.results
+        if begun.batches is not None:
+            self._batches.set_state(begun.batches)
+        self._meter = Meter(self.data.batch_size, self.steps_per_epoch, self.recipe.log_every, begun.unrecorded)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -215,7 +166,7 @@ class Training:
         stopped, first = False, self.step
         self._meter.restart()
         while self.step < self.total_steps and not stopped:
-            self._profile(self.step - first)
+            self._profiler.before_step(self.step - first + 1, self.state)
             with self._meter.waiting():
                 batch = self._next_batch(request)
             if batch is None:
@@ -238,7 +189,7 @@ class Training:
                 self._save(self._validate(journal, request) if due and not stopped else None)
                 stopped = stopped or self._validation_is_due()
                 self._meter.restart()
-        self._profile(None)
+        self._profiler.stop(self.state)
 
     def _compile(self, journal: Journal | SilentJournal) -> Any:
         """Compiles the training step ahead of the first step, so that no step's time includes compilation."""
@@ -246,14 +197,8 @@ class Training:
         if jax.config.jax_debug_nans:  # type: ignore[attr-defined]
             return jitted  # NaN debugging works in jitted functions, not in compiled programs
         began = time.perf_counter()
-        samples = round(self.data.seconds * self.model.sample_rate)
-        rows, sources = self.data.batch_size // jax.process_count(), self.model.num_sources
-        empty = Batch(
-            np.zeros((rows, samples), np.float32),
-            np.zeros((rows, sources, samples), np.float32),
-            np.zeros(rows, np.int32),
-        )
-        program = jitted.lower(self.state, place_rows(empty, self.mesh)).compile()
+        placed = place_rows(empty_batch(self.model, self.data), self.mesh)
+        program = jitted.lower(self.state, placed).compile()
         journal.note(f"compiled in {time.perf_counter() - began:.1f} s")
         return program
 
@@ -299,24 +244,14 @@ class Training:
             raise
         if validated is None:
             return None
-        score, before = validated.si_sdri_db, self.results
-        best = math.isfinite(score) and (before.best_si_sdri_db is None or score > before.best_si_sdri_db)
-        plateau = before.plateau
-        if not validated.silent:
-            plateau = plateau.after(-validated.si_sdr_db, self.step / self.steps_per_epoch, self.recipe)
-        self.results = Results(
-            plateau,
-            score if best else before.best_si_sdri_db,
-            self.step if best else before.best_step,
-            validated.output_gains,
-            self.step,
-            score if math.isfinite(score) else None,
-        )
-        factor = place(np.asarray(plateau.factor, np.float32), replicated(self.mesh))
+        score = validated.si_sdri_db
+        self.results = self.results.after(validated, self.step, self.step / self.steps_per_epoch, self.recipe)
+        best = self.results.best_step == self.step
+        factor = place(np.asarray(self.results.plateau.factor, np.float32), replicated(self.mesh))
         self.state = self.state._replace(plateau_factor=factor)
         figures = {"si_sdri_db": score, "si_sdr_db": validated.si_sdr_db}
         # Until a validation has a finite SI-SDRi, best/ holds the last weights.
-        unscored = not math.isfinite(score) and before.best_si_sdri_db is None
+        unscored = self.results.best_si_sdri_db is None
         why = validated.why_undefined + (f"; {BEST}/ holds the last weights" if unscored else "")
         journal.validated(self.step, figures, best=best, examples=validated.examples, why_undefined=why)
         if best or unscored:
@@ -325,12 +260,7 @@ class Training:
         return score
 
     def _save(self, score: float | None) -> None:
-        notes = {
-            "standing": dataclasses.asdict(self.results),  # the name in existing checkpoints
-            "batches": self._batches.get_state(),
-            "unrecorded": list(self._meter.unrecorded),  # a copy, because it is written while the meter continues
-            "config": self.config.to_dict(),
-        }
+        notes = checkpoint_notes(self.results, self._batches.get_state(), self._meter.unrecorded, self.config)
         # Written before the checkpoint, like the best weights: a run with the last checkpoint counts as finished.
         self._write_weights("last", score)
         self.checkpoints.save(self.step, states.to_arrays(self.state), notes, score=score)
@@ -365,16 +295,3 @@ class Training:
         )
         if isinstance(self._batches, DeviceBatches):
             journal.note(f"the recordings take {self._batches.num_bytes / 1e9:.2f} GB on each device")
-
-    def _profile(self, steps_done: int | None) -> None:
-        """Starts or stops the profiler if it is due; None stops it in any case."""
-        if self._profile_steps is None:
-            return
-        first, last = self._profile_steps
-        if steps_done == first - 1:
-            jax.profiler.start_trace(str(self.workdir / "profile"))
-            self._profiling = True
-        elif self._profiling and (steps_done is None or steps_done == last):
-            jax.block_until_ready(self.state)
-            jax.profiler.stop_trace()
-            self._profiling = False

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.fields import from_fields
 from mossformer_jax.training.optimizer import Plateau
 from mossformer_jax.weights.folders import BEST
+
+if TYPE_CHECKING:
+    from mossformer_jax.training.recipe import Recipe
+    from mossformer_jax.training.validation import Validated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,29 @@ class Results:
     output_gains: tuple[float, ...] | None = None
     validated_step: int = 0
     last_si_sdri_db: float | None = None
+
+    def after(self, validated: Validated, step: int, epoch: float, recipe: Recipe) -> Results:
+        """The results after one more validation.
+
+        Args:
+            validated: its result.
+            step: number of steps done.
+            epoch: `step` in epochs, fractional in the middle of an epoch.
+            recipe: provides the options of the plateau.
+        """
+        score = validated.si_sdri_db
+        best = math.isfinite(score) and (self.best_si_sdri_db is None or score > self.best_si_sdri_db)
+        plateau = self.plateau
+        if not validated.silent:
+            plateau = plateau.after(-validated.si_sdr_db, epoch, recipe)
+        return Results(
+            plateau,
+            score if best else self.best_si_sdri_db,
+            step if best else self.best_step,
+            validated.output_gains,
+            step,
+            score if math.isfinite(score) else None,
+        )
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Results:
@@ -65,6 +93,12 @@ class Outcome:
     best_step: int
     stopped_by: str
     validated: bool = False
+
+    @classmethod
+    def of(cls, results: Results, step: int, total_steps: int, stopped_by: str) -> Outcome:
+        """The outcome of a training with these validation results."""
+        best_si_sdri_db, best_step, validated_step = results.best_si_sdri_db, results.best_step, results.validated_step
+        return cls(step, total_steps, best_si_sdri_db, best_step, stopped_by, validated=validated_step > 0)
 
     def summary(self, workdir: Path) -> str:
         """The last line of the log."""

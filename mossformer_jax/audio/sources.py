@@ -38,12 +38,12 @@ AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFi
 
 
 def is_audio_source(thing: object) -> TypeGuard[AudioSource]:
-    """Whether audio can be read from it."""
+    """Whether an object is a path, the bytes of a file, or an open binary file."""
     return isinstance(thing, str | os.PathLike | bytes | bytearray | memoryview | BinaryFile)
 
 
 class Tail(io.RawIOBase):
-    """The part of a binary file from `start` to `stop`, as libsndfile reads it; `head` replaces its first bytes."""
+    """The part of a binary file from `start` to `stop` as a file; `head` replaces the first bytes of the part."""
 
     def __init__(self, file: BinaryFile, start: int, stop: int, head: bytes = b""):
         self._file, self._start, self._stop, self._head = file, start, stop, head
@@ -85,7 +85,7 @@ def name_of(source: AudioSource) -> str:
 
 
 def size_of(source: AudioSource) -> int:
-    """Its size in bytes."""
+    """Size of a source in bytes."""
     if isinstance(source, str | os.PathLike):
         return os.stat(source).st_size
     with binary(source) as file:
@@ -93,14 +93,14 @@ def size_of(source: AudioSource) -> int:
 
 
 def rewound(file: BinaryFile) -> BinaryFile:
-    """The file, at its start."""
+    """Moves a file to its start and returns it."""
     file.seek(0)
     return file
 
 
 @contextmanager
 def binary(source: AudioSource) -> Iterator[BinaryFile]:
-    """Opens it for reading at its start; an open file keeps its position."""
+    """Opens a source for reading from its start. A file that is already open stays open and keeps its position."""
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as opened:
             yield opened

@@ -75,7 +75,7 @@ class Attempts:
                 if self.ledger is not None:
                     self.ledger.add(result, attempts)
                 return result
-        except OSError as error:  # no claim or no line in the ledger could be written
+        except OSError as error:  # the claim or the line in the ledger could not be written
             return _failed(error, job)
         finally:
             self.bar.end(job)
@@ -123,7 +123,7 @@ class Attempts:
             job.check_nothing_is_replaced()
         will_write()
         if job.plot is not None:
-            job.plot.unlink(missing_ok=True)  # that of earlier sources
+            job.plot.unlink(missing_ok=True)  # the plot of earlier sources
         separated = separate_file(
             self.separator, path, job.outputs, self.output, progress=self._progress, track=self.options.track
         )
@@ -133,7 +133,7 @@ class Attempts:
 
 
 def load_attempts(options: argparse.Namespace) -> Attempts:
-    """Loads the model in a process that separates recordings for another one.
+    """Loads the model in a worker process, which has no progress bar of its own.
 
     Args:
         options: those of `mossformer-jax separate`.

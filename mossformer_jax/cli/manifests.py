@@ -21,7 +21,7 @@ _ADVICE = "give a .csv, .jsonl or .txt file, or - for standard input"
 def read_manifest(path: str) -> list[InputRecording]:
     """Reads a manifest.
 
-    Relative paths are relative to the current folder. Other columns and keys than `FIELDS` are ignored.
+    Relative paths start at the current folder. Columns and keys other than `FIELDS` are ignored.
 
     Args:
         path: a .txt file with one path or URL per line (empty lines are skipped), a .csv file with the column path, or
@@ -59,6 +59,7 @@ def read_manifest(path: str) -> list[InputRecording]:
 
 
 def _recognise(text: str) -> str:
+    """The suffix of the kind of manifest that begins with the first line of the text."""
     first = text.lstrip().partition("\n")[0]
     if first.startswith("{"):
         return ".jsonl"

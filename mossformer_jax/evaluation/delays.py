@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 
-# Longest delay that is searched for, in seconds, and the longest part of a recording that is used, in samples.
+# Longest delay that can be found, in seconds, and the part of a recording that is used, in samples from its start.
 MAX_DELAY_SECONDS = 1.0
 _MOST_SAMPLES = 2**19
 # A delay is reported if it raises the mean SI-SDR (up to a gain) by this many dB, and if enough of the estimates is
@@ -31,6 +31,7 @@ def find_delay(
     size = scipy.fft.next_fast_len(length + most, real=True)
     spectra = [scipy.fft.rfft(signals, size, axis=1) for signals in (references_ct, estimates_ct)]
     norms = [np.linalg.norm(signals, axis=1) for signals in (references_ct, estimates_ct)]
+    # By lag, from -most to most: the squared correlation of each reference with its best estimate, averaged.
     coherence_l = np.zeros(2 * most + 1)
     counted = np.flatnonzero(norms[0])
     for reference in counted:
@@ -46,13 +47,19 @@ def find_delay(
 
 
 def undo_delay(waveform: Float[np.ndarray, "*c t"], delay: int, *, of_estimates: bool) -> Float[np.ndarray, "*c u"]:
-    """The part of a signal in which references and estimates overlap once the estimates have been shifted."""
+    """Cuts a signal to the part in which the references and the shifted estimates overlap.
+
+    Args:
+        waveform: estimates, references or a mixture.
+        delay: the delay of the estimates in samples, as returned by `find_delay`.
+        of_estimates: whether the signal is made of estimates.
+    """
     cut = max(delay, 0) if of_estimates else max(-delay, 0)
     return waveform[..., cut : waveform.shape[-1] - abs(delay) + cut]
 
 
 def describe_delays(delays: list[int], sample_rate: int, *, undone: bool) -> str | None:
-    """One line about the delays of a set of utterances, in samples; None if there are none."""
+    """One line about the delays of a set of utterances, in samples; None if there are no delays."""
     found = sorted(delay for delay in delays if delay)
     if not found:
         return None
@@ -67,4 +74,5 @@ def describe_delays(delays: list[int], sample_rate: int, *, undone: bool) -> str
 
 
 def _as_si_sdr_db(coherence: float) -> float:
+    """The SI-SDR in dB of an estimate whose squared correlation with the reference is `coherence`."""
     return float(10 * np.log10((coherence + 1e-9) / (1 - min(coherence, 1.0) + 1e-9)))

@@ -25,10 +25,10 @@ from mossformer_jax.scoring import host_figures, parse_metrics
 
 # Mixture samples per batch: enough to keep the device busy, few enough to fit any memory.
 _BATCH_SAMPLES = 2**20
-# A process takes seconds to start; in that time the main process scores about as many utterances.
+# A process takes seconds to start; in that time the main process scores about this many utterances.
 _MIN_UTTERANCES_PER_PROCESS = 16
 _READING_THREADS = 4
-_NUM_NAMED = 5
+_NUM_NAMED = 5  # files in an error message
 _SAME_FORM = "Cut or pad the files to one length, and resample them to one rate"
 # Tools that separate in windows may return up to a window more or less than the mixture.
 MAX_TRIM_SECONDS = 8.0
@@ -208,7 +208,7 @@ def _header(path: str) -> tuple[int, int, str | None]:
 
 
 def _can_be_trimmed(header: tuple[int, int], wanted: tuple[int, int]) -> bool:
-    """Whether the lengths differ by at most a window, and by less than half."""
+    """Whether the lengths differ by at most `MAX_TRIM_SECONDS`, and by at most a factor of two."""
     (length, rate), (wanted_length, wanted_rate) = header, wanted
     near = abs(length - wanted_length) <= MAX_TRIM_SECONDS * rate and 2 * min(header[0], wanted_length) >= max(
         length, wanted_length

@@ -1,7 +1,7 @@
 """A recording, resampled to the model's rate, measured once, freed of a constant offset, and spooled to disk if long.
 
 A constant offset (of a microphone's amplifier or converter) carries no speech, but a network that has not been trained
-with it separates worse: an offset of 5 % of full scale costs 1.5 dB, one of 50 % leaves the mixture as it is.
+with it separates worse: an offset of 5 % of full scale costs 1.5 dB, and with one of 50 % the outputs are unseparated.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class ResampledRecording:
         self.length = self._spool.length
         means_k, powers_k = sums_k / max(self.length, 1), energies_k / max(self.length, 1)
         early_k = np.zeros_like(means_k) if self._early_k is None else self._early_k
+        # Where an offset has been removed, what is left of it is removed too, however small.
         self._late_k = np.where(early_k != 0, means_k, _offsets(means_k, powers_k))
         self.offsets_k = early_k + self._late_k
         powers_k = np.maximum(powers_k - np.where(self._late_k != 0, np.square(means_k), 0.0), 0.0)

@@ -8,7 +8,6 @@ import datetime
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mossformer_jax.atomic import write_atomically
 from mossformer_jax.figures.curves import plot_training
 from mossformer_jax.training.log import log_handlers
 from mossformer_jax.training.loggers import Logger
@@ -74,8 +74,8 @@ class Journal:
         validated_step: step of the last validation that will not be repeated; `step` if None.
         si_sdri_db: SI-SDRi in dB of that validation, if there was one.
         loggers: functions that open further loggers, by name. If a logger fails later, a warning is logged.
-        earlier: log records from before this journal was opened. The terminal has already shown them; they are also
-            written to log.txt.
+        earlier: log records from before this journal was opened. The terminal has already shown them, so they
+            are only written to log.txt.
 
     Raises:
         ValueError: metrics.jsonl is damaged; the message names the line.
@@ -242,6 +242,7 @@ class _TimeLeft:
         self._first = True
 
     def after(self, step: int) -> datetime.timedelta:
+        """The time from now until the last step, if `step` steps are done."""
         began, since = self._from
         clock = time.monotonic()
         seconds = (clock - since) / max(step - began, 1) * (self._total_steps - step)
@@ -255,15 +256,7 @@ def _drop_later_records(workdir: Path, last_steps: Mapping[str, int]) -> int:
     path = workdir / RECORDS_FILE
     records = read_metrics(workdir)
     kept = [record for record in records if record["step"] <= last_steps[record["kind"]]]
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(record) + "\n" for record in kept)
-            lines.flush()
-            os.fsync(lines.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
     return len(records) - len(kept)
 
 

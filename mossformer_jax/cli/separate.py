@@ -133,7 +133,7 @@ def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, 
 
 
 def _warn_of_skipped_sources(recordings: Sequence[InputRecording], jobs: Sequence[Job]) -> None:
-    """Warns of inputs, named one by one, that are not separated because they have the name of a source of this run."""
+    """Warns of files given by name that are not separated because this run writes a source with that name."""
     inputs = {job.input for job in jobs}
     if left_out := [named.location for named in recordings if not named.found and named.location not in inputs]:
         others = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""

@@ -49,7 +49,7 @@ def draw_kept(key: Array, *, shape: tuple[int, ...], rate: float) -> Bool[Array,
 
 @GradientByHand
 def mix_channels(x_bdl: Float[Array, "b d l"], kernel_de: Float[Array, "d e"]) -> Float[Array, "b e l"]:
-    """The matrix product of `Linear`. Its gradients are written by hand, because those of JAX are transposed."""
+    """The matrix product of `Linear`. Its gradients are written by hand, because autodiff adds transpositions."""
     return jnp.einsum("bdl,de->bel", x_bdl, kernel_de)
 
 

@@ -14,8 +14,8 @@ def best_order(
 ) -> tuple[Int[np.ndarray, " c"], float]:
     """Finds the order that maximises `sum_j scores[j, order[j]]`.
 
-    Exact for any number of sources: the second best differs from the best in at least one pair, so it is the best of
-    those where one of the chosen pairs is forbidden.
+    Exact for any number of sources: the second-best order lacks at least one pair of the best one. It is therefore
+    found by forbidding each of these pairs in turn.
 
     Args:
         scores: how well speaker j (row) matches output p (column).

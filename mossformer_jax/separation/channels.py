@@ -1,4 +1,4 @@
-"""Puts the speakers of separately separated channels into the same order."""
+"""Puts the speakers into the same order in all channels, after each channel has been separated on its own."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from mossformer_jax.audio.sources import AudioSource, is_audio_source
 FULL_SCALE_INT16 = 32768.0
 # 60 dB over full scale: most likely integer samples in a floating-point array.
 MAX_PEAK = 1000.0
-# What turns samples of other integers into floating point within +-1.
+# For error messages: how to convert other integer samples to floating point within +-1.
 _DIVISORS = {
     np.dtype(np.int32): "waveform / 2**31",
     np.dtype(np.uint8): "waveform / 128.0 - 1",
@@ -22,7 +22,12 @@ _DIVISORS = {
 
 
 def with_rate(waveform: np.ndarray | AudioSource, sample_rate: int | None) -> tuple[np.ndarray, int]:
-    """The waveform and its sample rate; files are read."""
+    """The waveform and its sample rate; files are read.
+
+    Raises:
+        FileNotFoundError, PermissionError: the file is missing or cannot be opened.
+        ValueError: the rate is missing or is not that of the file, or the file cannot be read as audio.
+    """
     if is_audio_source(waveform):
         array, own_rate = read_audio(waveform)
         if sample_rate not in (None, own_rate):

@@ -126,9 +126,9 @@ class Recipe:
         for name, allowed in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             require(value in allowed, _WHAT, name, value, f"one of {', '.join(allowed)}")
-        none = self.optimizer == "adam"
-        allowed_decay = '0 with optimizer="adam"; use "adamw"' if none else "0 or more"
-        usable = self.weight_decay == 0 if none else 0 <= self.weight_decay < math.inf
+        adam = self.optimizer == "adam"
+        allowed_decay = '0 with optimizer="adam"; use "adamw"' if adam else "0 or more"
+        usable = self.weight_decay == 0 if adam else 0 <= self.weight_decay < math.inf
         require(usable, _WHAT, "weight_decay", self.weight_decay, allowed_decay)
         mask = self.weight_decay_mask
         expected = f"{' or '.join(MASKS)}, or a regular expression"

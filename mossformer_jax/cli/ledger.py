@@ -172,7 +172,7 @@ def verdict_on(job: Job, ledger: Ledger | None, *, overwrite: bool) -> Verdict:
 
 
 def open_ledger(options: argparse.Namespace) -> Ledger | None:
-    """The ledger that --report names, or None.
+    """Opens the ledger that --report names; None without --report.
 
     Raises:
         ValueError: the file cannot be opened; the message names it.

@@ -22,10 +22,10 @@ def download_file(url: str, target: Path, size: int | None, headers: Mapping[str
     """Downloads a file. A download that was interrupted, even by a kill, continues where it stopped.
 
     Args:
-        url: its address.
+        url: the address of the file.
         target: where to put it. Until it is complete, it is called NAME.part.
-        size: in bytes, if it is known.
-        headers: of the request. They are not sent to servers that it is redirected to.
+        size: size of the file in bytes; None if unknown.
+        headers: headers of the request. They are not sent to servers that the request is redirected to.
 
     Raises:
         HTTPError: the server refuses.
@@ -48,7 +48,7 @@ def download_file(url: str, target: Path, size: int | None, headers: Mapping[str
 
 
 def open_url(url: str, headers: Mapping[str, str], start: int = 0) -> Any:
-    """Opens an address, from byte `start` on if the server can."""
+    """Opens an address, from byte `start` on if the server supports it."""
     request = urllib.request.Request(url, headers={"User-Agent": "mossformer-jax"})
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
@@ -72,7 +72,7 @@ def _continue(url: str, unfinished: Path, size: int | None, headers: Mapping[str
                 received += len(chunk)
                 show(received)
                 if size is not None and received > size:
-                    break  # the check of the size that follows reports it
+                    break  # the caller checks the size and reports it
             os.fsync(file.fileno())
     if size is not None and received < size:
         raise ConnectionError(f"connection closed after {received:,} of {size:,} bytes")

@@ -1,4 +1,4 @@
-"""Runs train.py and sends it a signal at an exact place in the code: interrupted.py SIGNAL PLACE STEP FLAGS...
+"""Runs the command, which is sent a signal at an exact place in the code: interrupted.py SIGNAL PLACE STEP FLAGS...
 
 The places, in the order in which a step reaches them: after its validation ("validated"), when the files of its
 checkpoint are written but not yet named ("unnamed"), when the checkpoint is complete ("saved"), at the end ("step").
@@ -16,6 +16,7 @@ from mossformer_jax.training.loop import Training
 
 
 def main(name: str, place: str, step: str, *flags: str) -> int:
+    """Runs `mossformer-jax train` with these flags in this process, and returns its exit status."""
     owner, method = {
         "validated": (Training, "_save"),
         "unnamed": (Checkpoints, "_write_checksums"),
@@ -34,7 +35,10 @@ def main(name: str, place: str, step: str, *flags: str) -> int:
         return original(self, *arguments, **options)
 
     setattr(owner, method, interrupted)
-    return command(["train", *flags])
+    try:
+        return command(["train", *flags])
+    finally:
+        setattr(owner, method, original)
 
 
 if __name__ == "__main__":

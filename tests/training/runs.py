@@ -1,20 +1,25 @@
-"""Runs train.py in a separate process, and reads the files that it writes."""
+"""Runs the training command in a process of its own or in this one, and reads the files that it writes."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mossformer_jax.cli import main
 from mossformer_jax.training.checkpoints import ARRAYS, NOTES
 from mossformer_jax.training.records import read_metrics
-from tests.conftest import FAST_COMPILATION, PYTHONPATH, REPOSITORY
+from tests.conftest import PYTHONPATH, REPOSITORY
+from tests.training import interrupted
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"
 INTERRUPTED = REPOSITORY / "tests" / "training" / "interrupted.py"
@@ -34,7 +39,7 @@ def start(
             **os.environ,
             "PYTHONPATH": PYTHONPATH,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{FAST_COMPILATION} {xla_flags}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -54,6 +59,27 @@ def finish(process: subprocess.Popen[str], seconds: float = 600) -> subprocess.C
 def train(workdir: Path, *flags: str, **options: str) -> subprocess.CompletedProcess[str]:
     """Runs train.py to its end."""
     return finish(start(workdir, *flags, **options))
+
+
+def train_here(workdir: Path, *flags: str, interrupt: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs the command in this process, which saves a start and the first traces; restores JAX's settings.
+
+    The numbers are those of a process of its own.
+    """
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_debug_nans")
+    names += ("jax_persistent_cache_min_entry_size_bytes", "jax_enable_compilation_cache")
+    before = {name: getattr(jax.config, name) for name in names}
+    arguments = ["--config", str(TINY), "--workdir", str(workdir), *flags]
+    handlers = logging.root.handlers
+    logging.root.handlers = []
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
+        try:
+            ended = interrupted.main(*interrupt.split(), *arguments) if interrupt else main(["train", *arguments])
+        finally:
+            logging.root.handlers = handlers
+            for name, value in before.items():
+                jax.config.update(name, value)
+    return subprocess.CompletedProcess(arguments, ended, printed.getvalue(), errors.getvalue())
 
 
 def written_models(workdir: Path) -> dict[str, bytes]:

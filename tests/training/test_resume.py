@@ -1,4 +1,7 @@
-"""A run that is interrupted and resumed ends bit-identical to an uninterrupted one."""
+"""A run that is interrupted and resumed ends bit-identical to an uninterrupted one.
+
+The runs that are killed are processes of their own; the others are runs of this process.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ INTERRUPTIONS = [
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed")
-    finished = runs.train(workdir)
+    finished = runs.train_here(workdir)
     assert finished.returncode == 0, finished.stderr
     return workdir
 
@@ -39,8 +42,9 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
     """A run that was interrupted in every way, one after the other; `undisturbed` has compiled its programs."""
     workdir = tmp_path_factory.mktemp("interrupted")
     for interrupt, saved_step in INTERRUPTIONS:
-        ended = runs.train(workdir, interrupt=interrupt)
         name, place, step = interrupt.split()
+        run = runs.train if name == "SIGKILL" else runs.train_here
+        ended = run(workdir, interrupt=interrupt)
         if name == "SIGKILL":
             assert ended.returncode == -signal.SIGKILL, ended.stderr
         else:
@@ -52,7 +56,7 @@ def interrupted(tmp_path_factory, undisturbed) -> Path:
         assert max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*") if path.name.isdecimal()) == (
             saved_step
         )
-    finished = runs.train(workdir)
+    finished = runs.train_here(workdir)
     assert finished.returncode == 0, finished.stderr
     assert f"finished after step {STEPS}" in finished.stdout.splitlines()[-1]
     return workdir
@@ -91,17 +95,17 @@ def test_a_finished_run_is_not_changed(interrupted):
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files if path.is_file()}
 
     before = contents()
-    finished = runs.train(interrupted)
+    finished = runs.train_here(interrupted)
     assert finished.returncode == 0, finished.stderr
     assert contents() == before
 
 
 def test_a_finished_run_continues_with_more_steps_and_stops_with_fewer(undisturbed, tmp_path):
     workdir = Path(shutil.copytree(undisturbed, tmp_path / "run"))
-    fewer = runs.train(workdir, "--config.train.steps=10")
+    fewer = runs.train_here(workdir, "--config.train.steps=10")
     assert fewer.returncode == 0, fewer.stderr
     assert f"finished after step {STEPS}" in fewer.stdout
-    more = runs.train(workdir, f"--config.train.steps={STEPS + 1}")
+    more = runs.train_here(workdir, f"--config.train.steps={STEPS + 1}")
     assert more.returncode == 0, more.stderr
     # The run with fewer steps did not train, so it left the config of the run as it was.
     assert f"config.train.steps changed from {STEPS} to {STEPS + 1}" in more.stdout

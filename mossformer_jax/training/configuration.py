@@ -167,7 +167,8 @@ def _follow_model(config: ConfigDict) -> None:
     for part in _PARTS:
         if not isinstance(options := data.get(part), ConfigDict):
             continue
-        missing = [name for name in _SHARED if name not in options and name in model]
+        # A field of the model without a value is reported when the model is made.
+        missing = [name for name in _SHARED if name not in options and model.get(name) is not None]
         known = option_names(options.to_dict(), part == "train") if missing else ()
         with options.unlocked():
             options.update({name: model.get_oneway_ref(name) for name in missing if name in known})

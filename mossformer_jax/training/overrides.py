@@ -85,11 +85,17 @@ def _set_option(config: ConfigDict, name: str, text: str) -> None:
     holder: Any = config
     *parents, leaf = name.split(".")
     with config.unlocked():
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
             if parent not in holder:
                 holder[parent] = ConfigDict()
             holder = holder[parent]
-        holder[leaf] = _literal(text)
+            if not isinstance(holder, ConfigDict):
+                section = ".".join(parents[:depth])
+                raise ValueError(f"--config.{name}={text}: --config.{section} is {holder!r}, which has no fields")
+        try:
+            holder[leaf] = _literal(text)
+        except ValueError as error:  # ml_collections refuses some dicts, for example if a key has a dot
+            raise ValueError(f"--config.{name}={text}: {error}") from error
 
 
 def _literal(text: str) -> Any:
@@ -98,7 +104,8 @@ def _literal(text: str) -> Any:
         return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    # TypeError: a key that is a list, for example. MemoryError, RecursionError: thousands of brackets or signs.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 

@@ -20,6 +20,7 @@ from mossformer_jax.training.configuration import (
     section,
 )
 from mossformer_jax.training.recipe import Recipe
+from tests.training.runs import TINY
 
 CONFIG = """
 from ml_collections import ConfigDict, config_dict
@@ -100,6 +101,33 @@ def test_a_misspelt_or_mistyped_override_is_named(config_file, override, message
     with pytest.raises(ValueError, match=message) as raised:
         load_config(config_file, [override])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.own_checks
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.train.babble=3", "data.train.babble.share=1"],
+            r"babble\.share=1: --config\.data\.train\.babble is 3, ",
+        ),
+        (
+            ["data.train.babble={'a.b': 2}"],
+            r"--config\.data\.train\.babble=\{'a\.b': 2\}: .* dots",
+        ),
+        (["model.num_sources=None"], "num_sources=None is not allowed: must be of type int"),
+        (["model.sample_rate=None"], "sample_rate=None is not allowed: must be of type int"),
+    ],
+)
+def test_an_option_that_cannot_be_set_is_named(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(load_config(str(TINY), [f"--config.{override}" for override in overrides]))
+
+
+@pytest.mark.parametrize("text", ["{[]: 1}", "-" * 100_000 + "1"])
+def test_a_text_that_is_no_literal_is_a_string(text):
+    config = load_config(str(TINY), [f"--config.data.train.babble={text}"])
+    assert config.data.train.babble == text
 
 
 def test_a_file_may_have_variants(config_file):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import jax
@@ -83,6 +84,7 @@ class Network:
         with self._lock:  # one thread compiles a shape, the others wait for it
             if shape not in self._programs:
                 self._programs[shape] = self._model.compile(batch, num_samples)
+                _return_free_memory()
         return self._programs[shape], time.perf_counter() - start
 
     def __call__(
@@ -114,6 +116,12 @@ class Network:
         if not all(np.isfinite(sources).all() for sources in separated):
             raise ValueError("the network's output holds NaN or infinity; check the model's weights and the recording")
         return separated, compile_seconds
+
+
+def _return_free_memory() -> None:
+    """Returns the memory to the system that the compiler has freed and the C library has kept: 75 MB or more."""
+    with suppress(AttributeError, OSError, TypeError):  # not the C library of Linux
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def device_memory(device: jax.Device) -> float | None:

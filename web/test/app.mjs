@@ -15,10 +15,13 @@ try {
   page.setDefaultTimeout(240_000);
   const requests = new Set();
   page.on("request", (request) => requests.add(new URL(request.url()).origin));
-  // The name of a file is shown only while it is uploaded, the player afterwards.
+  // The name of a file is shown only while it is uploaded, the player afterwards. That of a file which the browser cannot
+  // decode is hidden again at once.
+  const player = page.locator('[aria-label="Play"], .waveform-container');
   const upload = async (path) => {
+    if (await player.count()) throw new Error("there is a player before the upload");
     await page.locator('input[type="file"]').first().setInputFiles(path);
-    await page.locator('[aria-label="Play"], .waveform-container').first().waitFor();
+    await player.first().waitFor({ state: "attached" });
   };
   await page.goto(address);
 

@@ -1,6 +1,6 @@
 """SIGINT and SIGKILL at random moments: no incomplete file under a final name, and the same command finishes the work.
 
-MUTATIONS and FIRST_SEED are those of test_mutations.py; each test takes one moment per 75 of them.
+MUTATIONS and FIRST_SEED are those of test_mutations.py; each test takes one moment per 150 of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from tests.conftest import REPOSITORY
 from tests.mutations.test_mutations import seeds
 from tests.training.runs import TINY
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
+# The moments depend on the load of the machine, so a failure cannot be repeated by its seed alone.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("MUTATIONS" not in os.environ, reason="signals at random moments: run make fuzz"),
+    pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
+]
 STEPS = 6
+# The last one: Python dies of a SIGINT that arrives while it exits. A shell shows this as 130, too.
+AFTER_SIGINT = (0, 130, -signal.SIGINT)
 
 
 class Command:
@@ -57,7 +64,7 @@ class Command:
 
 
 def moments() -> list[int]:
-    return list(seeds()[::75])
+    return list(seeds()[::150])
 
 
 def test_a_separation_at_any_moment(tmp_path, tiny_model_folder):
@@ -80,7 +87,7 @@ def test_a_separation_at_any_moment(tmp_path, tiny_model_folder):
         found = {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
         assert all(found[name] == expected[name] for name in names & set(found)), f"seed {seed}"
         if sent == signal.SIGINT:
-            assert status in (0, 130), f"seed {seed}"
+            assert status in AFTER_SIGINT, f"seed {seed}"
             assert set(found) in (set(), names), f"seed {seed}"
         command.finish()
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected, f"seed {seed}"
@@ -100,7 +107,7 @@ def test_a_training_at_any_moment(tmp_path):
         command.seconds = usual.seconds
         sent, status = command.interrupt(np.random.default_rng((9, seed)))
         if sent == signal.SIGINT:
-            assert status in (0, 130), f"seed {seed}"
+            assert status in AFTER_SIGINT, f"seed {seed}"
         command.finish()
         assert not list(workdir.glob("checkpoints/*.damaged")), f"seed {seed}: a named checkpoint was incomplete"
         steps = {path.name for path in (workdir / "checkpoints").iterdir()}

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 
 from mossformer_jax.model import ModelConfig, MossFormer2
 from mossformer_jax.separation import Separator
@@ -26,6 +28,31 @@ PYTHONPATH = os.pathsep.join([str(REPOSITORY / "tests" / "startup"), str(REPOSIT
 # For XLA_FLAGS: XLA's previous code generator halves the time of a compilation. Newer releases no longer have it, and
 # XLA aborts if a flag is unknown.
 FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
+
+
+# Settings of JAX that the command changes.
+CHANGED_BY_THE_COMMAND = (
+    "jax_platforms",
+    "jax_default_device",
+    "jax_debug_nans",
+    "jax_enable_compilation_cache",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+@contextmanager
+def settings_of_jax_restored() -> Iterator[None]:
+    """Undoes what the command changes in JAX's settings, for the other tests of this process."""
+    before = {name: getattr(jax.config, name) for name in CHANGED_BY_THE_COMMAND}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        # JAX decides only once whether and where it keeps programs.
+        compilation_cache.reset_cache()
 
 
 def load_tool(name: str) -> ModuleType:

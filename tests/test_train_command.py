@@ -14,6 +14,7 @@ from mossformer_jax.sharding import make_mesh
 from mossformer_jax.training.configuration import load_config, resolve, save_config
 from mossformer_jax.training.state import begin
 from mossformer_jax.weights import load_parameters
+from tests.conftest import settings_of_jax_restored
 from tests.training import runs
 
 TINY = str(runs.TINY)
@@ -31,14 +32,8 @@ def refusal(capsys, *flags: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _settings_of_jax_as_they_were():
-    """Restores JAX's settings, which the command changes."""
-    import jax
-
-    names = ("jax_enable_compilation_cache", "jax_default_device", "jax_platforms", "jax_debug_nans")
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with settings_of_jax_restored():
+        yield
 
 
 def test_logged_warnings_look_like_those_of_the_command(capsys, monkeypatch):

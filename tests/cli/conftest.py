@@ -7,31 +7,18 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import attempt, main
 from mossformer_jax.separation import Boundary, OutputOptions, SeparatedFile, Separator, Timings
-
-OPTIONS = (
-    "jax_platforms",
-    "jax_default_device",
-    "jax_enable_compilation_cache",
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
+from tests.conftest import settings_of_jax_restored
 
 
 @pytest.fixture(autouse=True)
 def _jax_as_it_was(monkeypatch):
-    before = {option: getattr(jax.config, option) for option in OPTIONS}
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
-    yield
-    for option, setting in before.items():
-        jax.config.update(option, setting)
-    # JAX decides only once whether and where it keeps programs.
-    compilation_cache.reset_cache()
+    with settings_of_jax_restored():
+        yield
 
 
 @pytest.fixture

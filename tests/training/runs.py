@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from mossformer_jax.cli import main
 from mossformer_jax.training.checkpoints import ARRAYS, NOTES
 from mossformer_jax.training.records import read_metrics
-from tests.conftest import PYTHONPATH, REPOSITORY
+from tests.conftest import PYTHONPATH, REPOSITORY, settings_of_jax_restored
 from tests.training import interrupted
 
 TINY = REPOSITORY / "tests" / "training" / "tiny.py"
@@ -66,19 +66,15 @@ def train_here(workdir: Path, *flags: str, interrupt: str = "") -> subprocess.Co
 
     The numbers are those of a process of its own.
     """
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_debug_nans")
-    names += ("jax_persistent_cache_min_entry_size_bytes", "jax_enable_compilation_cache")
-    before = {name: getattr(jax.config, name) for name in names}
     arguments = ["--config", str(TINY), "--workdir", str(workdir), *flags]
     handlers = logging.root.handlers
     logging.root.handlers = []
-    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
-        try:
+    printed, errors = StringIO(), StringIO()
+    try:
+        with settings_of_jax_restored(), redirect_stdout(printed), redirect_stderr(errors):
             ended = interrupted.main(*interrupt.split(), *arguments) if interrupt else main(["train", *arguments])
-        finally:
-            logging.root.handlers = handlers
-            for name, value in before.items():
-                jax.config.update(name, value)
+    finally:
+        logging.root.handlers = handlers
     return subprocess.CompletedProcess(arguments, ended, printed.getvalue(), errors.getvalue())
 
 

@@ -119,7 +119,7 @@ class Network:
 
 
 def _return_free_memory() -> None:
-    """Returns the memory to the system that the compiler has freed and the C library has kept: 75 MB or more."""
+    """Returns memory to the system that the compiler has freed but the C library has kept (about 80 MB)."""
     with suppress(AttributeError, OSError, TypeError):  # not the C library of Linux
         ctypes.CDLL(None).malloc_trim(0)
 

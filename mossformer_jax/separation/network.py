@@ -6,8 +6,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
+from contextlib import suppress
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from jaxtyping import Float
 
 from mossformer_jax.audio.lengths import Ladder
 from mossformer_jax.model.memory import activation_bytes
+from mossformer_jax.separation.shared_batches import SharedBatches
 from mossformer_jax.weights import LoadedModel
 from mossformer_jax.weights.loaded import CompiledModel
 
@@ -59,8 +59,10 @@ class Network:
         self._model = model
         self._programs: dict[tuple[int, int], CompiledModel] = {}
         self._lock = threading.Lock()
-        # Two programs at once would take twice the memory of an accelerator and be no faster.
-        self._running: AbstractContextManager[Any] = nullcontext() if on_cpu else threading.Lock()
+        # On an accelerator, two programs at once would take twice the memory and be no faster than one. On a CPU,
+        # threads are independent unless batches were requested.
+        one_at_a_time = self.batch_size > 1 or not on_cpu
+        self._separate = SharedBatches(self._run, self.largest_batch) if one_at_a_time else self._run
 
     def padded_length(self, num_samples: int) -> int:
         """The padded length for a mixture, in samples."""
@@ -90,7 +92,7 @@ class Network:
     def __call__(
         self, mixtures: Sequence[Float[np.ndarray, " _"]], num_samples: int
     ) -> tuple[list[Float[np.ndarray, "c _"]], float]:
-        """Separates a batch.
+        """Separates a batch. Mixtures of several threads share batches of up to `batch_size`.
 
         Args:
             mixtures: waveforms (t,) at the level that the weights expect.
@@ -102,6 +104,11 @@ class Network:
         Raises:
             ValueError: the network's output is not finite.
         """
+        return self._separate(mixtures, num_samples)
+
+    def _run(
+        self, mixtures: Sequence[Float[np.ndarray, " _"]], num_samples: int
+    ) -> tuple[list[Float[np.ndarray, "c _"]], float]:
         batch = self._batches.rung(len(mixtures))
         program, compile_seconds = self.compile(batch, num_samples)
         padded_bt = np.zeros((batch, num_samples), np.float32)
@@ -110,8 +117,7 @@ class Network:
         for row, mixture in enumerate(mixtures):
             padded_bt[row, : len(mixture)] = mixture
             lengths_b[row] = len(mixture)
-        with self._running:
-            sources_bct = np.asarray(program(padded_bt, lengths_b))
+        sources_bct = np.asarray(program(padded_bt, lengths_b))
         separated = [sources_bct[row, :, : len(mixture)] for row, mixture in enumerate(mixtures)]
         if not all(np.isfinite(sources).all() for sources in separated):
             raise ValueError("the network's output holds NaN or infinity; check the model's weights and the recording")

@@ -56,16 +56,12 @@ class Ledger:
         verify: record the SHA-256 of recordings, and compare it instead of their size and time.
         overwrite: whether to separate recordings again that were done before this run.
 
-    Attributes:
-        num_other_model: number of recordings that are skipped although they were separated with another model.
-
     Raises:
         OSError: the file cannot be read or created.
     """
 
     def __init__(self, path: str | os.PathLike[str], model: str, *, verify: bool = False, overwrite: bool = False):
         self.path = Path(path)
-        self.num_other_model = 0
         self._model, self._verify, self._overwrite = model, verify, overwrite
         self._latest: dict[str, dict[str, Any]] = {}
         self._written: set[str] = set()
@@ -119,8 +115,7 @@ class Ledger:
             return Verdict(Result(job, "skipped") if job.is_done() else None)
         if not job.is_done() or _sizes(job.outputs) != record["output_bytes"] or not self._is_unchanged(job, record):
             return Verdict(None, may_replace)
-        self.num_other_model += record["model"] != self._model
-        return Verdict(Result(job, "skipped"), may_replace)
+        return Verdict(Result(job, "skipped", other_model=record["model"] != self._model), may_replace)
 
     def add(self, result: Result, attempts: int = 1) -> None:
         """Appends the outcome of a recording, unless it was skipped and the ledger already has a line about it.

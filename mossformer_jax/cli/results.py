@@ -30,6 +30,7 @@ class Result:
         error_class: one word for the class of the error (`failures.error_class`).
         elsewhere: whether it is skipped because another process is separating it.
         stamp: size and time of the recording's file before it was read (`ledger.stamp`).
+        other_model: whether it is skipped although its sources are of another model.
     """
 
     job: Job
@@ -41,6 +42,7 @@ class Result:
     error_class: str | None = None
     elsewhere: bool = False
     stamp: tuple[int, int] | None = None
+    other_model: bool = False
 
 
 def as_json(result: Result) -> str:

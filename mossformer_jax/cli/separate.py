@@ -123,10 +123,10 @@ def _conclude_ledger(results: Sequence[Result], ledger: Ledger, seconds: float, 
     from mossformer_jax.cli.report import run_table
     from mossformer_jax.cli.terminal import print_table
 
-    if ledger.num_other_model:
+    if num_other_model := sum(result.other_model for result in results):
         warn(
-            f"{ledger.path}: {ledger.num_other_model} of the recordings that were skipped were separated with another "
-            "model; --overwrite separates them again"
+            f"{ledger.path}: {num_other_model} of the recordings that were skipped were separated with another model; "
+            "--overwrite separates them again"
         )
     if not options.json:
         print_table(run_table(results, seconds), left=1)

@@ -86,10 +86,11 @@ def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
 
 
 def fit_length(waveform: Float[np.ndarray, "*c t"], length: int) -> Float[np.ndarray, "*c u"]:
-    """Cuts or zero-pads the end of the last axis to `length` samples."""
-    missing = max(length - waveform.shape[-1], 0)
-    padding = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
-    return np.pad(waveform[..., :length], padding)
+    """Cuts or zero-pads the end of the last axis to `length` samples; a waveform that is long enough is not copied."""
+    missing = length - waveform.shape[-1]
+    if missing <= 0:
+        return waveform[..., :length]
+    return np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, missing)])
 
 
 def check_sample_rate(sample_rate: int) -> None:

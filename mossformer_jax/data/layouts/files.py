@@ -51,6 +51,7 @@ class FileMixtures:
         self.files = files
         self.num_sources = num_sources
         self.sample_rate = sample_rate
+        self._lengths: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Number of mixtures."""
@@ -61,13 +62,15 @@ class FileMixtures:
         return self.files[index].id
 
     def num_samples(self, index: int) -> int:
-        """Length of a mixture, from the header of its first file.
+        """Length of a mixture, from the header of its first file, which is read once.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or corrupt; the message names it.
         """
-        with _opened(self.files[index].paths()[0], self.sample_rate) as file:
-            return file.num_samples
+        if index not in self._lengths:
+            with _opened(self.files[index].paths()[0], self.sample_rate) as file:
+                self._lengths[index] = file.num_samples
+        return self._lengths[index]
 
     def read(self, index: int, start: int = 0, num_samples: int | None = None) -> Mixture:
         """Reads a mixture, or `num_samples` of it from `start`. Only this part is decoded.

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mossformer_jax.data.layouts import open_mixtures
+from mossformer_jax.audio.opening import AudioFile
+from mossformer_jax.data.layouts import files, open_mixtures
 
 NAME = "4077-13754-0001_5142-33396-0065"
 
@@ -53,6 +54,14 @@ def test_a_pickled_data_set_reads_the_same(mixtures):
 def test_a_crop_outside_the_mixture_is_an_error(mixtures, start, num_samples):
     with pytest.raises(ValueError, match=f"start={start}, num_samples={num_samples} is out of range for 300 samples"):
         mixtures.read(0, start, num_samples)
+
+
+def test_each_file_is_opened_once_per_crop_and_once_for_the_length(mixtures, monkeypatch):
+    opened = []
+    monkeypatch.setattr(files, "AudioFile", lambda path: opened.append(path) or AudioFile(path))
+    for _ in range(3):
+        assert mixtures.num_samples(0) == len(mixtures.read(0).mixture)
+    assert len(opened) == 1 + 3 * 4
 
 
 @pytest.mark.parametrize("signal", ["mix_both", "s2", "noise"])

@@ -36,6 +36,13 @@ def _settings_of_jax_as_they_were():
         yield
 
 
+@pytest.mark.parametrize("name", ["train.steps", "train.optimizer", "data.train.corpus", "9" * 5000])
+def test_a_very_long_value_is_shortened_in_the_error(name, capsys, tmp_path):
+    line = refusal(capsys, "--config", TINY, "--workdir", str(tmp_path), f"--config.{name}={'9' * 5000}")
+    assert "99..." in line
+    assert len(line) < 1000
+
+
 def test_logged_warnings_look_like_those_of_the_command(capsys, monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [])
     show_logged_warnings()

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 PROGRAM = "mossformer-jax"
 
+# Characters of a word in an error. Paths are shorter; a mistyped value can have thousands.
+_LONGEST_WORD = 500
+
 
 def one_line(error: BaseException | str) -> str:
     """An error or a text without line breaks; the error's type if its message is empty."""
@@ -16,12 +19,18 @@ def one_line(error: BaseException | str) -> str:
 
 def complain(message: str) -> None:
     """Prints an error as one line to stderr."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: error: {_readable(message)}", file=sys.stderr)
 
 
 def warn(message: str) -> None:
     """Prints a warning as one line to stderr."""
-    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: warning: {_readable(message)}", file=sys.stderr)
+
+
+def _readable(message: str) -> str:
+    """The message with very long words shortened in the middle."""
+    words = message.split(" ")
+    return " ".join(word if len(word) <= _LONGEST_WORD else f"{word[:100]}...{word[-50:]}" for word in words)
 
 
 def show_logged_warnings() -> None:

@@ -38,9 +38,8 @@ web: web/page/runtime/VERSION  ## what the page in web/ needs from npm: the ONNX
 page: $(TEST_READY) web  ## write the page that separates in the browser into build/page, and serve it
 	$(BIN)/mossformer-jax page build/page --overwrite --serve 8000
 
-check: lint  ## lint, then the tests that take less than about ten seconds each
-	$(BIN)/$(PYTEST) --fast-compiler -m 'not slow'
-	$(BIN)/$(PYTEST) -m 'default_compiler and not slow'
+check: lint  ## lint, then the tests that take less than about a second each
+	$(BIN)/$(PYTEST) --fast-compiler -m 'not slow and not medium'
 
 test: lint  ## lint, then run every test
 	$(BIN)/$(PYTEST) --fast-compiler

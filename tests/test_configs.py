@@ -89,6 +89,7 @@ def test_the_rate_and_the_number_of_sources_are_set_in_one_place(path):
     assert {config.data[part].sample_rate for part in ("train", "validation", "test")} == {16000}
 
 
+@pytest.mark.medium
 @configs
 def test_the_data_of_every_config_are_found_below_root(path, tmp_path):
     _make_data_sets(tmp_path)

@@ -70,6 +70,7 @@ def test_the_default_model_is_small(separator):
     assert sum(file.stat().st_size for file in DEFAULT_MODEL.iterdir()) <= 8_000_000
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", RECORDED_ON_EXAMPLES)
 def test_the_default_model_separates_the_examples_as_recorded(separator, name):
     assert improvement(*separated_example(separator, name)) >= RECORDED_ON_EXAMPLES[name] - MARGIN
@@ -90,6 +91,7 @@ def test_the_shipped_separated_examples_equal_the_output_of_the_default_model(se
     assert si_sdr(sources, shipped).min() > 40.0
 
 
+@pytest.mark.medium
 def test_bfloat16_separates_the_example_as_well_as_float32(separator, bfloat16_separator):
     name = "synthetic/mixture.wav"
     gains = [improvement(*separated_example(each, name)) for each in (bfloat16_separator, separator)]

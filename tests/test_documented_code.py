@@ -44,6 +44,7 @@ def test_every_block_is_run_by_a_test():
             assert language in ("", "python", "text", "bash", "cpp", "bibtex"), f"{page.name}:{line}: {language}"
 
 
+@pytest.mark.medium
 def test_the_library_example_of_the_readme(tiny_separator, monkeypatch):
     monkeypatch.setattr(Separator, "from_pretrained", lambda *_, **__: tiny_separator)
     waveform = (0.1 * np.random.default_rng(0).standard_normal((1, 800)), 8000)

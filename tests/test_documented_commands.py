@@ -25,6 +25,7 @@ CONFIGS = ("libri2mix", "libri2mix:dynamic", "own_data:csv", "default_8k", "demo
 PLACEHOLDERS = {"N": "2", "VALUE": "1"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("command", COMMANDS, ids=map(str, COMMANDS))
 def test_the_commands_in_code_blocks_are_valid(command):
     program, *arguments = command.words
@@ -112,6 +113,7 @@ def known_options() -> set[str]:
     return names
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
 def test_the_options_in_sentences_exist(page):
     known = known_options() | FOREIGN

@@ -39,6 +39,7 @@ def explain(tmp_path, script, capsys):
     return run
 
 
+@pytest.mark.medium
 def test_talker_levels_are_reported_by_output(explain):
     def leak(a, b):
         return 0.1 * (b + 0.1 * a), 2.0 * (a + 0.1 * b)
@@ -52,6 +53,7 @@ def test_talker_levels_are_reported_by_output(explain):
     assert "below 1 dB:" not in printed
 
 
+@pytest.mark.medium
 def test_talkers_that_swap_outputs_within_a_mixture_are_found(explain):
     def change(a, b):
         """Swaps the outputs after 1.5 of 2 s."""
@@ -67,10 +69,12 @@ def test_talkers_that_swap_outputs_within_a_mixture_are_found(explain):
     assert better > 20.0
 
 
+@pytest.mark.medium
 def test_segments_in_which_one_talker_pauses_do_not_count(explain):
     assert "in 0% of 3;" in explain(lambda a, b: (a, b), pause=RATE // 2)
 
 
+@pytest.mark.medium
 def test_mixtures_that_hardly_improve_are_listed(explain):
     printed = explain(lambda a, b: (a, b), lambda a, b: (a + 0.99 * b, b + 0.99 * a))
     assert "1 of 2 improve by less than 1 dB, 0 get worse" in printed

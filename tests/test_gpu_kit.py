@@ -114,6 +114,7 @@ def folders(tmp_path: Path) -> dict[str, str]:
     return {variable: str(tmp_path / name) for variable, name in names.items()}
 
 
+@pytest.mark.medium
 def test_unpacked_speech_has_all_training_speakers_and_nearly_the_same_samples(unpacked, prepared):
     original, ours = (
         Utterances.from_manifest(folder / "speech.csv", sample_rate=8000, split="train")

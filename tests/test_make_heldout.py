@@ -117,6 +117,7 @@ def test_a_list_without_validation_mixtures_is_drawn_and_written(make_heldout, s
     assert not (tmp_path / "audio" / "validation").exists()
 
 
+@pytest.mark.medium
 def test_clean_mixtures_are_the_sum_of_their_files_at_levels_within_the_range(make):
     for mixture in make("clean"):
         np.testing.assert_array_equal(mixture.mixed(), mixture.sources.sum(axis=0))
@@ -124,6 +125,7 @@ def test_clean_mixtures_are_the_sum_of_their_files_at_levels_within_the_range(ma
         assert set(mixture.speakers) == {"a", "b"}
 
 
+@pytest.mark.medium
 def test_every_condition_changes_the_clean_mixtures_as_documented(make):
     clean = make("clean")
     for plain, mixture in zip(clean, make("single"), strict=True):
@@ -143,6 +145,7 @@ def test_every_condition_changes_the_clean_mixtures_as_documented(make):
     assert not any(mixture.mixed().any() or mixture.sources.any() for mixture in make("silence"))
 
 
+@pytest.mark.medium
 def test_noise_is_held_out_and_has_the_snr_range_of_wham(make, speech):
     recording, _ = soundfile.read(speech / "noise_dev.flac")
     for plain, mixture in zip(make("clean"), make("noise"), strict=True):

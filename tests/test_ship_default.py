@@ -28,6 +28,7 @@ def sources(tmp_path, rng):
     return both
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("sources")
 def test_the_stored_model_has_half_the_size_and_the_same_scores(tiny_model_folder, tmp_path, capsys):
     flags = ["--run", str(tiny_model_folder), "--mixtures", str(tmp_path / "mixtures.csv")]
@@ -44,6 +45,7 @@ def test_the_stored_model_has_half_the_size_and_the_same_scores(tiny_model_folde
         np.testing.assert_allclose(shipped[name], values, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_measured_gains_minimise_the_squared_error(tiny_model_folder, tmp_path, sources):
     table = str(tmp_path / "mixtures.csv")
     flags = ["--run", str(tiny_model_folder), "--mixtures", table, "--gains-from", table]

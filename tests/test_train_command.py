@@ -128,6 +128,7 @@ def test_changing_the_network_of_a_run_is_an_error(capsys, tmp_path):
     assert "--workdir" in line
 
 
+@pytest.mark.medium
 def test_the_error_for_initial_weights_of_another_size_suggests_overrides(
     capsys, tmp_path, tiny_model_folder, tiny_config
 ):

@@ -76,6 +76,7 @@ def test_a_report_gives_the_time_bound_and_the_largest_batch(monkeypatch, capsys
     assert CHIPS["v5e"].budget > 13 * 2**30
 
 
+@pytest.mark.medium
 def test_the_reported_model_has_the_sizes_of_the_initial_weights(monkeypatch, capsys, tiny_model_folder):
     monkeypatch.setattr(commands, "compile_only_devices", lambda _: jax.devices())
     monkeypatch.setattr(commands, "print_report", lambda *_, **__: None)

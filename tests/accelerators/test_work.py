@@ -83,6 +83,7 @@ def test_the_full_model_needs_80_gmac_per_second_of_audio():
     assert product_flops(traced.jaxpr) / 2 == pytest.approx(80.5e9, rel=0.01)
 
 
+@pytest.mark.medium
 def test_the_separation_program_gives_one_signal_per_source(tiny_config):
     traced = separation(tiny_config, jax.devices(), batch=3, num_samples=800)
     assert traced.out_info.shape == (3, tiny_config.num_sources, 800)

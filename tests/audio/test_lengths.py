@@ -19,6 +19,7 @@ def test_batch_sizes_are_powers_of_two():
     assert Ladder(step=1, growth=2.0).rungs(9) == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.medium
 def test_many_lengths_need_few_rungs_and_little_padding():
     ladder = Ladder(step=2048)
     lengths = range(16, 60 * 8000, 37)

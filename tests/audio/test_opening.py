@@ -228,6 +228,7 @@ def test_the_error_identifies_a_file_that_is_not_audio(tmp_path, monkeypatch, ca
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library's stderr is found on Linux")
 def test_damaged_mp3_files_print_nothing(tmp_path, rng):
     soundfile.write(tmp_path / "a.mp3", rng.uniform(-0.5, 0.5, 40_000), RATE)

@@ -73,6 +73,7 @@ def clear(folder: Path) -> None:
     (folder / "report.jsonl").unlink()
 
 
+@pytest.mark.medium
 def test_a_run_that_is_killed_at_any_step_can_be_repeated(run, tmp_path):
     assert run(0.5) == 0
     expected = contents(tmp_path / "out")
@@ -89,6 +90,7 @@ def test_a_run_that_is_killed_at_any_step_can_be_repeated(run, tmp_path):
     assert step > 10
 
 
+@pytest.mark.medium
 def test_sources_of_two_models_are_never_mixed(run, tmp_path):
     """A run with --overwrite and another model is killed, and not repeated with --overwrite."""
     assert run(0.25) == 0

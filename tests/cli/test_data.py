@@ -12,6 +12,7 @@ from tests.conftest import REPOSITORY
 DEMO = str(REPOSITORY / "configs" / "demo.py")
 
 
+@pytest.mark.medium
 def test_inspect_describes_what_training_draws_and_writes_samples(tmp_path, capsys):
     arguments = ["data", "inspect", "--config", DEMO, "--measure", "8", "-o", str(tmp_path), "--samples", "1"]
     assert main([*arguments, "--config.data.train.epoch_size=80", "--config.data.seconds=0.5"]) == 0
@@ -26,6 +27,7 @@ def test_inspect_describes_what_training_draws_and_writes_samples(tmp_path, caps
     assert len(mixture) == 4000
 
 
+@pytest.mark.medium
 def test_inspect_shows_the_acoustics_and_how_often_they_were_drawn(tmp_path, capsys):
     options = {
         "babble.share": 1.0,
@@ -67,6 +69,7 @@ def test_inspect_describes_the_mixtures_of_an_evaluation_split(capsys):
     assert capsys.readouterr().out.startswith("mixtures            32, 0.04 h\n")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -87,6 +90,7 @@ def test_overrides_are_refused_by_commands_without_a_config(capsys):
     assert "unrecognized arguments: --config.data.seed=1" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("split", "value", "message"),
     [
@@ -131,6 +135,7 @@ def test_inspecting_a_split_that_is_no_data_is_one_line(tmp_path, error_of, spli
     assert message in error_of("data", "inspect", "--config", tmp_path / "c.py", "--split", split)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("seconds", ["1e24", "-1.0", "nan", "inf"])
 def test_an_impossible_length_of_crops_is_named(error_of, seconds):
     message = error_of("data", "inspect", "--config", DEMO, f"--config.data.seconds={seconds}")

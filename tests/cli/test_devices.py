@@ -13,6 +13,7 @@ import pytest
 from mossformer_jax.cli import main
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("platform", ["", "cuda"])
 def test_a_missing_accelerator_is_an_error_only_if_it_was_requested(recordings, platform):
     script = "import sys; from mossformer_jax.cli import main; sys.exit(main())"
@@ -42,6 +43,7 @@ def test_the_cpu_can_be_chosen(tiny_model_folder, capsys):
     assert jax.config.jax_default_device == jax.devices("cpu")[0]
 
 
+@pytest.mark.medium
 def test_a_second_run_reuses_the_compiled_program(recordings, tiny_model_folder, capsys):
     kept = []
     for _ in range(2):

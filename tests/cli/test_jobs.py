@@ -195,6 +195,7 @@ def test_a_recording_is_done_when_all_of_its_files_are_there(tree):
     assert job.is_done()
 
 
+@pytest.mark.medium
 def test_a_thousand_files_are_planned_in_no_time(tmp_path):
     for number in range(1000):
         (tmp_path / f"{number % 10}").mkdir(exist_ok=True)

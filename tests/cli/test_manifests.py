@@ -106,6 +106,7 @@ def test_outputs_of_a_manifest_without_a_folder_are_relative_to_the_current_one(
     assert job.outputs == (Path("x/one_s1.wav"), Path("x/one_s2.wav"))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("durations", [False, True])
 def test_shards_are_disjoint_and_complete_and_do_not_depend_on_the_order(durations):
     durations = [number % 7.0 if durations else None for number in range(200)]

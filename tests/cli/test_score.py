@@ -126,6 +126,7 @@ def folders(tmp_path, rng, monkeypatch):
 FOLDERS = ["score", "--mixtures", "mix", "--references", "s1", "s2", "--estimates", "e/{id}_s{k}.wav"]
 
 
+@pytest.mark.medium
 def test_folders_are_scored_into_metrics_and_summary(folders, capsys):
     assert main([*FOLDERS, "--metrics", "sdr", "-o", "out/scores"]) == 0
     rows = read_metrics("out/scores/metrics.csv")
@@ -143,6 +144,7 @@ def test_folders_are_scored_into_metrics_and_summary(folders, capsys):
     assert printed[5:] == ["out/scores/metrics.csv", "out/scores/summary.json"]
 
 
+@pytest.mark.medium
 def test_missing_files_are_an_error_and_extra_files_a_warning(folders, error_of, capsys):
     (folders / "e/u1_s2.wav").rename(folders / "e/u7_s2.wav")
     assert "e/{id}_s2.wav: missing u1. " in error_of(*FOLDERS)
@@ -169,6 +171,7 @@ def test_a_silent_reference_is_a_warning_and_not_averaged(folders, error_of, cap
     assert "s1/u0.wav: is silent" in error_of(*FOLDERS)
 
 
+@pytest.mark.medium
 def test_the_official_estimates_reach_their_published_score(libri2mix_samples, tmp_path, capsys):
     places = [str(libri2mix_samples / name) for name in ("{id}_mix.wav", "{id}_source{k}.wav", "{id}_source{k}hat.wav")]
     command = ["score", "--mixtures", places[0], "--references", places[1], "--estimates", places[2]]

@@ -29,6 +29,7 @@ def files_below(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.medium
 def test_separate_writes_one_file_per_source_and_prints_the_run_time(recordings, tiny_model_folder, capsys):
     folder = recordings / "out"
     assert main(["separate", f"{recordings}/mix.wav", "-o", f"{folder}", "--model", f"{tiny_model_folder}"]) == 0
@@ -47,6 +48,7 @@ def test_every_option_reaches_the_network(recordings, stand_in):
     assert stand_in.options == OutputOptions("rms", mixture_consistency=True, channels="each", subtype="PCM_24")
 
 
+@pytest.mark.medium
 def test_every_option_is_one_that_the_network_takes(recordings, tiny_model_folder, capsys):
     write_audio(recordings / "stereo.wav", np.stack([read_audio(recordings / f"s{n}.wav")[0][0] for n in (1, 2)]), 8000)
     options = ["--scale", "rms", "--mixture-consistency", "--channels", "each", "--memory", "200MB", "--window", "2"]
@@ -149,6 +151,7 @@ def test_existing_separations_are_skipped_without_overwrite(folder, stand_in, ca
     assert stand_in.calls == ["c.wav", "a.wav", "b.flac", "c.wav"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("theirs", ["a_s1.wav", "a.png"])
 def test_a_foreign_file_is_replaced_only_with_overwrite(folder, stand_in, capsys, theirs):
     write_audio(folder / "a_s1.wav", np.zeros(80), 8000)
@@ -179,6 +182,7 @@ def test_recordings_separated_by_another_run_meanwhile_are_skipped(folder, stand
     assert "1 recording skipped because the files exist" in capsys.readouterr().out
 
 
+@pytest.mark.medium
 def test_missing_plots_are_drawn_from_existing_sources(folder, stand_in, capsys):
     assert run(folder) == 0
     sources = {path: path.read_bytes() for path in folder.rglob("*_s?.wav")}
@@ -375,6 +379,7 @@ def test_an_enormous_window_is_a_one_line_error(recordings, tiny_model_folder, e
     assert "window_seconds=1e+308 is not allowed: must be at most 86,400" in error_of("separate", *arguments)
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="these systems refuse such names themselves")
 def test_a_plot_of_a_name_that_is_not_utf_8_is_drawn(folder, stand_in):
     old = os.fsencode(folder / "caf") + b"\xe9.wav"
@@ -393,6 +398,7 @@ def test_downloads_are_limited(stand_in, server, tmp_path, monkeypatch, error_of
     assert "a.wav" in error_of("separate", f"{server}/a.wav", "--max-download", "0.001")
 
 
+@pytest.mark.medium
 def test_a_plot_is_written_next_to_the_sources(folder, stand_in, tmp_path, capsys):
     assert run(folder / "a.wav", "-o", tmp_path / "out", "--plot") == 0
     assert files_below(tmp_path / "out") == {"a_s1.wav", "a_s2.wav", "a.png"}

@@ -57,6 +57,7 @@ def voices(rng) -> Clips:
     return Clips(*[(name, rng.standard_normal(1000)) for name, count in counts.items() for _ in range(count)])
 
 
+@pytest.mark.medium
 def test_levels_follow_the_published_recipe(voices):
     levels = np.array(
         [level_db(DynamicMixing(voices).draw(0, 500, np.random.default_rng(seed)).sources) for seed in range(1000)]
@@ -103,6 +104,7 @@ def test_all_signals_of_a_peaking_mixture_are_scaled_by_the_same_factor(rng):
     np.testing.assert_allclose(mixed, mixture.sources.sum(0) + mixture.noise, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_speakers_differ_and_are_drawn_in_proportion_to_their_utterances(voices):
     drawn = [DynamicMixing(voices).draw(0, 10, np.random.default_rng(seed)).speakers for seed in range(2000)]
     assert all(first != second for first, second in drawn)

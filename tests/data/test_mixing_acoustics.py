@@ -68,6 +68,7 @@ def test_options_with_share_zero_do_not_change_other_draws(folders):
         np.testing.assert_array_equal(first.sources, second.sources)
 
 
+@pytest.mark.medium
 def test_each_option_applies_to_its_fraction_of_the_mixtures(folders):
     rng = np.random.default_rng(0)
     for name, fields in everything(folders).items():

@@ -46,6 +46,7 @@ def test_the_published_recipe_has_not_changed():
     assert mixture.id == "_".join(f"clip{index}" for index in order)
 
 
+@pytest.mark.medium
 def test_single_share_leaves_one_active_source():
     heard = [np.abs(mixture.sources).max(axis=1) > 0 for mixture in draws(600, single_share=0.3)]
     # Four standard errors of a proportion of 0.3 over 600 draws.
@@ -99,6 +100,7 @@ def test_a_source_of_full_length_is_neither_faded_nor_moved():
         assert np.count_nonzero(mixture.sources[:, [0, -1]]) == 4
 
 
+@pytest.mark.medium
 def test_relative_levels_are_drawn_from_their_range():
     levels = np.array([level_db(mixture.sources) for mixture in draws(500, relative_range_db=(-10, 10))])
     relative = levels[:, 1] - levels[:, 0]
@@ -108,6 +110,7 @@ def test_relative_levels_are_drawn_from_their_range():
     assert relative.mean() == pytest.approx(0, abs=4 * 20 / np.sqrt(12 * 500))
 
 
+@pytest.mark.medium
 def test_noise_has_the_configured_snr_and_share():
     mixtures = draws(400, noise_share=0.5, noise_snr_db=(20, 30))
     noisy = [mixture for mixture in mixtures if mixture.noise is not None]
@@ -140,6 +143,7 @@ def test_crops_without_speech_are_drawn_again():
         names(min_level_db=-10.0)
 
 
+@pytest.mark.medium
 def test_speakers_can_be_drawn_in_proportion_to_capped_durations(rng):
     counts = {"anna": 40, "ben": 4, "cleo": 4}
     clips = Clips(*[(name, rng.standard_normal(RATE // 4)) for name, count in counts.items() for _ in range(count)])

@@ -188,6 +188,7 @@ def test_interpolation_at_a_speed_is_resampling(tmp_path, rng):
         assert error < (1e-4 if speed == 100 else 3e-3), speed  # 16 bits; the slope of the two filters
 
 
+@pytest.mark.medium
 def test_the_target_in_a_room_is_aligned_with_the_direct_sound(folders):
     clicks_ct, length = jnp.zeros((2, SAMPLES)).at[:, 100].set(1.0), jnp.asarray(SAMPLES)
     for target in ("dry", "early"):
@@ -207,6 +208,7 @@ def test_the_target_in_a_room_is_aligned_with_the_direct_sound(folders):
             np.testing.assert_allclose(wet_ct.max(axis=1), targets_ct.max(axis=1), rtol=1e-5)
 
 
+@pytest.mark.medium
 def test_reverberation_is_that_of_the_host(tmp_path, rng):
     decay = np.exp(-np.arange(500) / 100) * rng.standard_normal(500)
     write(tmp_path / "room/0.wav", decay / np.abs(decay).max())
@@ -219,6 +221,7 @@ def test_reverberation_is_that_of_the_host(tmp_path, rng):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_channels_are_those_of_the_host(rng):
     mixture = 0.2 * rng.standard_normal(SAMPLES).astype(np.float32)
     for name in ("telephone", *acoustics.TABLE_CODECS):
@@ -236,6 +239,7 @@ def test_channels_are_those_of_the_host(rng):
             assert np.linalg.norm(received - expected) < 0.01 * np.linalg.norm(expected)
 
 
+@pytest.mark.medium
 def test_level_drift_stays_within_its_range():
     options = LevelDrift(range_db=6.0, seconds=0.02)
     drifted = acoustics.drift(options, jnp.ones((2, SAMPLES)), jnp.asarray(SAMPLES), RATE, Dice(jax.random.key(1), 64))
@@ -245,6 +249,7 @@ def test_level_drift_stays_within_its_range():
     assert (curves_db.std(axis=1) > 0.5).all()
 
 
+@pytest.mark.medium
 def test_dice_draw_distinct_numbers_outside_those_taken():
     taken = [jnp.asarray(4), jnp.asarray(1)]
     draw = jax.vmap(lambda key: Dice(key, 8).distinct(3, 6, taken))
@@ -275,6 +280,7 @@ def made(mixtures: DynamicMixing, seed: int = 0) -> DeviceBatches:
     return DeviceBatches(mixtures, batch_size=4, num_samples=SAMPLES, seed=seed, mesh=make_mesh())
 
 
+@pytest.mark.medium
 def test_a_batch_depends_only_on_the_seed_and_its_number(plain):
     first, second = made(plain), made(plain)
     expected = [next(first) for _ in range(3)]
@@ -289,6 +295,7 @@ def test_a_batch_depends_only_on_the_seed_and_its_number(plain):
         second.set_state({**first.get_state(), "seed": 1})
 
 
+@pytest.mark.medium
 def test_mixtures_are_as_long_as_the_shortest_recording_allows(plain):
     batch = next(made(plain))
     lengths = np.asarray(batch.lengths)

@@ -117,6 +117,7 @@ def test_processes_hold_the_rows_of_one_batch_in_order(dynamic, process_count):
         assert_equal(batch, Batch(*map(np.concatenate, zip(*(part[step] for part in parts), strict=True))))
 
 
+@pytest.mark.medium
 def test_batches_after_a_restore_equal_those_of_an_uninterrupted_run(dynamic):
     options = {"batch_size": 4, "num_samples": 800, "seed": 3}
     batches = train_batches(dynamic, **options)
@@ -131,6 +132,7 @@ def test_batches_after_a_restore_equal_those_of_an_uninterrupted_run(dynamic):
     assert again.get_state() == batches.get_state()
 
 
+@pytest.mark.medium
 def test_workers_restore_the_same_batches(dynamic):
     options = {"batch_size": 4, "num_samples": 800, "seed": 3}
     expected = take(train_batches(dynamic, **options), 7)
@@ -251,6 +253,7 @@ def test_evaluation_batches_contain_every_mixture_once(process_count):
     assert sorted(seen) == list(range(len(lengths)))
 
 
+@pytest.mark.medium
 def test_evaluation_batches_are_repeatable_with_any_number_of_workers(dynamic):
     mixtures = DrawnMixtures(dynamic, num_mixtures=5, max_samples=800)
     batches = evaluation_batches(mixtures, batch_size=2)

@@ -125,6 +125,7 @@ def test_a_failed_preparation_leaves_no_files(tmp_path):
     assert not list(tmp_path.rglob("*array_record*"))
 
 
+@pytest.mark.medium
 def test_tensorflow_is_not_imported(data_dir):
     code = f"""
 import sys

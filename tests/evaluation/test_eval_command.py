@@ -191,6 +191,7 @@ def test_data_that_do_not_match_the_model_are_rejected(tmp_path, capsys):
     assert "data.test has sample_rate=16000, but the model default has 8000" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_the_config_of_a_run_cannot_be_overridden(tmp_path, tiny_config, capsys):
     save_model(tmp_path / "best", tiny_config, nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     (tmp_path / "config.json").write_text(json.dumps({"model": {}, "data": {"test": {}}, "train": {}}))

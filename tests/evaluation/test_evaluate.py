@@ -46,6 +46,7 @@ def score_batch(batch):
     return score_separation(estimates_bct, batch.sources, batch.mixture, batch.lengths), batch.index
 
 
+@pytest.mark.medium
 def test_every_utterance_is_scored_once_and_independently_of_its_batch():
     reported = []
     rows = evaluate(score_batch, evaluation_batches(ShortMixtures(), batch_size=2), on_batch=reported.extend)
@@ -87,6 +88,7 @@ def test_mixtures_with_a_silent_or_constant_reference_are_excluded_from_the_mean
     assert math.isnan(mean_si_sdri_db(rows[1:]))
 
 
+@pytest.mark.medium
 def test_the_mean_is_nan_if_a_networks_output_is_nan(rng):
     sources = rng.normal(size=(2, 2, 100)).astype(np.float32)
     estimates = sources.copy()
@@ -96,6 +98,7 @@ def test_the_mean_is_nan_if_a_networks_output_is_nan(rng):
     assert mean_si_sdri_db(rows[:1]) > 50
 
 
+@pytest.mark.medium
 def test_scores_on_the_device_are_finite_for_silent_references():
     silence = np.zeros((1, 2, 50), np.float32)
     scores = score_separation(silence, silence, silence[:, 0], np.array([50]))

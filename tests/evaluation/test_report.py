@@ -61,6 +61,7 @@ def test_a_metric_that_is_defined_for_no_utterance_has_only_a_count(rows):
     assert summarize(rows[2:])["si_sdri"] == {"count": 0}
 
 
+@pytest.mark.medium
 def test_the_95_percent_interval_covers_the_true_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(rng.exponential(size=60)) for _ in range(100)]

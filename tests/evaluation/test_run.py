@@ -26,6 +26,7 @@ def test_set(noises):
     return TestSet(noises, metrics=("si_sdr", "sdr"), genders=genders, batch_size=2)
 
 
+@pytest.mark.medium
 def test_an_evaluation_writes_one_row_per_utterance_in_the_order_of_the_data(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path / "out", identity=IDENTITY)
     evaluation.partial.remove()
@@ -47,6 +48,7 @@ def test_an_evaluation_writes_one_row_per_utterance_in_the_order_of_the_data(tes
     assert summary["sdri"]["mean"] == pytest.approx(np.mean([row["sdri"] for row in rows]))
 
 
+@pytest.mark.medium
 def test_a_killed_evaluation_is_resumed(test_set, swapping_scorer, tmp_path):
     def kill_in_third_batch(rows):
         if len(swapping_scorer.seen) > 4:
@@ -76,6 +78,7 @@ def test_a_killed_evaluation_is_resumed(test_set, swapping_scorer, tmp_path):
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["metrics.csv", "summary.json"]
 
 
+@pytest.mark.medium
 def test_an_evaluation_killed_after_scoring_is_finished_without_scoring_again(test_set, swapping_scorer, tmp_path):
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY)
     swapping_scorer.seen.clear()
@@ -94,6 +97,7 @@ def test_partial_rows_of_other_weights_are_neither_resumed_nor_overwritten(test_
     assert partial.read_bytes() == written
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["metrics", "data"])
 def test_results_of_other_data_or_metrics_are_not_overwritten(test_set, swapping_scorer, tmp_path, name):
     identity = {"weights": "abc", "metrics": ["sdr"], "data": {"path": "a"}}
@@ -125,6 +129,7 @@ def test_no_metric_is_defined_for_a_constant_reference(test_set, swapping_scorer
     assert isinstance(row["sdr_2"], float)
 
 
+@pytest.mark.medium
 def test_partial_rows_survive_a_kill_at_any_byte(test_set, swapping_scorer, tmp_path):
     rows = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY).rows
     (tmp_path / "metrics.csv.partial").unlink()
@@ -151,6 +156,7 @@ def test_an_evaluation_fails_if_the_networks_output_is_nan(test_set, swapping_sc
     assert not (tmp_path / "metrics.csv").exists()
 
 
+@pytest.mark.medium
 def test_the_report_has_figures_and_the_audio_files_match_the_scored_signals(test_set, swapping_scorer, tmp_path):
     facts = {"model": "a <model>", "step": 300, "parameters": 1234567, "date": "2026-11-28T12:00:00+00:00"}
     evaluation = evaluate_model(swapping_scorer, test_set, tmp_path, identity=IDENTITY, facts=facts)
@@ -177,6 +183,7 @@ def test_the_report_has_figures_and_the_audio_files_match_the_scored_signals(tes
         assert np.mean(np.square(estimate)) == pytest.approx(np.mean(np.square(source)), rel=1e-4)
 
 
+@pytest.mark.medium
 def test_a_report_of_long_mixtures_of_three_sources_is_below_2_mb(tmp_path, rng):
     sources_ct = (0.1 * rng.standard_normal((3, 40 * 8000))).astype(np.float32)  # noise has the largest figures
     examples = {name: (Mixture(name, sources_ct, 8000), sources_ct) for name in ("Best", "Median", "Worst")}

@@ -39,6 +39,7 @@ def utterances(folder):
     return pair_files(str(folder / "mix"), [str(folder / "s{k}" / "{id}.wav")], [str(folder / "e{k}" / "{id}.wav")])[0]
 
 
+@pytest.mark.medium
 def test_scores_match_their_definitions_for_any_batch_size(utterances, monkeypatch):
     monkeypatch.setattr(separated_files, "_BATCH_SAMPLES", 17_000)  # two rows of one second, or one row of two seconds
     for files, scores in zip(utterances, score_files(utterances), strict=True):

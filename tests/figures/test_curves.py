@@ -32,6 +32,7 @@ def panels(tmp_path, monkeypatch):
     return draw
 
 
+@pytest.mark.medium
 def test_the_best_validation_is_marked(panels):
     loss, improvement, _ = panels([training(1, 0.0), validation(10, 3.0), validation(20, 12.345), validation(30, None)])
     best = improvement.get_lines()[-1]
@@ -49,11 +50,13 @@ def test_an_outlier_neither_flattens_nor_bends_the_curve(panels):
     assert smoothed.get_ydata().max() < -9
 
 
+@pytest.mark.medium
 def test_losses_that_are_not_finite_leave_a_gap(panels):
     loss, *_ = panels([training(1, -1.0), training(2, None), training(3, -2.0)])
     np.testing.assert_array_equal(loss.get_lines()[0].get_ydata(), [-1.0, np.nan, -2.0])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("records", [[], [training(1, None)], [training(1, 0.5)], [validation(1, 2.0)]])
 def test_few_or_no_records_can_be_plotted(panels, records):
     assert [axes.get_ylabel() for axes in panels(records)] == [

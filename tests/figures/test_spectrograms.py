@@ -68,6 +68,7 @@ def test_an_interrupted_plot_leaves_no_file(tone, tmp_path, monkeypatch):
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.medium
 def test_panels_share_axes_and_colours_and_any_file_name_can_be_a_title(tone, tmp_path, monkeypatch):
     """Dollar signs do not start a formula, and characters that the font lacks do not cause a warning."""
     figures = []

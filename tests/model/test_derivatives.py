@@ -33,6 +33,7 @@ def functions(rng):
     }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", functions(np.random.default_rng(0)))
 def test_every_function_has_all_derivatives(rng, name):
     with jax.enable_x64(True):
@@ -61,6 +62,7 @@ def energy_of(network):
     return lambda mixture_bt: jnp.sum(jnp.square(network(mixture_bt)))
 
 
+@pytest.mark.medium
 def test_outside_the_context_the_error_says_what_to_do(tiny_config, rng):
     energy = energy_of(MossFormer2(tiny_config, rngs=nnx.Rngs(0)))
     mixture_bt = jnp.asarray(rng.standard_normal((1, 400)), jnp.float32)
@@ -73,6 +75,7 @@ def test_outside_the_context_the_error_says_what_to_do(tiny_config, rng):
         jax.eval_shape(jax.grad(lambda x: jnp.sum(jax.grad(energy)(x))), mixture_bt)
 
 
+@pytest.mark.medium
 def test_the_whole_network_can_be_differentiated_in_any_way(tiny_config):
     energy = energy_of(MossFormer2(tiny_config, rngs=nnx.Rngs(0)))
     mixture_bt = jax.ShapeDtypeStruct((1, 400), jnp.float32)
@@ -101,6 +104,7 @@ def test_second_derivatives_of_a_network_are_symmetric_and_its_gradient_that_by_
     assert np.vdot(along_v, w) == pytest.approx(np.vdot(along_w, v), abs=float(1e-4 * scale))
 
 
+@pytest.mark.medium
 def test_intermediates_are_those_of_the_separation(tiny_config, rng):
     network = MossFormer2(tiny_config, rngs=nnx.Rngs(0))
     mixture_bt = jnp.asarray(rng.standard_normal((2, 800)), jnp.float32)

@@ -51,6 +51,7 @@ def plain_standardise(x, frames, axes, eps):
     return (x - mean) * lax.rsqrt(variance + eps)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
 def test_gradient_of_standardise(rng, axes):
     x = rng.normal(size=SHAPE)
@@ -59,6 +60,7 @@ def test_gradient_of_standardise(rng, axes):
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("axes", [(2,), (1, 2)])
 def test_gradient_of_standardise_over_time_with_padding(rng, axes):
     x, frames = rng.normal(size=SHAPE), two_lengths()
@@ -87,6 +89,7 @@ def test_gradient_of_mix_channels(rng):
     assert_same_gradients(mix_channels, lambda x, kernel: jnp.einsum("bdl,de->bel", x, kernel), rng, x, kernel)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.25])
 def test_gradient_of_activate_and_convolve(rng, padded, rate):

@@ -34,6 +34,7 @@ def xla_depthwise_conv(x_bel, kernel_te, dilation):
 
 
 # Lengths shorter than the kernel, around one block of the kernel gradient, and longer than several blocks.
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("length", "taps", "dilation"), [(1, 17, 1), (5, 39, 2), (BLOCK, 17, 1), (3 * BLOCK + 7, 39, 2)]
 )
@@ -93,6 +94,7 @@ def test_rotary_embedding_keeps_norms_and_products_depend_only_on_distance(rng):
     np.testing.assert_array_equal(rotate(q, rotation)[8:], q[8:])
 
 
+@pytest.mark.medium
 def test_initial_parameters_have_the_distributions_of_pytorch():
     config = ModelConfig(encoder_channels=48, model_channels=32, num_blocks=2, query_key_channels=16, fsmn_channels=24)
     state = nnx.to_flat_state(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0)), nnx.Param))

@@ -56,6 +56,7 @@ def test_batch_and_block_measurements_agree(rng):
     np.testing.assert_array_equal(level_gain(mixture_bt, lengths_b, None), np.ones((5, 1)))
 
 
+@pytest.mark.medium
 def test_the_input_gain_is_undone_in_the_outputs(tiny_config, rng):
     network = MossFormer2(dataclasses.replace(tiny_config, input_level_db=-25.0), rngs=nnx.Rngs(0))
     mixture_bt = rng.normal(size=(2, 500)).astype(np.float32) * np.float32([[0.3], [0.003]])

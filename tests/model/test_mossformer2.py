@@ -38,6 +38,7 @@ def noise(rng, *shape):
     return rng.normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.medium
 def test_sources_have_the_length_of_the_mixture(rng, separate):
     # Not a multiple of the stride; one frame; less than one group; several groups.
     for num_samples in (16, 23, 100, 403):
@@ -46,6 +47,7 @@ def test_sources_have_the_length_of_the_mixture(rng, separate):
         assert np.isfinite(sources).all()
 
 
+@pytest.mark.medium
 def test_outputs_have_the_gains_of_the_config_and_are_zero_on_padding(rng, separate):
     mixture, lengths, gains = noise(rng, 2, 400), np.array([400, 300]), (5.6, -0.5)
     levelled = np.asarray(make(output_gains=gains)(mixture, lengths))
@@ -53,6 +55,7 @@ def test_outputs_have_the_gains_of_the_config_and_are_zero_on_padding(rng, separ
     np.testing.assert_array_equal(levelled[1, :, 300:], 0.0)
 
 
+@pytest.mark.medium
 def test_silence_gives_silence(separate):
     np.testing.assert_array_equal(separate(np.zeros((1, 100), np.float32)), 0.0)
 
@@ -98,6 +101,7 @@ def test_float64_is_an_error_if_jax_is_in_single_precision():
 
 
 # One sample of padding; a frame that straddles the end; whole groups of padding; one frame of signal.
+@pytest.mark.medium
 @pytest.mark.parametrize("length", [399, 250, 100, 16])
 def test_the_content_of_the_padding_does_not_change_the_separation(rng, separate, length):
     mixture = noise(rng, 2, 400)
@@ -124,12 +128,14 @@ def loss_gradient():
     return mixture, references, gradient_of_loss(make(), mixture, references)
 
 
+@pytest.mark.medium
 def test_padding_does_not_change_the_gradient(loss_gradient):
     mixture, references, expected = loss_gradient
     padded = [np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 150)], constant_values=np.nan) for x in (mixture, references)]
     assert relative_error(gradient_of_loss(make(), *padded, np.array([250])), expected) < 1e-4
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("remat", ["products", pytest.param("blocks", marks=pytest.mark.slow)])
 def test_rematerialisation_does_not_change_the_gradient(loss_gradient, remat):
     mixture, references, expected = loss_gradient
@@ -149,6 +155,7 @@ def relative_error(ours, expected):
     return float(np.linalg.norm(ours - expected) / np.linalg.norm(expected))
 
 
+@pytest.mark.medium
 def test_the_program_does_not_grow_with_depth():
     def num_operations(num_blocks):
         graphdef, state = nnx.split(nnx.eval_shape(lambda: make(num_blocks=num_blocks)))
@@ -158,6 +165,7 @@ def test_the_program_does_not_grow_with_depth():
     assert num_operations(2) == num_operations(24)
 
 
+@pytest.mark.medium
 def test_bfloat16_is_close_to_float32(rng, separate):
     mixture = noise(rng, 1, 400)
     graphdef, state = nnx.split(make(dtype="bfloat16"))
@@ -168,6 +176,7 @@ def test_bfloat16_is_close_to_float32(rng, separate):
     assert 1e-5 < relative_error(sources, separate(mixture)) < 0.03
 
 
+@pytest.mark.medium
 def test_dropout_is_active_only_with_a_key_and_depends_on_it(rng, separate):
     mixture = noise(rng, 1, 400)
     first, again, other = (separate(mixture, None, jax.random.key(seed)) for seed in (1, 1, 2))

@@ -32,6 +32,7 @@ def test_lengths_that_are_not_integers_are_an_error(model):
         model(np.zeros((1, 400), np.float32), np.array([400.0]))
 
 
+@pytest.mark.medium
 def test_numpy_and_jax_arrays_are_accepted(model):
     mixture_bt = np.ones((2, 400), np.float32)
     from_numpy = model(mixture_bt, np.array([400, 300]))

@@ -22,6 +22,7 @@ def test_every_preset_has_an_expected_size():
     assert PRESETS.keys() == SIZES.keys()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("preset", SIZES)
 def test_every_preset_has_the_published_number_of_parameters(preset):
     config = ModelConfig.preset(preset)

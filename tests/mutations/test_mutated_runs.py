@@ -77,6 +77,7 @@ def test_damaged_runs(run, tmp_path, monkeypatch):
         shutil.rmtree(workdir)
 
 
+@pytest.mark.medium
 def test_odd_config_fields(tmp_path, monkeypatch):
     fields = [name for name, _ in flatten(load_config(str(TINY), LENGTH).to_dict())]
     pairs = list(itertools.product(fields, VALUES))

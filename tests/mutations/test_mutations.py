@@ -117,6 +117,7 @@ def test_damaged_tables(tmp_path):
                 read_all(open_mixtures("scp", path=str(file)))
 
 
+@pytest.mark.medium
 def test_damaged_model_configs(tmp_path, tiny_model_folder):
     fields = json.loads((tiny_model_folder / "config.json").read_text())
     file = tmp_path / "config.json"
@@ -140,6 +141,7 @@ def test_damaged_weights(tmp_path, tiny_model_folder):
             load_parameters(tmp_path)
 
 
+@pytest.mark.medium
 def test_odd_command_lines(tmp_path, tiny_separator, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Separator, "from_pretrained", lambda *_, **__: tiny_separator)

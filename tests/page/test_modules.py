@@ -84,6 +84,7 @@ def test_assignments_and_margins_are_those_of_the_package(node, rng):
         assert ours == pytest.approx(margin, abs=1e-9)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("num_talkers", [2, 3])
 def test_ties_are_those_of_the_package(node, rng, num_talkers):
     # Overlaps decide while all talk; after the long silence, only the voices do.
@@ -134,6 +135,7 @@ def test_levels_and_offsets_are_those_of_the_package(node, rate, offset):
     assert relative_error(node.read("out"), expected.read(0, expected.length)[0]) < bound
 
 
+@pytest.mark.medium
 def test_a_long_recording_is_joined_as_by_the_package(node, rng):
     turns = [(talker, 0.2 * talker, 21.3 - talker) for talker in range(2)]
     sources = timeline(rng, turns, 2, 21.4).astype(np.float32)

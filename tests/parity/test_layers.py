@@ -89,6 +89,7 @@ def test_scale_norm_clamps_the_norm_of_tiny_inputs(rng):
     np.testing.assert_allclose(ours(jnp.asarray(clamped)), clamped / 1e-5 * np.asarray(ours.scale[...]), rtol=BOUND)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "level", [1.0, 1e-3]
 )  # at 1e-3 the epsilon matters: a wrong one changes the result by percents
@@ -110,6 +111,7 @@ def test_sinusoidal_positions(official):
     assert relative_error(our_network(CONFIG).mask_net.positions(700, "float64"), expected_ld.T) <= BOUND
 
 
+@pytest.mark.medium
 def test_rotary_embedding(rng, official_stack):
     queries = activations(rng, CONFIG.query_key_channels, frames=700)
     turned = rotate(jnp.asarray(queries), our_network(CONFIG).mask_net.rotary(700, "float64"))
@@ -126,6 +128,7 @@ def test_token_shift_delays_the_first_half_of_the_channels(rng, official_stack):
     np.testing.assert_array_equal(shift_tokens(jnp.asarray(x_bdl)), seen[0].transpose(1, 2))
 
 
+@pytest.mark.medium
 def test_conv_projection_with_scale_norm(rng, official_stack, block):
     x_bdl = activations(rng, CONFIG.model_channels)
     assert error(block.attention.to_hidden, official_stack.layers[BLOCK].to_hidden, x_bdl) <= BOUND
@@ -136,6 +139,7 @@ def test_conv_projection_with_layer_norm(rng, official_stack, block):
     assert error(block.fsmn.to_u, official_stack.fsmn[BLOCK].gated_fsmn.to_u, x_bdl) <= BOUND
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("frames", [7, 256, 600])  # less than a group; one group; two groups and a part
 def test_gated_attention(rng, official_stack, block, frames):
     rotation = our_network(CONFIG).mask_net.rotary(frames, "float64")
@@ -143,6 +147,7 @@ def test_gated_attention(rng, official_stack, block, frames):
     assert error(lambda x: block.attention(x, rotation), official_stack.layers[BLOCK], x_bdl) <= BOUND
 
 
+@pytest.mark.medium
 def test_dense_memory(rng, official_stack, block):
     x_bdl = activations(rng, CONFIG.fsmn_channels)
     official_dense = official_stack.fsmn[BLOCK].gated_fsmn.fsmn.conv
@@ -150,11 +155,13 @@ def test_dense_memory(rng, official_stack, block):
     assert error(block.fsmn.memory.dense, in_two_dimensions, x_bdl, time_last=True) <= BOUND
 
 
+@pytest.mark.medium
 def test_memory(rng, official_stack, block):
     x_bdl = activations(rng, CONFIG.fsmn_channels)
     assert error(block.fsmn.memory, official_stack.fsmn[BLOCK].gated_fsmn.fsmn, x_bdl) <= BOUND
 
 
+@pytest.mark.medium
 def test_gated_fsmn_block(rng, official_stack, block):
     assert error(block.fsmn, official_stack.fsmn[BLOCK], activations(rng, CONFIG.model_channels)) <= BOUND
 
@@ -166,6 +173,7 @@ def test_encoder(rng, official):
     assert relative_error(our_network(CONFIG).encoder(jnp.asarray(mixture_bt)), expected) <= BOUND
 
 
+@pytest.mark.medium
 def test_decoder(rng, official):
     features_bnl = activations(rng, CONFIG.encoder_channels)
     with torch.no_grad():

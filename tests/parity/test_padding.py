@@ -64,6 +64,7 @@ def padded_with(signals: np.ndarray, lengths: np.ndarray, padding: float | np.nd
     return np.where(np.arange(signals.shape[-1]) < lengths, signals, padding)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", FLOAT32_BOUND), ("float64", FLOAT64_BOUND)])
 def test_a_padded_batch_separates_as_each_signal_alone(preset, dtype, bound):
@@ -74,6 +75,7 @@ def test_a_padded_batch_separates_as_each_signal_alone(preset, dtype, bound):
         np.testing.assert_array_equal(sources_ct[:, length:], 0.0)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("content", ["nan", "inf", "noise"])
 def test_the_content_of_the_padding_does_not_matter(preset, content, rng):
@@ -84,6 +86,7 @@ def test_the_content_of_the_padding_does_not_matter(preset, content, rng):
     np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("length", [4103, 2056, 1001, 16])
 def test_padding_a_single_signal_by_whole_groups_does_not_change_its_sources(length):
     config, signal, length_1 = small("mossformer2-2spk"), mixtures(1, 6152), np.array([length])
@@ -107,6 +110,7 @@ def our_padded_gradients(config: ModelConfig, references_bct: np.ndarray, length
         return flatten(gradients(params, buffers, padded_with(references_bct, lengths_b, np.nan), lengths_b))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("preset", "options"),
     [
@@ -130,6 +134,7 @@ def test_every_gradient_of_a_padded_batch_is_the_mean_of_those_of_each_signal_al
     assert {name: error for name, error in errors.items() if not error <= FLOAT64_BOUND} == {}
 
 
+@pytest.mark.medium
 def test_a_loaded_model_separates_a_padded_batch_as_each_signal_alone(tmp_path):
     preset, lengths = "mossformer2-2spk", np.array([1200, 1001, 16])
     config, signals = small(preset, "float32"), mixtures(3, 1200).astype(np.float32)

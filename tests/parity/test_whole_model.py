@@ -34,12 +34,14 @@ GRADIENT_BOUND = 1e-11
 TWO_GROUPS = 4003  # samples: 499 frames, and not a multiple of the stride
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", FLOAT32_BOUND), ("float64", FLOAT64_BOUND)])
 def test_every_preset_separates_as_the_official_model(preset, dtype, bound):
     assert separation_error(small(preset, dtype), mixtures(1, TWO_GROUPS)) <= bound
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("batch", "num_samples"),
     [
@@ -54,6 +56,7 @@ def test_every_length_and_batch_separates_as_the_official_model(batch, num_sampl
     assert separation_error(small("mossformer2-2spk"), mixtures(batch, num_samples)) <= FLOAT64_BOUND
 
 
+@pytest.mark.medium
 def test_a_padded_batch_separates_as_the_official_model_does_each_signal_alone():
     config, lengths = small("mossformer2-2spk"), np.array([TWO_GROUPS, 1777, 2999])
     mixture_bt = mixtures(3, TWO_GROUPS)
@@ -70,6 +73,7 @@ def test_a_real_mixture_separates_as_the_official_model(libri2mix_samples, dtype
     assert separation_error(small("mossformer2-2spk", dtype), middle[None].astype(np.float64)) <= bound
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("preset", "options"),
     [
@@ -125,6 +129,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_float64_bound_sees(mutation):
     config, mixture_bt = small("mossformer2-2spk"), mixtures(1, TWO_GROUPS)

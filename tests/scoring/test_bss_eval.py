@@ -27,6 +27,7 @@ def read(folder, item, name):
     return soundfile.read(folder / f"item{item}_{name}.wav")[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("level", [3.0, 0.1, 1e-3])
 def test_sdr_equals_mir_eval(rng, reference, level):
     echo = scipy.signal.lfilter(rng.normal(size=300), [1.0], reference)
@@ -35,6 +36,7 @@ def test_sdr_equals_mir_eval(rng, reference, level):
     np.testing.assert_allclose(sdr(estimates, reference), published(estimates, reference), rtol=0, atol=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("item", ITEMS[:2])
 def test_sdr_of_recorded_speech_equals_mir_eval(libri2mix_samples, item):
     signals = np.stack([read(libri2mix_samples, item, name) for name in ("source1hat", "source2hat", "mix")])
@@ -51,6 +53,7 @@ def test_sdr_of_band_limited_speech_equals_mir_eval(libri2mix_samples):
     np.testing.assert_allclose(sdr(signals[1:], signals[0]), published(signals[1:], signals[0]), rtol=0, atol=1e-3)
 
 
+@pytest.mark.medium
 def test_sdr_is_defined_for_a_float64_reference_with_an_empty_band(rng):
     reference = np.hanning(8000)  # no energy above a few hertz
     noise = rng.normal(size=8000)

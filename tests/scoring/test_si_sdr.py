@@ -45,6 +45,7 @@ def test_si_sdr_of_quiet_signals_is_not_biased(rng, references, level):
     assert 13.0 < float(scores.mean()) < 18.0
 
 
+@pytest.mark.medium
 def test_the_best_permutation_is_found_and_returned(rng, references):
     orders = list(itertools.permutations(range(3)))
     for order in orders:
@@ -61,6 +62,7 @@ def test_pairwise_scores_have_estimates_in_rows(references):
     np.testing.assert_array_equal(jnp.argmax(scores, axis=1), np.tile([2, 1, 0], (4, 1)))
 
 
+@pytest.mark.medium
 def test_padding_after_a_signals_end_does_not_count(rng, references):
     estimates = references + rng.normal(size=references.shape).astype(np.float32)
     lengths = np.array([500, 400, 300, 7])
@@ -78,6 +80,7 @@ def test_padding_after_a_signals_end_does_not_count(rng, references):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.medium
 def test_silent_and_perfect_estimates_score_the_limits_with_a_finite_gradient(references):
     silence = np.zeros_like(references)
     cases = [(silence, references, MIN_DB), (references, silence, MIN_DB), (silence, silence, MIN_DB)]
@@ -87,6 +90,7 @@ def test_silent_and_perfect_estimates_score_the_limits_with_a_finite_gradient(re
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.medium
 def test_the_loss_excludes_mixtures_above_the_threshold(rng, references):
     noise = rng.normal(size=references.shape).astype(np.float32)
     levels = np.array([1.0, 1.0, 1e-3, 1e-3])[:, None, None].astype(np.float32)  # about 0, 0, 60 and 60 dB
@@ -111,6 +115,7 @@ def test_too_many_sources_are_rejected():
         pit_si_sdr(np.zeros((1, 7, 100)), np.zeros((1, 7, 100)))
 
 
+@pytest.mark.medium
 def test_the_official_estimates_reach_the_published_scores(libri2mix_samples):
     def read(item, name):
         return soundfile.read(libri2mix_samples / f"item{item}_{name}.wav", dtype="float32")[0]

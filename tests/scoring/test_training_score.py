@@ -31,6 +31,7 @@ def silenced(references: np.ndarray, *places: tuple[int, int]) -> np.ndarray:
     return references
 
 
+@pytest.mark.medium
 def test_without_silent_references_score_and_gradient_equal_pit_si_sdr_bit_for_bit(estimates, references):
     lengths = np.array([NUM_SAMPLES, 250])
     # The last mixture has a silent reference, which must not affect the others.
@@ -47,6 +48,7 @@ def test_without_silent_references_score_and_gradient_equal_pit_si_sdr_bit_for_b
     assert np.abs(gradient[:2]).max() > 0
 
 
+@pytest.mark.medium
 def test_with_one_silent_reference_the_score_is_the_mean_of_si_sdr_and_level_difference(estimates, references):
     # The second output is an estimate of the first reference at a low level; the first output is 20 dB below it.
     estimates[0, 1] = 1e-3 * estimates[0, 0]
@@ -60,11 +62,13 @@ def test_with_one_silent_reference_the_score_is_the_mean_of_si_sdr_and_level_dif
     assert pit_training_score(100 * estimates[:1], truth)[0] == pytest.approx(float(expected), abs=1e-4)
 
 
+@pytest.mark.medium
 def test_the_score_of_a_mixture_with_a_silent_reference_is_limited(references):
     truth = silenced(references, (0, 1), (1, 1))
     np.testing.assert_allclose(pit_training_score(truth, truth), 30.0, atol=1e-4)
 
 
+@pytest.mark.medium
 def test_with_three_sources_each_silent_output_is_compared_with_the_total_power_of_the_others(rng):
     truth = silenced(rng.standard_normal((1, 3, NUM_SAMPLES)).astype(np.float32), (0, 0), (0, 1))
     outputs = np.stack([truth[0, 2], 0.1 * truth[0, 2], 0.1 * truth[0, 2]])[None]
@@ -73,6 +77,7 @@ def test_with_three_sources_each_silent_output_is_compared_with_the_total_power_
     assert pit_training_score(outputs, truth)[0] == pytest.approx((2 * below_db + 30) / 3, abs=1e-3)
 
 
+@pytest.mark.medium
 def test_padding_after_a_signals_end_changes_neither_score_nor_silence(estimates, references):
     lengths = np.array([300, 300])
     truth = silenced(references, (0, 1))
@@ -84,6 +89,7 @@ def test_padding_after_a_signals_end_changes_neither_score_nor_silence(estimates
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.medium
 def test_the_gradient_makes_the_silent_output_quieter_and_the_other_louder(estimates, references):
     truth = silenced(references, (0, 1))[:1]
     loss = lambda gains: pit_si_sdr_loss(gains[None, :, None] * estimates[:1], truth)  # noqa: E731
@@ -92,6 +98,7 @@ def test_the_gradient_makes_the_silent_output_quieter_and_the_other_louder(estim
     assert gradient[0] < 0, "training does not raise the level of the other output"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e6])
 def test_gradients_are_finite_for_any_silent_signals(estimates, references, scale):
     one_hot = np.zeros_like(estimates)
@@ -106,6 +113,7 @@ def test_gradients_are_finite_for_any_silent_signals(estimates, references, scal
             assert np.isfinite(gradient).all()
 
 
+@pytest.mark.medium
 def test_a_mixture_of_silent_references_is_excluded_from_the_loss(estimates, references):
     truth = silenced(references, (0, 0), (0, 1))
     assert pit_training_score(estimates, truth)[0] == MAX_DB

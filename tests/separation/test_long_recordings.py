@@ -52,6 +52,7 @@ def error_of(sources, expected):
     return min(np.linalg.norm(sources[order] - expected) for order in orders) / np.linalg.norm(expected)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("leak", [0.0, 0.15])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_random_swaps_and_long_pauses_leave_no_flip(tiny_config, talk, leak, batch_size):
@@ -183,6 +184,7 @@ def test_files_are_separated_like_arrays(tiny_config, talk, tmp_path, rate):
     assert error_of(written, sources) < 1e-6
 
 
+@pytest.mark.medium
 def test_memory_does_not_grow_with_the_recording(tiny_config, tmp_path, monkeypatch):
     """The memory that Python and numpy allocate for recordings of half a minute and two minutes."""
     monkeypatch.setattr("mossformer_jax.separation.spool.MEMORY_BYTES", 2**20)

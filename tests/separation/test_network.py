@@ -58,6 +58,7 @@ def test_batches_of_any_size_compile_powers_of_two(tiny_config):
     assert counting.shapes == [(1, 256), (4, 256), (8, 256)]
 
 
+@pytest.mark.medium
 def test_a_separation_does_not_depend_on_its_batch_or_its_padding(model, rng):
     network = Network(model)
     mixtures = [rng.standard_normal(length).astype(np.float32) for length in (700, 401, 16)]

@@ -46,6 +46,7 @@ def mixture(rng):
     return (0.1 * rng.standard_normal(LENGTH)).astype(np.float32)
 
 
+@pytest.mark.medium
 def test_at_the_models_rate_the_sources_are_the_networks(separator, model, mixture):
     separation = separator(mixture, RATE)
     assert (separation.sources.dtype, separation.sample_rate) == (np.float32, RATE)
@@ -81,6 +82,7 @@ def test_sixteen_bit_integers_are_scaled_to_full_scale(separator, mixture):
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("direct_decoding", [False, True])
 def test_silence_gives_silence_exactly(tiny_model_folder, direct_decoding):
     model = LoadedModel(*_with(tiny_model_folder, direct_decoding=direct_decoding, input_level_db=-25.0))
@@ -91,12 +93,14 @@ def test_silence_gives_silence_exactly(tiny_model_folder, direct_decoding):
         np.testing.assert_array_equal(sources, np.zeros((2, LENGTH), np.float32))
 
 
+@pytest.mark.medium
 def test_the_network_gets_the_level_that_it_expects(levelled, model, mixture):
     gain = input_gain(loudness(lambda: [mixture]), -25.0)
     expected = np.asarray(model((mixture * gain).astype(np.float32)[None])[0]) / gain
     np.testing.assert_allclose(levelled(mixture, RATE).sources, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_sources_follow_the_level_of_the_waveform_when_the_model_expects_one(levelled, separator, mixture):
     quiet, loud = (levelled(scale * mixture, RATE).sources for scale in (1e-3, 1.0))
     tolerance = 1e-5 * np.abs(loud).max()  # float32 rounding of the scaled mixture
@@ -106,6 +110,7 @@ def test_sources_follow_the_level_of_the_waveform_when_the_model_expects_one(lev
     assert np.abs(1e3 * raw_quiet - raw_loud).max() > 10 * tolerance
 
 
+@pytest.mark.medium
 def test_the_shortest_waveform_is_one_kernel_and_compiling_is_timed_apart_once(separator, tiny_config):
     shortest = np.tile([0.1, -0.1], tiny_config.kernel_size // 2)
     first, second = (separator(shortest, RATE) for _ in range(2))
@@ -118,6 +123,7 @@ def test_the_shortest_waveform_is_one_kernel_and_compiling_is_timed_apart_once(s
         separator(np.full(80, 0.1), 44_100)
 
 
+@pytest.mark.medium
 def test_batched_results_equal_those_of_separate_calls(separator, tiny_model_folder, rng):
     batching = Separator.from_pretrained(tiny_model_folder, batch_size=4)
     waveforms = [0.1 * rng.standard_normal(length) for length in (800, 1000, 799, 801, 16)]

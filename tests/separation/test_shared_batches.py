@@ -105,6 +105,7 @@ def test_a_single_thread_never_waits():
     assert run.runs == [([1.0], 100), ([2.0], 100)]
 
 
+@pytest.mark.medium
 def test_threads_with_a_network_get_the_sources_of_their_own_mixtures(tiny_model_folder, rng):
     model = load_model(tiny_model_folder)
     shared, alone = Network(model, batch_size=LARGEST), Network(model)

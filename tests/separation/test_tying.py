@@ -29,6 +29,7 @@ def together(num_talkers, *spans):
     return [(talker, a + 0.3 * talker, b - 0.2 * talker) for a, b in spans for talker in range(num_talkers)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("num_talkers", [2, 3, 4])
 def test_swapped_windows_are_reordered_across_a_long_silence(rng, num_talkers):
     sources = timeline(rng, together(num_talkers, (0, 12), (28, 38), (52, 61)), num_talkers, 62)
@@ -45,6 +46,7 @@ def test_sources_that_leak_into_each_other_are_tied(rng, leak):
     assert num_flips(speakers, talking) == 0
 
 
+@pytest.mark.medium
 def test_a_speaker_who_stops_for_a_minute_returns_in_the_same_stream(rng):
     sources = timeline(rng, [(0, 0, 90), (1, 2, 10), (1, 72, 88)], 2, 90)
     speakers, report, talking = tie_swapped(rng, sources)
@@ -52,6 +54,7 @@ def test_a_speaker_who_stops_for_a_minute_returns_in_the_same_stream(rng):
     assert {tie.evidence for tie in report} == {"overlap"}
 
 
+@pytest.mark.medium
 def test_speakers_who_take_turns_are_tied(rng):
     turns = [(n % 2, 12 * n, 12 * n + 3) for n in range(8)]
     speakers, report, talking = tie_swapped(rng, timeline(rng, turns, 2, 96))
@@ -101,6 +104,7 @@ def test_after_a_silence_identical_voices_keep_the_order_of_the_outputs(rng, swa
     assert [tie.margin for tie in report if tie.evidence == "none"] == [0.0]
 
 
+@pytest.mark.medium
 def test_noise_in_the_silence_does_not_swap_speakers(rng):
     sources = timeline(rng, together(2, (0, 9), (25, 36)), 2, 37)
     noise = 10 ** (-32 / 20) * LOUDNESS * rng.standard_normal(sources.shape[1])
@@ -116,6 +120,7 @@ def test_noise_in_the_silence_does_not_swap_speakers(rng):
         assert num_flips(speakers, talking) == 0
 
 
+@pytest.mark.medium
 def test_permuted_outputs_permute_the_orders_and_change_no_margin(rng):
     sources = timeline(rng, together(3, (0, 10), (26, 36)), 3, 37)
     starts = starts_of(sources.shape[1])

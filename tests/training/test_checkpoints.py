@@ -120,6 +120,7 @@ assert not [event for event in compiled if "compile" in event], compiled
 """
 
 
+@pytest.mark.medium
 def test_checkpoints_move_between_one_device_and_eight(open_checkpoints, folder, arrays, tmp_path) -> None:
     checkpoints = open_checkpoints()
     checkpoints.save(100, arrays, NOTES)
@@ -135,6 +136,7 @@ def test_checkpoints_move_between_one_device_and_eight(open_checkpoints, folder,
     assert_same_bits(restored, arrays)
 
 
+@pytest.mark.medium
 def test_arrays_may_be_donated_while_they_are_written(open_checkpoints) -> None:
     checkpoints = open_checkpoints()
     overwrite = jax.jit(lambda arrays: jax.tree.map(lambda x: x * 0 - 1, arrays), donate_argnums=0)
@@ -203,6 +205,7 @@ def damage_flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("damage", [damage_removed, damage_cut, damage_flipped])
 def test_damage_to_any_file_is_detected_and_the_older_checkpoint_used(
     two_steps, folder, arrays, open_checkpoints, caplog, damage

@@ -26,6 +26,7 @@ def two_blocks(tmp_path, tiny_config):
     return tmp_path / "two"
 
 
+@pytest.mark.medium
 def test_the_model_and_its_data_follow_the_initial_weights(two_blocks, tmp_path, tiny_config):
     config = load_config("demo", [f"--config.train.initial_weights={two_blocks}"])
     dropout = config.model.dropout
@@ -51,6 +52,7 @@ def test_a_resumed_run_keeps_its_sizes_without_its_initial_weights(tmp_path):
     assert config.model.num_blocks == 2
 
 
+@pytest.mark.medium
 def test_partial_weights_for_a_third_source_draw_only_the_projection_to_sources(tiny_model_folder, tiny_config, caplog):
     three = dataclasses.replace(tiny_config, num_sources=3)
     recipe = Recipe(initial_weights=str(tiny_model_folder), partial=True)
@@ -66,6 +68,7 @@ def test_partial_weights_for_a_third_source_draw_only_the_projection_to_sources(
     assert "encoder" not in message
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("num_blocks", [1, 3])
 def test_partial_weights_for_another_depth_take_the_first_blocks(two_blocks, num_blocks, caplog):
     stored_config, stored = load_parameters(two_blocks)
@@ -90,6 +93,7 @@ def test_partial_weights_are_taken_only_on_request(two_blocks, tiny_config):
         initial_weights(tiny_config, recipe)
 
 
+@pytest.mark.medium
 def test_the_log_of_a_run_names_the_parameters_drawn_at_random(two_blocks, tmp_path, capsys):
     flags = [f"--config.train.initial_weights={two_blocks}", "--config.model.num_blocks=3"]
     config = load_sized_config(str(TINY), [*flags, "--config.train.partial=true", "--config.train.steps=1"])
@@ -106,6 +110,7 @@ def test_the_log_of_a_run_names_the_parameters_drawn_at_random(two_blocks, tmp_p
     assert message not in printed.out  # it was on stderr before
 
 
+@pytest.mark.medium
 def test_a_warning_names_another_sample_rate_of_partial_weights(two_blocks, tiny_config, caplog):
     at_8k = dataclasses.replace(tiny_config, num_blocks=2)
     initial_weights(at_8k, Recipe(initial_weights=str(two_blocks), partial=True))

@@ -116,6 +116,7 @@ def test_values_that_are_not_finite_are_null_in_json_and_shown_in_the_log(tmp_pa
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.medium
 def test_a_killed_process_leaves_everything_it_wrote_on_disk(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -130,6 +131,7 @@ def test_a_killed_process_leaves_everything_it_wrote_on_disk(tmp_path):
     assert killed.stdout == (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.medium
 def test_resuming_drops_records_of_repeated_steps_and_keeps_the_log(tmp_path):
     with Journal(tmp_path, total_steps=100) as journal:
         for step in (10, 20, 30, 40):
@@ -194,6 +196,7 @@ def test_a_terminal_has_a_live_line_below_the_notes(tmp_path, monkeypatch):
     assert sys.stdout is terminal
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("no_curves")
 def test_examples_are_scaled_by_one_factor_and_references_written_once(tmp_path, example, capfd):
     with Journal(tmp_path, total_steps=100) as journal:
@@ -221,6 +224,7 @@ def test_examples_are_scaled_by_one_factor_and_references_written_once(tmp_path,
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("estimate", [math.nan, 0.0])
 @pytest.mark.usefixtures("no_curves")
 def test_examples_of_a_broken_model_are_shown(tmp_path, estimate):

@@ -73,6 +73,7 @@ def journal(workdir, name: str) -> Journal:
     return Journal(workdir, total_steps=100, loggers={name: partial(open_logger, name, workdir, CONFIG)})
 
 
+@pytest.mark.medium
 def test_wandb_gets_the_config_the_figures_and_the_audio_and_a_resume_continues_its_run(tmp_path, wandb, rng):
     signals_ct = rng.standard_normal((5, 800)).astype(np.float32)
     example = Example("m", 8000, signals_ct[0], signals_ct[1:3], signals_ct[3:])

@@ -94,6 +94,7 @@ def test_only_one_validation_is_compiled_after_the_second_step(tmp_path):
     assert late == ["jit(score)"]
 
 
+@pytest.mark.medium
 def test_a_step_refuses_a_batch_that_is_not_on_the_devices(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, SCHEDULE), tmp_path)
     place_rows = loop.place_rows
@@ -104,6 +105,7 @@ def test_a_step_refuses_a_batch_that_is_not_on_the_devices(tmp_path, monkeypatch
         training.run()
 
 
+@pytest.mark.medium
 def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step, scores):
     scores += [1.0, 3.0, 2.0]
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
@@ -120,12 +122,14 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, quick_step,
     ]
 
 
+@pytest.mark.medium
 def test_a_validation_that_is_not_finite_is_never_the_best(tmp_path, quick_step, scores):
     scores += [np.nan, 1.0, np.nan]
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
     assert (outcome.best_step, outcome.best_si_sdri_db) == (8, 1.0)
 
 
+@pytest.mark.medium
 def test_if_si_sdri_is_never_defined_the_best_weights_are_the_last(tmp_path, quick_step, scores):
     scores += [np.nan] * 3
     outcome = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path).run()
@@ -158,6 +162,7 @@ def test_silent_data_are_refused_before_the_first_step(tmp_path, part):
         loop.Training(config, tmp_path / "run")
 
 
+@pytest.mark.medium
 def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, capsys, quick_step, scores):
     scores.append(1.0)
     cache = ["--compile-cache", jax.config.jax_compilation_cache_dir]
@@ -168,6 +173,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_one_line(tmp_path, ca
     assert "the newest checkpoint is of step 4" in line
 
 
+@pytest.mark.medium
 def test_a_failed_validation_does_not_lose_trained_steps(tmp_path, monkeypatch, quick_step, scores):
     training = loop.Training(load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"]), tmp_path)
     with pytest.raises(IndexError):  # the fixture has no scores left
@@ -175,6 +181,7 @@ def test_a_failed_validation_does_not_lose_trained_steps(tmp_path, monkeypatch, 
     assert training.checkpoints.steps() == [4]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("steps", [12, 4], ids=["in the middle", "at the end"])
 def test_a_signal_interrupts_a_validation_and_the_resumed_run_repeats_it(tmp_path, monkeypatch, quick_step, steps):
     flags = [*SCHEDULE, f"--config.train.steps={steps}", "--config.train.max_skipped=99"]
@@ -199,6 +206,7 @@ def test_a_signal_interrupts_a_validation_and_the_resumed_run_repeats_it(tmp_pat
     assert results(tmp_path, "last") == (steps, 1.0)
 
 
+@pytest.mark.medium
 def test_a_failed_final_validation_is_repeated_by_the_resumed_run(tmp_path, quick_step, scores):
     config = load_config(TINY, [*SCHEDULE, "--config.train.steps=4", "--config.train.max_skipped=99"])
     with pytest.raises(IndexError):  # the fixture has no scores left
@@ -208,12 +216,14 @@ def test_a_failed_final_validation_is_repeated_by_the_resumed_run(tmp_path, quic
     assert results(tmp_path, "best") == results(tmp_path, "last") == (4, 1.0)
 
 
+@pytest.mark.medium
 def test_a_run_too_short_for_its_profile_is_not_an_error(tmp_path, quick_step, scores):
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
     assert loop.Training(config, tmp_path, profile_steps=(50, 60)).run().step == 12
 
 
+@pytest.mark.medium
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path, quick_step, scores):
     scores += [1.0, 1.0, 1.0]
     config = load_config(TINY, [*SCHEDULE, "--config.train.max_skipped=99"])
@@ -224,6 +234,7 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path, quick_step, s
     assert loop.Training(config, tmp_path).run().step == 12
 
 
+@pytest.mark.medium
 def test_training_works_on_a_file_system_without_locks(tmp_path, monkeypatch, caplog, quick_step, scores):
     fcntl = pytest.importorskip("fcntl")
 
@@ -237,6 +248,7 @@ def test_training_works_on_a_file_system_without_locks(tmp_path, monkeypatch, ca
     assert "cannot be locked (Function not implemented); do not start a second training in it" in caplog.text
 
 
+@pytest.mark.medium
 def test_initial_weights_with_another_sample_rate_or_input_level_are_refused(tmp_path, tiny_config):
     config = dataclasses.replace(tiny_config, sample_rate=16000, input_level_db=-25.0)
     save_model(tmp_path / "model", config, nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
@@ -252,6 +264,7 @@ def test_initial_weights_may_have_measured_output_gains(tmp_path, tiny_config):
     assert all(np.array_equal(begun[name], stored[name]) for name in stored)
 
 
+@pytest.mark.medium
 def test_validation_gains_are_multiplied_with_those_of_the_model(tmp_path, tiny_config):
     weights = flatten(nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     for before, found, after in [
@@ -278,6 +291,7 @@ def test_results_round_trip_through_json_and_earlier_versions_are_read():
         Results.from_dict({**fields, "later": 1})
 
 
+@pytest.mark.medium
 def test_a_sinusoidal_filterbank_leaves_all_other_initial_weights_unchanged(tiny_config):
     config = dataclasses.replace(tiny_config, encoder_channels=64, kernel_size=32, stride=16)
     drawn, begun = (initial_weights(config, Recipe(initial_filterbank=name)) for name in ("random", "sinusoids"))

@@ -83,6 +83,7 @@ def test_a_first_loss_that_is_not_finite_does_not_become_the_best():
     assert plateaus[-1].best_loss == -2.0
 
 
+@pytest.mark.medium
 def test_clipping_and_adam_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     start, lr = rng.standard_normal((3, 5)).astype(np.float32), 0.01
@@ -131,6 +132,7 @@ def steps_of(recipe: Recipe, start: dict, gradients: list[dict], lr: float) -> d
     return jax.device_get(now)
 
 
+@pytest.mark.medium
 def test_adamw_is_that_of_pytorch_and_decays_matrices_only(rng):
     torch = pytest.importorskip("torch")
     start, lr, decay = parameters(rng), 0.01, 0.1

@@ -51,11 +51,13 @@ def lower_step(config):
     return make_train_step(config, recipe, 10, mesh).lower(abstract_state(config, recipe, mesh), batch)
 
 
+@pytest.mark.medium
 def test_the_step_has_no_more_operations_than_recorded(config):
     counted = operations(lower_step(config))
     assert not within(counted, RECORDED_STEP), counted
 
 
+@pytest.mark.medium
 def test_the_step_is_as_large_at_any_depth(config):
     deeper = dataclasses.replace(config, num_blocks=12)
     assert operations(lower_step(deeper)) == operations(lower_step(config))

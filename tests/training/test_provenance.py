@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import jax
+import pytest
 
 import mossformer_jax
 from mossformer_jax.training import loop
@@ -67,6 +68,7 @@ def test_only_a_training_writes_the_config_and_earlier_ones_are_kept(tmp_path):
     assert [learning_rate(name) for name in ("config.json", "config_until_20.json")] == [0.4, 0.2]
 
 
+@pytest.mark.medium
 def test_a_resume_without_training_leaves_the_folder_as_it_is(tmp_path, monkeypatch):
     def train(*flags: str):
         training = loop.Training(load_config(str(TINY), flags), tmp_path)

@@ -28,6 +28,7 @@ def model(request, tiny_config):
     return config, flatten(nnx.state(MossFormer2(config, rngs=nnx.Rngs(0))))
 
 
+@pytest.mark.medium
 def test_output_gains_minimise_the_squared_error_to_the_sources(model):
     config, weights = model
     mixtures = Noises(LENGTHS, SAMPLE_RATE)
@@ -52,6 +53,7 @@ def test_output_gains_minimise_the_squared_error_to_the_sources(model):
     np.testing.assert_allclose(example.estimates_ct, shown_ct, rtol=1e-2, atol=1e-3 * shown_ct.std())
 
 
+@pytest.mark.medium
 def test_if_all_mixtures_have_a_silent_source_si_sdri_is_undefined_without_a_warning(model):
     class HalfSilent(Noises):
         def read(self, index, start=0, num_samples=None):
@@ -69,6 +71,7 @@ def test_if_all_mixtures_have_a_silent_source_si_sdri_is_undefined_without_a_war
     assert "every mixture has a silent source" in validated.why_undefined
 
 
+@pytest.mark.medium
 def test_examples_are_the_same_mixtures_of_middle_length_for_any_batch_size(tiny_config):
     weights = flatten(nnx.state(MossFormer2(tiny_config, rngs=nnx.Rngs(0))))
     mixtures = Noises((900, 500, 700, 800, 600), SAMPLE_RATE)

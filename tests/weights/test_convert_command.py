@@ -33,6 +33,7 @@ def convert(*arguments) -> int:
     return main(["convert", *(str(argument) for argument in arguments)])
 
 
+@pytest.mark.medium
 def test_a_converted_model_separates_like_the_official_one(tmp_path, official, network, rng, capsys):
     assert convert("--input", official, "--output", tmp_path / "ours") == 0
     printed = capsys.readouterr().out
@@ -92,6 +93,7 @@ def error_of(capsys, *arguments) -> str:
     return printed.err
 
 
+@pytest.mark.medium
 def test_a_non_empty_output_folder_needs_overwrite(tmp_path, official, capsys):
     output = tmp_path / "ours"
     assert convert("--input", official, "--output", output) == 0

@@ -120,6 +120,7 @@ def needs_client(name: str) -> None:
         pytest.skip("huggingface_hub is not installed")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_name_separates_as_the_official_code_does(hub, name, tmp_path, rng):
     needs_client(name)
@@ -151,6 +152,7 @@ def test_every_published_name_separates_as_the_official_code_does(hub, name, tmp
     assert hub.requests == []
 
 
+@pytest.mark.medium
 def test_every_published_name_is_converted_where_torch_cannot_be_imported(hub, tmp_path):
     has_client = importlib.util.find_spec("huggingface_hub") is not None
     names = [name for name in PUBLISHED if has_client or PUBLISHED[name].hub != HUGGING_FACE]
@@ -163,6 +165,7 @@ def test_every_published_name_is_converted_where_torch_cannot_be_imported(hub, t
     assert {source["repository"] for _, source in cached_models()} == {PUBLISHED[name].repository for name in names}
 
 
+@pytest.mark.medium
 def test_the_revision_of_the_first_download_stays_in_use(b_hub, b_files):
     first = load_parameters(B_NAME)[1]
     b_hub.repositories[B_REPOSITORY].files[WEIGHTS] = b"something new"
@@ -183,6 +186,7 @@ def test_a_model_in_our_format_is_used_unchanged(hub, tiny_model_folder, tiny_co
     assert {name for name, _ in hub.downloads()} == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.medium
 def test_any_repository_with_an_official_layout_is_taken(hub, b_files):
     hub.repositories["someone/finetuned"] = Repository({"last.ckpt": b_files[WEIGHTS]})
     assert read_config("modelscope:someone/finetuned").num_sources == 2
@@ -193,6 +197,7 @@ def test_any_repository_with_an_official_layout_is_taken(hub, b_files):
     assert len(cached_models()) == 1
 
 
+@pytest.mark.medium
 def test_a_repository_that_is_not_the_published_model_is_refused(hub, tmp_path):
     three = dataclasses.replace(config_of(B_NAME), num_sources=3)
     oracle.write_family_b(tmp_path / "b", oracle.build(three).state_dict())
@@ -201,6 +206,7 @@ def test_a_repository_that_is_not_the_published_model_is_refused(hub, tmp_path):
     assert nothing_is_cached()
 
 
+@pytest.mark.medium
 def test_an_interrupted_download_is_continued(b_hub, b_files):
     size = len(b_files[WEIGHTS])
     b_hub.cut_after[WEIGHTS] = size // 5
@@ -220,6 +226,7 @@ def start_process(name: str, program: str = LOAD) -> subprocess.Popen:
     )
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 @pytest.mark.parametrize("name", [B_NAME, "someone/model"])
 def test_a_killed_download_is_continued(b_hub, b_files, name):
@@ -243,6 +250,7 @@ def test_a_killed_download_is_continued(b_hub, b_files, name):
     assert not parts[0].exists()
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_killed_conversion_is_repeated_without_a_download(b_hub):
     program = LOAD.replace(
@@ -262,6 +270,7 @@ def test_a_killed_conversion_is_repeated_without_a_download(b_hub):
     assert not leftover.exists()
 
 
+@pytest.mark.medium
 def test_two_processes_download_once(b_hub):
     processes = [start_process(B_NAME) for _ in range(2)]
     for process in processes:
@@ -275,6 +284,7 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, "cannot be written: No space left on device", "model.safetensors")
 
 
+@pytest.mark.medium
 def test_a_full_disk_leaves_no_partial_files(b_hub, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(hub_download, "write", full_disk)
@@ -306,6 +316,7 @@ def test_a_file_with_a_wrong_digest_is_not_used(b_hub):
     load_parameters(B_NAME)
 
 
+@pytest.mark.medium
 def test_a_cached_model_that_is_incomplete_is_made_again(b_hub):
     load_parameters(B_NAME)
     ((folder, _),) = cached_models()
@@ -337,6 +348,7 @@ def hf_hub(hub, b_files):
     return hub
 
 
+@pytest.mark.medium
 def test_hugging_face_a_broken_off_download_is_continued(hf_hub, b_files):
     size = len(b_files[WEIGHTS]) // 5
     hf_hub.cut_after[WEIGHTS] = size
@@ -369,6 +381,7 @@ def test_hugging_face_offline_a_model_must_be_in_the_cache(hf_hub, monkeypatch):
     assert "is not in the cache, and HF_HUB_OFFLINE is set" in error_of("someone/model", FileNotFoundError)
 
 
+@pytest.mark.medium
 def test_hugging_face_offline_a_download_of_its_own_client_is_converted(hf_hub, monkeypatch):
     program = "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv[1])"
     process = start_process("someone/model", program)
@@ -407,6 +420,7 @@ def test_one_command_separates_with_a_published_model(b_hub, tmp_path, monkeypat
     assert len(list((tmp_path / "out").glob("*.wav"))) == 2
 
 
+@pytest.mark.medium
 def test_info_lists_the_published_models_and_the_cache(b_hub, capsys):
     load_parameters(B_NAME)
     assert main(["info"]) == 0

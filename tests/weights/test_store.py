@@ -71,6 +71,7 @@ def test_the_error_names_parameters_outside_float16(tmp_path, tiny_config, param
     assert not (tmp_path / "half").exists()
 
 
+@pytest.mark.medium
 def test_a_loaded_model_separates_like_the_saved_network(tiny_model_folder, tiny_config, parameters, rng):
     network, loaded = build_network(tiny_config, parameters), load_model(tiny_model_folder)
     mixture_bt = rng.standard_normal((2, 800)).astype(np.float32)

@@ -64,6 +64,7 @@ def same(left, right) -> bool:
     return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("form", WRITERS)
 def test_every_family_is_recognised_and_read_completely(form, tmp_path, network, v1_network):
     write, config = WRITERS[form]
@@ -77,6 +78,7 @@ def test_every_family_is_recognised_and_read_completely(form, tmp_path, network,
     assert same(checkpoint.parameters, from_official(arrays, "B", {})[1])
 
 
+@pytest.mark.medium
 def test_a_file_a_folder_and_a_state_dict_give_the_same_model(tmp_path, state_dict):
     oracle.write_family_a(tmp_path / "a", state_dict)
     save_file(state_dict | {k: v.clone() for k, v in state_dict.items()}, tmp_path / "alone.safetensors")

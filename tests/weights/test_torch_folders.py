@@ -62,6 +62,7 @@ def write_speechbrain(folder, state_dict, scores: str, shift: float = 0.0) -> No
     torch.save(torch.optim.Adam([torch.zeros(2)]).state_dict(), folder / "optimizer.ckpt")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("place", ["save", "work/save"])
 def test_the_best_checkpoint_of_a_speechbrain_run_is_read(tmp_path, v1_state_dict, place):
     save = tmp_path / place
@@ -148,6 +149,7 @@ class FamilyC(torch.nn.Module):
         self.masknet.dual_mdl = torch.nn.ModuleList([block])
 
 
+@pytest.mark.medium
 def test_a_written_family_c_is_read_by_the_loader_of_from_pretrained(tmp_path, state_dict):
     checkpoint = load_torch_checkpoint({"model": state_dict})
     save_torch_checkpoint(tmp_path / "back", checkpoint.config, checkpoint.parameters, "C")
@@ -160,6 +162,7 @@ def test_a_written_family_c_is_read_by_the_loader_of_from_pretrained(tmp_path, s
     np.testing.assert_array_equal(decoder_of(tmp_path / "back"), state_dict["dec.weight"][:, 0])
 
 
+@pytest.mark.medium
 def test_the_input_level_can_be_overridden(tmp_path, state_dict):
     oracle.write_family_a(tmp_path / "a", state_dict)
     options = ["--input-level", "none", "--sample-rate", "8000"]
@@ -206,6 +209,7 @@ def test_a_pointer_that_is_no_text_is_named_without_its_bytes(tmp_path, state_di
     )
 
 
+@pytest.mark.medium
 def test_several_checkpoints_are_accepted_only_if_they_are_equal(tmp_path, state_dict):
     folder = tmp_path / "mossformer2-librimix-2spk"
     renamed = oracle.rename(state_dict, oracle.FAMILY_C_RENAMES)

@@ -78,6 +78,7 @@ def same(left, right) -> bool:
     return left == right
 
 
+@pytest.mark.medium
 @pytest.mark.own_checks  # checks at each opcode would triple the time
 def test_mutated_checkpoints_run_no_code_and_give_one_line_each(tmp_path, monkeypatch, events):
     monkeypatch.chdir(tmp_path)

@@ -121,6 +121,7 @@ def test_the_state_of_a_training_run_is_read(file, zipped):
     save_and_compare(file, saved, _use_new_zipfile_serialization=zipped)
 
 
+@pytest.mark.medium
 @pytest.mark.skipif(not oracle.is_installed(), reason=oracle.MISSING)
 @FORMATS
 def test_every_family_is_read_bit_for_bit(tmp_path, zipped, monkeypatch):
@@ -230,6 +231,7 @@ def test_a_compressed_or_foreign_zip_file_is_refused(file, tmp_path):
     assert "is a zip file, but not one of torch.save" in error_of(file)
 
 
+@pytest.mark.medium
 def test_a_checkpoint_is_converted_where_torch_cannot_be_imported(tmp_path):
     if not oracle.is_installed():
         pytest.skip(oracle.MISSING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -54,14 +55,7 @@ class Scorer:
         self.compile_seconds = self.run_seconds = 0.0
         self._parameters = {name: place(array, replicated(mesh)) for name, array in parameters.items()}
         self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
-
-        def run(parameters: Mapping[str, Array], batch: Batch) -> ScoredBatch:
-            network = assemble_network(config, parameters)
-            estimates_bct = separate_at_level(network, batch.mixture, batch.lengths)
-            scores = score_separation(estimates_bct, batch.sources, batch.mixture, batch.lengths)
-            return ScoredBatch(scores, batch.index, estimates_bct)
-
-        self._jitted = jax.jit(run, out_shardings=replicated(mesh))
+        self._jitted = _jitted(config, mesh)
 
     @property
     def num_programs(self) -> int:
@@ -81,6 +75,17 @@ class Scorer:
         scored = jax.block_until_ready(self._programs[shape](self._parameters, placed))
         self.run_seconds += time.perf_counter() - start
         return scored
+
+
+@lru_cache(maxsize=4)  # models of the same sizes share their compiled programs
+def _jitted(config: ModelConfig, mesh: Mesh):
+    def run(parameters: Mapping[str, Array], batch: Batch) -> ScoredBatch:
+        network = assemble_network(config, parameters)
+        estimates_bct = separate_at_level(network, batch.mixture, batch.lengths)
+        scores = score_separation(estimates_bct, batch.sources, batch.mixture, batch.lengths)
+        return ScoredBatch(scores, batch.index, estimates_bct)
+
+    return jax.jit(run, out_shardings=replicated(mesh))
 
 
 def fetch(scored: ScoredBatch, row: int, num_samples: int) -> Float[np.ndarray, "c t"]:

@@ -58,11 +58,11 @@ def outline(build: Callable[[Draws], T]) -> tuple[nnx.GraphDef[T], int]:
     return graphdef, draws.taken
 
 
-def build_from_one_draw(build: Callable[[Draws], T], key: Array) -> T:
-    """The module built by `build` from numbers drawn with `key`, in one compiled program."""
+def drawing(build: Callable[[Draws], T]) -> Callable[[Array], T]:
+    """A function that draws the module built by `build` with a random key, in one compiled program."""
     graphdef, size = outline(build)
     draw = jax.jit(lambda key: nnx.state(build(Draws(jax.random.uniform(key, (size,), jnp.float32, -1.0, 1.0)))))
-    return nnx.merge(graphdef, draw(key))
+    return lambda key: nnx.merge(graphdef, draw(key))
 
 
 def stack(build: Callable[[Draws], T], count: int, draws: Draws) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from mossformer_jax.model.config import ModelConfig
 from mossformer_jax.model.derivatives import explained_derivatives
 from mossformer_jax.model.filterbank import Decoder, Encoder
-from mossformer_jax.model.initial import Draws, build_from_one_draw
+from mossformer_jax.model.initial import drawing
 from mossformer_jax.model.masknet import MaskNet
 from mossformer_jax.model.norms import Frames, zero_padding
 
@@ -35,6 +37,13 @@ class Intermediates(NamedTuple):
     masks: Float[Array, "b c n l"]
 
 
+@functools.lru_cache(maxsize=8)  # tracing takes longer than drawing
+def _drawing(config: ModelConfig) -> Callable[[Array], tuple[Encoder, MaskNet, Decoder]]:
+    return drawing(
+        lambda draws: (Encoder(config, draws=draws), MaskNet(config, draws=draws), Decoder(config, draws=draws))
+    )
+
+
 class MossFormer2(nnx.Module):
     """Separates the sources of a single-channel mixture.
 
@@ -48,11 +57,7 @@ class MossFormer2(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
-
-        def build(draws: Draws) -> tuple[Encoder, MaskNet, Decoder]:
-            return Encoder(config, draws=draws), MaskNet(config, draws=draws), Decoder(config, draws=draws)
-
-        self.encoder, self.mask_net, self.decoder = build_from_one_draw(build, rngs.params())
+        self.encoder, self.mask_net, self.decoder = _drawing(config)(rngs.params())
 
     def __call__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,11 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         total_steps: length of the training in steps.
         mesh: the devices on which the step runs.
     """
+    return _make_train_step(config, recipe, total_steps, mesh, bool(jax.config.jax_debug_nans))  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=4)  # trainings with the same recipe in one process share the compiled program
+def _make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh, debug_nans: bool):
     optimizer = make_optimizer(recipe)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, " metrics"]]:
@@ -111,7 +117,7 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         in_shardings=(where, by_rows(mesh)),
         out_shardings=(where, replicated(mesh)),
         # To find the source of a NaN, JAX repeats the step, so its inputs must not have been donated.
-        donate_argnums=() if jax.config.jax_debug_nans else 0,  # type: ignore[attr-defined]
+        donate_argnums=() if debug_nans else 0,
     )
 
 

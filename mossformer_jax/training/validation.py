@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,20 @@ from mossformer_jax.training.journal import Example
 from mossformer_jax.training.recipe import Recipe
 from mossformer_jax.training.state import Arrays
 from mossformer_jax.weights.parameters import assemble_network
+
+
+@lru_cache(maxsize=4)  # trainings of the same model in one process share their compiled programs
+def _score(config: ModelConfig, mesh: Mesh):
+    def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
+        mixture_bt, sources_bct, lengths_b, index_b = batch
+        estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
+        scores = score_separation(estimates_bct, sources_bct, mixture_bt, lengths_b)
+        counted_bct = jnp.where(batch.mask[:, None, None], estimates_bct, 0.0)
+        levels_2c = output_levels(counted_bct, sources_bct, scores.permutation_bc)
+        return scores, index_b, levels_2c, estimates_bct
+
+    everywhere = replicated(mesh)
+    return jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
 
 
 class Validated(NamedTuple):
@@ -85,16 +100,7 @@ class Validation:
         first = max(len(indices) - recipe.num_examples, 0) // 2
         self._shown = set(indices[first : first + recipe.num_examples])
 
-        def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
-            mixture_bt, sources_bct, lengths_b, index_b = batch
-            estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
-            scores = score_separation(estimates_bct, sources_bct, mixture_bt, lengths_b)
-            counted_bct = jnp.where(batch.mask[:, None, None], estimates_bct, 0.0)
-            levels_2c = output_levels(counted_bct, sources_bct, scores.permutation_bc)
-            return scores, index_b, levels_2c, estimates_bct
-
-        everywhere = replicated(mesh)
-        self._score = jax.jit(score, out_shardings=(everywhere, everywhere, everywhere, by_rows(mesh)))
+        self._score = _score(config, mesh)
 
     def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
         """Scores weights; None if `asked_to_stop` returns True before the end. It must agree in all processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Protocol, runtime_checkable
 
@@ -27,6 +28,7 @@ class CompiledModel(Protocol):
         """Separates float32 mixtures of this shape; `lengths_b` are their true lengths in samples, int32."""
 
 
+@functools.lru_cache(maxsize=8)  # models of the same sizes share their compiled programs
 def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
     """The jitted function `(state, mixture_bt, lengths_b) -> sources_bct` of a network split by `nnx.split`."""
     return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))

@@ -143,12 +143,21 @@ def test_rematerialisation_does_not_change_the_gradient(loss_gradient, remat):
 
 
 @pytest.mark.slow
-def test_gradients_in_bfloat16_are_close_to_those_in_float32(loss_gradient):
-    mixture, references, expected = loss_gradient
-    gradient = gradient_of_loss(make(dtype="bfloat16"), mixture, references)
-    assert gradient.dtype == np.float32, "as the parameters"
-    # bfloat16 has a precision of 0.4 %, and the errors of two blocks add up in both passes. Also checks for NaN.
-    assert 1e-4 < relative_error(gradient, expected) < 0.1
+def test_gradients_in_bfloat16_are_close_to_those_in_float32(rng):
+    def gradients(dtype, batches):
+        graphdef, state = nnx.split(make(dtype=dtype))
+        loss = lambda state, mixture, references: pit_si_sdr_loss(nnx.merge(graphdef, state)(mixture), references)  # noqa: E731
+        gradient = jax.jit(jax.grad(loss))
+        leaves = [jax.tree.leaves(gradient(state, *batch)) for batch in batches]
+        assert {leaf.dtype for leaf in leaves[0]} == {np.dtype(np.float32)}, "as the parameters"
+        return [np.concatenate(list(map(np.ravel, each))) for each in leaves]
+
+    batches = [(noise(rng, 1, 250), noise(rng, 1, 2, 250)) for _ in range(20)]
+    errors = list(map(relative_error, gradients("bfloat16", batches), gradients("float32", batches)))
+    # bfloat16 has a precision of 0.4 %, and the errors of two blocks add up in both passes. For some mixtures, the loss
+    # of this random network is badly conditioned: single errors are from 0.02 to 1.3, and a release of JAX that rounds
+    # at other places has them for other mixtures (medians: 0.06 with 0.10.2, 0.08 with 0.11.2). NaN fails, too.
+    assert 1e-4 < np.median(errors) < 0.1
 
 
 def relative_error(ours, expected):

@@ -26,8 +26,10 @@ from mossformer_jax.training.state import Arrays
 from mossformer_jax.weights.parameters import assemble_network
 
 
-@lru_cache(maxsize=4)  # trainings of the same model in one process share their compiled programs
-def _score(config: ModelConfig, mesh: Mesh):
+# Trainings of the same model in one process share their compiled programs, but those that look for NaN have their own:
+# JAX does not check a program that has run without.
+@lru_cache(maxsize=4)
+def _score(config: ModelConfig, mesh: Mesh, _debug_nans: bool):
     def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
         mixture_bt, sources_bct, lengths_b, index_b = batch
         estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
@@ -100,7 +102,7 @@ class Validation:
         first = max(len(indices) - recipe.num_examples, 0) // 2
         self._shown = set(indices[first : first + recipe.num_examples])
 
-        self._score = _score(config, mesh)
+        self._score = _score(config, mesh, bool(jax.config.jax_debug_nans))  # type: ignore[attr-defined]
 
     def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
         """Scores weights; None if `asked_to_stop` returns True before the end. It must agree in all processes."""

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from mossformer_jax.audio import write_audio
 from mossformer_jax.cli import main
 from mossformer_jax.model import MossFormer2
-from mossformer_jax.training import loop
+from mossformer_jax.training import loop, step, validation
 from mossformer_jax.training.configuration import load_config
 from mossformer_jax.training.initial_weights import initial_weights
 from mossformer_jax.training.output import write_weights
@@ -70,6 +70,8 @@ def results(workdir, name: str) -> tuple[int, float | None]:
 @pytest.mark.slow
 def test_only_one_validation_is_compiled_after_the_second_step(tmp_path):
     flags = ["--config.train.steps=6", "--config.train.validate_every=3", "--config.train.checkpoint_every=2"]
+    for shared in (step._make_train_step, validation._score):
+        shared.cache_clear()  # other tests may have compiled the same programs
     training = loop.Training(load_config(TINY, flags), tmp_path)
     compiled: list[tuple[int, str]] = []
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 PROGRAM = "mossformer-jax"
 
-# Characters of a word in an error. Paths are shorter; a mistyped value can have thousands.
+# Characters of a word in an error. Paths are rarely longer; a mistyped value can have thousands.
 _LONGEST_WORD = 500
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from mossformer_jax.data.batch import Batch
 from mossformer_jax.evaluation.evaluate import Scores, score_separation
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.levels import separate_at_level
+from mossformer_jax.programs import shared_program
 from mossformer_jax.sharding import place, place_rows, replicated
 from mossformer_jax.weights.parameters import Parameters, assemble_network
 
@@ -77,7 +77,7 @@ class Scorer:
         return scored
 
 
-@lru_cache(maxsize=4)  # models of the same sizes share their compiled programs
+@shared_program
 def _jitted(config: ModelConfig, mesh: Mesh):
     def run(parameters: Mapping[str, Array], batch: Batch) -> ScoredBatch:
         network = assemble_network(config, parameters)

@@ -19,7 +19,7 @@ class _Call:
 
     mixtures: Mixtures
     num_samples: int
-    alone: bool = False
+    alone: bool = False  # after a failure; the call is then no longer among those that wait
     done: bool = False
     separated: Separated = field(default_factory=lambda: ([], 0.0))
 
@@ -74,9 +74,8 @@ class SharedBatches:
         except Exception:
             if len(calls) == 1:
                 raise
-            with self._changing:
-                for one in calls:
-                    one.alone = True
+            for one in calls:
+                one.alone = True
             return
         rest = iter(sources)
         for one in calls:
@@ -90,9 +89,8 @@ class SharedBatches:
         companions: list[_Call] = []
         room = self._largest_batch(call.num_samples) - len(call.mixtures)
         for other in self._waiting:
-            suitable = other is not call and not other.alone
-            suitable = suitable and call.num_samples // 2 < other.num_samples <= call.num_samples
-            if suitable and len(other.mixtures) <= room:
+            similar = call.num_samples // 2 < other.num_samples <= call.num_samples
+            if other is not call and similar and len(other.mixtures) <= room:
                 companions.append(other)
                 room -= len(other.mixtures)
         return companions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 from mossformer_jax.data.batch import Batch
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.levels import level_gain
+from mossformer_jax.programs import shared_program
 from mossformer_jax.scoring import pit_training_score
 from mossformer_jax.sharding import by_rows, replicated
 from mossformer_jax.training.optimizer import learning_rate, make_optimizer
@@ -55,6 +55,7 @@ class _Sums(NamedTuple):
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Float[Array, " metrics"]]]
 
 
+@shared_program
 def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh):
     """The jitted step `(state, batch) -> (state, metrics)`; the input state is donated.
 
@@ -68,11 +69,6 @@ def make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh:
         total_steps: length of the training in steps.
         mesh: the devices on which the step runs.
     """
-    return _make_train_step(config, recipe, total_steps, mesh, bool(jax.config.jax_debug_nans))  # type: ignore[attr-defined]
-
-
-@lru_cache(maxsize=4)  # trainings with the same recipe in one process share the compiled program
-def _make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh: Mesh, debug_nans: bool):
     optimizer = make_optimizer(recipe)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, " metrics"]]:
@@ -117,7 +113,7 @@ def _make_train_step(config: ModelConfig, recipe: Recipe, total_steps: int, mesh
         in_shardings=(where, by_rows(mesh)),
         out_shardings=(where, replicated(mesh)),
         # To find the source of a NaN, JAX repeats the step, so its inputs must not have been donated.
-        donate_argnums=() if debug_nans else 0,
+        donate_argnums=() if jax.config.jax_debug_nans else 0,  # type: ignore[attr-defined]
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from mossformer_jax.data.records import MixtureSource
 from mossformer_jax.evaluation.evaluate import Scores, evaluate, mean_si_sdri_db, score_separation
 from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.levels import separate_at_level
+from mossformer_jax.programs import shared_program
 from mossformer_jax.sharding import by_rows, local_rows, place_rows, replicated
 from mossformer_jax.training.journal import Example
 from mossformer_jax.training.recipe import Recipe
@@ -26,10 +26,8 @@ from mossformer_jax.training.state import Arrays
 from mossformer_jax.weights.parameters import assemble_network
 
 
-# Trainings of the same model in one process share their compiled programs, but those that look for NaN have their own:
-# JAX does not check a program that has run without.
-@lru_cache(maxsize=4)
-def _score(config: ModelConfig, mesh: Mesh, _debug_nans: bool):
+@shared_program
+def _score(config: ModelConfig, mesh: Mesh):
     def score(weights: Arrays, batch: Batch) -> tuple[Scores, Array, Array, Array]:
         mixture_bt, sources_bct, lengths_b, index_b = batch
         estimates_bct = separate_at_level(assemble_network(config, weights), mixture_bt, lengths_b)
@@ -102,7 +100,7 @@ class Validation:
         first = max(len(indices) - recipe.num_examples, 0) // 2
         self._shown = set(indices[first : first + recipe.num_examples])
 
-        self._score = _score(config, mesh, bool(jax.config.jax_debug_nans))  # type: ignore[attr-defined]
+        self._score = _score(config, mesh)
 
     def __call__(self, weights: Arrays, asked_to_stop: Callable[[], bool] = lambda: False) -> Validated | None:
         """Scores weights; None if `asked_to_stop` returns True before the end. It must agree in all processes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 from mossformer_jax.model import ModelConfig, MossFormer2
 from mossformer_jax.model.derivatives import explained_derivatives
 from mossformer_jax.model.mossformer2 import check_mixture
+from mossformer_jax.programs import shared_program
 from mossformer_jax.weights.parameters import Parameters, build_network, count_parameters
 from mossformer_jax.weights.store import load_parameters
 
@@ -28,7 +28,7 @@ class CompiledModel(Protocol):
         """Separates float32 mixtures of this shape; `lengths_b` are their true lengths in samples, int32."""
 
 
-@functools.lru_cache(maxsize=8)  # models of the same sizes share their compiled programs
+@shared_program
 def separation_program(graphdef: nnx.GraphDef[MossFormer2]):
     """The jitted function `(state, mixture_bt, lengths_b) -> sources_bct` of a network split by `nnx.split`."""
     return jax.jit(lambda state, mixture_bt, lengths_b: nnx.merge(graphdef, state)(mixture_bt, lengths_b))

@@ -70,7 +70,7 @@ def results(workdir, name: str) -> tuple[int, float | None]:
 @pytest.mark.slow
 def test_only_one_validation_is_compiled_after_the_second_step(tmp_path):
     flags = ["--config.train.steps=6", "--config.train.validate_every=3", "--config.train.checkpoint_every=2"]
-    for shared in (step._make_train_step, validation._score):
+    for shared in (step.make_train_step, validation._score):
         shared.cache_clear()  # other tests may have compiled the same programs
     training = loop.Training(load_config(TINY, flags), tmp_path)
     compiled: list[tuple[int, str]] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
+import scipy  # loads scipy.signal at its first use, because that takes more than a second
 from jaxtyping import Float
 
 from mossformer_jax.data.random_draws import check_range, check_share, draw_crop

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
+import scipy
 import soundfile
 from jaxtyping import Float
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.signal import lfilter
 
 from mossformer_jax.audio.resampling import check_sample_rate
 from mossformer_jax.data.drawn import DrawnMixtures
@@ -204,7 +204,7 @@ def _vowel(
         frequency = min(formant * voice.formant_scale * rng.uniform(0.95, 1.05), 0.45 * sample_rate)
         radius = np.exp(-np.pi * bandwidth / sample_rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / sample_rate), radius**2]
-        waveform = lfilter([sum(poles)], poles, waveform)
+        waveform = scipy.signal.lfilter([sum(poles)], poles, waveform)
     return waveform * np.hanning(num_samples) ** 0.5 / (np.abs(waveform).max() + 1e-9)
 
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import scipy
 import soxr
 from jaxtyping import Float
-from scipy.signal import resample_poly
 
 from mossformer_jax.audio.opening import AudioFile
 from mossformer_jax.data.damage import damage, unreadable
@@ -183,7 +183,8 @@ class LibriSpeechMixtures:
         """Output samples from `start` to `stop`, zero-padded at the end, from their range of stored samples."""
         resampled = np.zeros(stop - start, np.float32)
         if len(stored):
-            there = resample_poly(stored, self.sample_rate, _STORED_RATE)[min(start, _FILTER_REACH) :][: stop - start]
+            there = scipy.signal.resample_poly(stored, self.sample_rate, _STORED_RATE)
+            there = there[min(start, _FILTER_REACH) :][: stop - start]
             resampled[: len(there)] = there
         return resampled
 

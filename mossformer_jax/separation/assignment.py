@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # loads scipy.optimize at its first use, because that takes a second
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 
 
 def best_order(
@@ -29,7 +29,7 @@ def best_order(
     num_sources = len(scores)
     known = np.ones(num_sources, bool) if known is None else known
     talking = np.ones(num_sources, bool) if talking is None else talking
-    speakers, order = linear_sum_assignment(scores, maximize=True)
+    speakers, order = scipy.optimize.linear_sum_assignment(scores, maximize=True)
     best = scores[speakers, order].sum()
     # Lower than any sum of allowed scores.
     forbidden_score = scores.min() - num_sources * (np.ptp(scores) + 1.0)
@@ -41,7 +41,8 @@ def best_order(
         speakers_alike = np.arange(num_sources) == speaker if known[speaker] else ~known
         outputs_alike = np.arange(num_sources) == output if talking[output] else ~talking
         forbidden = np.outer(speakers_alike, outputs_alike)
-        rows, columns = linear_sum_assignment(np.where(forbidden, forbidden_score, scores), maximize=True)
+        allowed = np.where(forbidden, forbidden_score, scores)
+        rows, columns = scipy.optimize.linear_sum_assignment(allowed, maximize=True)
         if not forbidden[rows, columns].any():
             second = max(second, scores[rows, columns].sum())
     return order, float(best - second)

@@ -28,6 +28,18 @@ def test_version_is_printed(capsys):
     assert capsys.readouterr().out == f"mossformer-jax {__version__}\n"
 
 
+@pytest.mark.medium
+def test_separation_and_training_start_without_the_large_packages_of_scipy():
+    """They take 1 to 1.5 s to import, and most commands do not use them."""
+    script = """
+import sys
+import mossformer_jax.separation, mossformer_jax.training.loop
+print("imported:", sys.modules.keys() & {"scipy.optimize", "scipy.signal", "scipy.stats"})
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "imported: set()\n"
+
+
 def test_help_does_not_import_jax():
     script = """
 import sys

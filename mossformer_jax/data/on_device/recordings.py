@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
-from scipy.signal.windows import kaiser
 
 from mossformer_jax.data.speech import UNKNOWN_SPEAKER, Speech
 from mossformer_jax.sharding import place, replicated
@@ -137,7 +137,7 @@ def interpolation_filters(speeds: Sequence[int]) -> Float[np.ndarray, "speeds ph
     """
     if set(speeds) == {100}:
         return None
-    window = kaiser(2001, 9.0)
+    window = scipy.signal.windows.kaiser(2001, 9.0)
     distance = np.arange(TAPS) - (TAPS // 2 - 1) - np.arange(PHASES)[:, None] / PHASES
     shape = np.interp(distance, np.linspace(-TAPS / 2, TAPS / 2, len(window)), window)
     filters = []

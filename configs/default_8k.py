@@ -11,9 +11,9 @@ r"""The default model: two talkers, 8 kHz, a MossFormer2 of 1.6M parameters for 
 
 DATA holds speech8k, speech8k_more and noise8k: mono files at 8 kHz, listed in a manifest.csv each (path, speaker,
 speaker_known, split, n_samples). MODEL_CARD.md names the corpora, their licences and where they come from. The first
-command writes the tables of speech and noise with what is held out; the next two simulate rooms; the fourth writes the
-mixtures of configs/default_8k_heldout.csv, whose speakers, noises and rooms are in no training mixture: for each
-condition, 200 for testing and 60 for validation.
+command writes the tables of speech and noise with what is held out; the next two simulate rooms (extra `rooms`); the
+fourth writes the mixtures of configs/default_8k_heldout.csv, whose speakers, noises and rooms are in no training
+mixture: for each condition, 200 for testing and 60 for validation.
 
 The variant `first` starts with the hardest case, two equally loud talkers who speak all the time, in silence. With
 easier mixtures included from the start, the network first learns only to follow who is speaking and who is louder. The

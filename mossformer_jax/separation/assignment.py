@@ -41,8 +41,8 @@ def best_order(
         speakers_alike = np.arange(num_sources) == speaker if known[speaker] else ~known
         outputs_alike = np.arange(num_sources) == output if talking[output] else ~talking
         forbidden = np.outer(speakers_alike, outputs_alike)
-        allowed = np.where(forbidden, forbidden_score, scores)
-        rows, columns = scipy.optimize.linear_sum_assignment(allowed, maximize=True)
+        restricted = np.where(forbidden, forbidden_score, scores)
+        rows, columns = scipy.optimize.linear_sum_assignment(restricted, maximize=True)
         if not forbidden[rows, columns].any():
             second = max(second, scores[rows, columns].sum())
     return order, float(best - second)

@@ -25,9 +25,9 @@ from mossformer_jax.weights import save_model
 REPOSITORY = Path(__file__).parents[1]
 # PYTHONPATH of processes that tests start.
 PYTHONPATH = os.pathsep.join([str(REPOSITORY / "tests" / "startup"), str(REPOSITORY)])
-# For XLA_FLAGS: XLA's previous code generator halves the time of a compilation, and a program compiled in one piece
-# takes a fifth less CPU time than in 32, which need more cores than the tests have. Newer releases no longer have the
-# previous generator, and XLA aborts if a flag is unknown.
+# For XLA_FLAGS: XLA's previous code generator halves the time of a compilation. Compiling a program in one piece
+# instead of 32 saves another fifth of the CPU time; many pieces only help with many cores. Newer releases no longer
+# have the previous generator, and XLA aborts if a flag is unknown.
 FAST_COMPILATION = (
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     if jax.__version_info__ < (0, 11)

@@ -26,10 +26,15 @@ def tones(num_samples: int, rate: int, num_channels: int = 1) -> np.ndarray:
 
 def write_media(path: Path, codec: str, tracks: list[np.ndarray], rate: int, *, video: bool = False) -> Path:
     """Writes audio tracks (channels, t), and a picture track if asked."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
     with av.open(str(path), "w") as container:
         streams = [
             container.add_stream(codec, rate=rate, layout="stereo" if len(track) == 2 else "mono") for track in tracks
         ]
+        for stream in streams:
+            if codec == "aac":
+                stream.bit_rate = 128_000  # the default depends on the version of FFmpeg and is near -30 dB
         pictures = container.add_stream("mpeg4", rate=25) if video else None
         if pictures is not None:
             pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
@@ -54,7 +59,7 @@ def write_media(path: Path, codec: str, tracks: list[np.ndarray], rate: int, *, 
 @pytest.mark.parametrize(
     ("name", "codec", "rate", "num_channels", "worst_db"),
     [
-        ("memo.m4a", "aac", 44100, 1, -30),
+        ("memo.m4a", "aac", 44100, 1, -60),
         ("call.mp4", "aac", 48000, 2, -10),
         ("meeting.webm", "libopus", 48000, 2, -10),
         ("meeting.mka", "libopus", 48000, 1, -10),

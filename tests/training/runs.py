@@ -39,7 +39,8 @@ def start(
             **os.environ,
             "PYTHONPATH": PYTHONPATH,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}",
+            # XLA takes a single space for the name of a file.
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip(),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from mossformer_jax.separation import Separator
 from mossformer_jax.weights import save_model
 
 REPOSITORY = Path(__file__).parents[1]
+COMPILED = REPOSITORY / ".pytest_cache" / "compiled"
 # PYTHONPATH of processes that tests start.
 PYTHONPATH = os.pathsep.join([str(REPOSITORY / "tests" / "startup"), str(REPOSITORY)])
 # For XLA_FLAGS: XLA's previous code generator halves the time of a compilation. Compiling a program in one piece
@@ -83,6 +85,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PYTHONPATH, os.environ.get("PYTHONPATH")]))
     if config.getoption("--fast-compiler"):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
+    if not hasattr(config, "workerinput"):
+        COMPILED.mkdir(parents=True, exist_ok=True)
+        _forget_old_programs()
+
+
+def _forget_old_programs() -> None:
+    """Removes programs compiled more than a week ago, because every change of the model or of JAX adds new ones."""
+    for file in COMPILED.iterdir():
+        if file.stat().st_mtime < time.time() - 7 * 24 * 3600:
+            file.unlink(missing_ok=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -103,18 +115,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _programs_compiled_once(tmp_path_factory) -> None:
-    """Shares compiled programs between tests in a cache folder, because many tests compile the same program."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # one folder for all workers
-    folder = root / "compiled"
-    folder.mkdir(exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+def _programs_compiled_once() -> None:
+    """Compiles each program once: tests, workers and later test runs share a cache of compiled programs."""
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED))
     # Storing a program takes milliseconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # Also for commands and for processes started by tests, which would otherwise use the cache of the user.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 
 
 def _optimize(fully: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urldefrag
 
 import pytest
 
@@ -67,3 +68,23 @@ def test_the_api_reference_has_every_public_name_once(tool):
     entries = re.findall(r"^::: mossformer_jax\.(\w+)$", (REPOSITORY / "docs" / "api.md").read_text("utf-8"), re.M)
     assert sorted(entries) == sorted(tool.public_names())
     assert {*entries, "__version__"} == set(mossformer_jax.__all__)
+
+
+def test_links_between_pages_stay_within_the_site():
+    """`make docs` copies only some files; a link to another works in the repository but not on the site."""
+    listed = re.search(r"^PAGES := (.+)$", (REPOSITORY / "Makefile").read_text("utf-8"), re.M)
+    roots = [REPOSITORY / name for name in listed[1].split()]
+    pages = [page for root in roots for page in ([root] if root.is_file() else root.rglob("*.md"))]
+    targets = [
+        (page, page.parent / path)
+        for page in pages
+        for address in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+        if not re.match(r"https?://|mailto:", address) and (path := urldefrag(address).url)
+    ]
+    broken = [
+        f"{page.relative_to(REPOSITORY)}: {target}"
+        for page, target in targets
+        if not target.is_file() or not any(target.resolve().is_relative_to(root) for root in roots)
+    ]
+    assert len(targets) > 50
+    assert not broken

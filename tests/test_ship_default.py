@@ -50,7 +50,8 @@ def test_measured_gains_minimise_the_squared_error(tiny_model_folder, tmp_path, 
     table = str(tmp_path / "mixtures.csv")
     flags = ["--run", str(tiny_model_folder), "--mixtures", table, "--gains-from", table]
     load_tool("ship_default").main([*flags, "--output", str(tmp_path / "shipped")])
-    assert load_parameters(tmp_path / "shipped")[0].output_gains is not None
+    gains = load_parameters(tmp_path / "shipped")[0].output_gains
+    assert gains is not None
 
     # With gains of least squares, each output is orthogonal to its error.
     separator = Separator.from_pretrained(tmp_path / "shipped")
@@ -62,3 +63,9 @@ def test_measured_gains_minimise_the_squared_error(tiny_model_folder, tmp_path, 
         products += (outputs * given).sum(axis=1)
         energies += (outputs**2).sum(axis=1)
     np.testing.assert_allclose(products, energies, rtol=0.01)  # the stored weights are float16
+
+    # Each pass has the level of the sources, so the gains do not depend on the number of passes.
+    load_tool("ship_default").main([*flags, "--shifts", "2", "--output", str(tmp_path / "averaged")])
+    averaged = load_parameters(tmp_path / "averaged")[0]
+    assert averaged.shifts == 2
+    assert averaged.output_gains == gains

@@ -77,8 +77,8 @@ def describe(config: ModelConfig) -> str:
     from mossformer_jax.model import PRESETS
     from mossformer_jax.weights.parameters import count_parameters
 
-    unlevelled = dataclasses.replace(config, output_gains=None)
-    preset = next((name for name, known in PRESETS.items() if known == unlevelled), "no preset")
+    official = dataclasses.replace(config, output_gains=None, shifts=1)
+    preset = next((name for name, known in PRESETS.items() if known == official), "no preset")
     version = "MossFormer v1 (no FSMN)" if config.fsmn_channels is None else "MossFormer2"
     decoding = ", decoded directly" if config.direct_decoding else ""
     return (
@@ -109,6 +109,10 @@ def _convert(flags: argparse.Namespace) -> int:
         if config.output_gains is not None:
             factors = ", ".join(f"{gain:.4g}" for gain in config.output_gains)
             print(f"note     output_gains is not stored in this format: multiply the outputs by {factors}")
+        if config.shifts > 1:
+            print(
+                f"note     shifts={config.shifts} is not stored in this format: average the outputs of that many passes"
+            )
         return 0
     checkpoint = load_torch_checkpoint(
         flags.input,

@@ -59,7 +59,8 @@ class Graph:
 
     def __init__(self, float16: bool = False):
         self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], TensorProto] = {}
+        self._casts: dict[str, str] = {}
         self._float16 = float16
 
     def __call__(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
@@ -69,10 +70,12 @@ class Graph:
         return names[0] if outputs == 1 else names
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Adds a constant."""
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, dtype, order="C"), name))
-        return name
+        """Adds a constant. Equal ones are stored once."""
+        array = np.array(value, dtype, order="C")
+        key = array.dtype.str, array.shape, array.tobytes()
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, f"constant_{len(self._constants)}")
+        return self._constants[key].name
 
     def integers(self, *values: int) -> str:
         """Adds an int64 vector, the type of shapes and axes."""
@@ -92,7 +95,10 @@ class Graph:
             return self.constant(array)
         if np.abs(array).max() > np.finfo(np.float16).max:
             raise ValueError("a weight is outside the range of float16; export without --float16")
-        return self("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
+        stored = self.constant(array, np.float16)
+        if stored not in self._casts:
+            self._casts[stored] = self("Cast", stored, to=TensorProto.FLOAT)
+        return self._casts[stored]
 
     def linear(self, x: str, parameters: TrackedParameters) -> str:
         """A linear layer over the channels of each frame, as a convolution with one tap."""
@@ -172,7 +178,7 @@ class Graph:
         Returns:
             A `ModelProto`.
         """
-        graph = helper.make_graph(self.nodes, "mossformer", inputs, outputs, self.constants)
+        graph = helper.make_graph(self.nodes, "mossformer", inputs, outputs, list(self._constants.values()))
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9, producer_name="mossformer-jax"
         )

@@ -18,6 +18,7 @@ from mossformer_jax.model import ModelConfig
 from mossformer_jax.model.fsmn import NORM_EPS, PairedConv
 from mossformer_jax.model.masknet import GROUP_NORM_EPS, STACK_NORM_EPS
 from mossformer_jax.model.norms import ScaleNorm
+from mossformer_jax.model.shifts import shift_delays, source_orders
 from mossformer_jax.weights.parameters import Parameters
 
 OPSET = 17
@@ -70,17 +71,39 @@ class _Network:
 
     def build(self) -> None:
         """Adds all nodes, from `mixture` to `sources`."""
-        features = self.encode()
+        g, delays = self.g, shift_delays(self.config)
+        first = total = self.separate("mixture")
+        for delay in delays[1:].tolist():
+            sources = self.separate(g("Pad", "mixture", g.integers(0, delay, 0, 0)))
+            end = g.integers(np.iinfo(np.int64).max)
+            sources = g("Slice", sources, g.integers(delay), end, g.integers(2))
+            total = g("Add", total, self.reorder(sources, first))
+        if len(delays) > 1:
+            g("Div", total, g.constant(len(delays)))
+        g.nodes[-1].output[0] = "sources"
+
+    def separate(self, mixture: str) -> str:
+        """Adds the nodes of one pass; returns the sources (b, c, t)."""
+        features = self.encode(mixture)
         self.measure(features)
         masks = self.mask(features)
         if not self.config.direct_decoding:
             masks = self.g("Mul", masks, self.g("Unsqueeze", features, self.g.integers(1)))
-        self.decode(masks)
+        return self.decode(masks, mixture)
 
-    def encode(self) -> str:
+    def reorder(self, sources: str, first: str) -> str:
+        """Brings sources into the order of those of the first pass, by the inner products of all pairs."""
+        g = self.g
+        orders_pcc = g.constant(np.eye(self.config.num_sources)[source_orders(self.config.num_sources)])
+        products = g("MatMul", first, g("Transpose", sources, perm=[0, 2, 1]))
+        totals = g("Mul", g("Unsqueeze", products, g.integers(1)), orders_pcc)
+        totals = g("ReduceSum", totals, g.integers(2, 3), keepdims=0)
+        return g("MatMul", g("Gather", orders_pcc, g("ArgMax", totals, axis=1, keepdims=0), axis=0), sources)
+
+    def encode(self, mixture: str) -> str:
         g, config = self.g, self.config
         kernel = g.weight(self.parameters["encoder.kernel"].T[:, None])
-        samples = g("Unsqueeze", "mixture", g.integers(1))
+        samples = g("Unsqueeze", mixture, g.integers(1))
         return g("Relu", g("Conv", samples, kernel, strides=[config.stride], kernel_shape=[config.kernel_size]))
 
     def measure(self, features: str) -> None:
@@ -203,15 +226,14 @@ class _Network:
         both = g("Concat", first, x, axis=1)
         return finish(g.depthwise(both, p["conv2.kernel"], dilation=PairedConv.DILATION), 2)
 
-    def decode(self, masked: str) -> None:
+    def decode(self, masked: str, mixture: str) -> str:
         """Transposed convolution, zero-padded to the length of the mixture; the gains of the outputs."""
         g, config = self.g, self.config
         x = g("Reshape", masked, g("Concat", g.integers(-1, config.encoder_channels), self.length, axis=0))
         kernel = g.weight(self.parameters["decoder.kernel"][:, None])
         y = g("ConvTranspose", x, kernel, strides=[config.stride], kernel_shape=[config.kernel_size])
-        samples = g("Shape", "mixture", start=1, end=2)
+        samples = g("Shape", mixture, start=1, end=2)
         missing = g("Sub", samples, g("Shape", y, start=2, end=3))
         y = g("Pad", y, g("Concat", g.integers(0, 0, 0, 0, 0), missing, axis=0))
         y = g("Reshape", y, g("Concat", g.integers(-1, config.num_sources), samples, axis=0))
-        gains = g.column(config.output_gains or np.ones(config.num_sources))
-        g.nodes.append(helper.make_node("Mul", [y, gains], ["sources"]))
+        return g("Mul", y, g.column(config.output_gains or np.ones(config.num_sources)))

@@ -42,6 +42,8 @@ class ModelConfig:
         output_gains: factors applied to the outputs, one per source. SI-SDR does not determine the level of an output,
             and the decoder is shared by all sources, so training measures these factors. None, as in the official
             models: the outputs are not scaled.
+        shifts: number of passes whose outputs are averaged. They see the mixture delayed by multiples of
+            `stride / shifts` samples. 1, as in the official models: a single pass.
 
     Raises:
         ValueError: a field is out of range; the message names it.
@@ -63,6 +65,7 @@ class ModelConfig:
     remat: str = "none"
     input_level_db: float | None = None
     output_gains: tuple[float, ...] | None = None
+    shifts: int = 1
 
     def __post_init__(self) -> None:
         check_types(self, _WHAT)
@@ -94,6 +97,10 @@ class ModelConfig:
         )
         factors = f"{self.num_sources} finite numbers other than 0 (num_sources={self.num_sources}), or None"
         require(usable, _WHAT, "output_gains", gains, factors)
+        divides = f"a divisor of stride={self.stride}"
+        require(self.stride % self.shifts == 0, _WHAT, "shifts", self.shifts, divides)
+        ordered = self.shifts == 1 or self.num_sources <= _MOST_ORDERED
+        require(ordered, _WHAT, "shifts", self.shifts, f"1 with more than {_MOST_ORDERED} sources")
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -146,7 +153,7 @@ class ModelConfig:
         return from_fields(cls, fields, _WHAT)
 
 
-_POSITIVE = ("num_sources", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size")
+_POSITIVE = ("num_sources", "encoder_channels", "num_blocks", "kernel_size", "stride", "group_size", "shifts")
 # Several times the published sizes. Above, a damaged config would take all memory before an error.
 _LARGEST = {
     "num_sources": 64,
@@ -162,6 +169,8 @@ _LARGEST = {
 }
 # A billion parameters or more in the stack of blocks.
 _LARGEST_SIZE = 2**28
+# The passes of several shifts are compared in all orders of their sources.
+_MOST_ORDERED = 6
 _EVEN = ("model_channels", "query_key_channels", "fsmn_channels")
 
 

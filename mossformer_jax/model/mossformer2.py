@@ -18,6 +18,7 @@ from mossformer_jax.model.filterbank import Decoder, Encoder
 from mossformer_jax.model.initial import drawing
 from mossformer_jax.model.masknet import MaskNet
 from mossformer_jax.model.norms import Frames, zero_padding
+from mossformer_jax.model.shifts import mean_over_shifts
 
 
 class Intermediates(NamedTuple):
@@ -82,7 +83,17 @@ class MossFormer2(nnx.Module):
             TypeError: a second or forward-mode derivative is computed outside `mossformer_jax.any_derivative`.
         """
         with explained_derivatives():
-            return self._run(mixture_bt, lengths_b, key)[0]
+            if self.config.shifts == 1:
+                return self._run(mixture_bt, lengths_b, key)[0]
+            check_mixture(mixture_bt, lengths_b, self.config)
+            return mean_over_shifts(
+                lambda mixture_bu, lengths_b, delay: self._run(
+                    mixture_bu, lengths_b, None if key is None else jax.random.fold_in(key, delay)
+                )[0],
+                mixture_bt,
+                lengths_b,
+                self.config,
+            )
 
     def intermediates(
         self,
@@ -91,6 +102,7 @@ class MossFormer2(nnx.Module):
     ) -> Intermediates:
         """Separates a batch like `__call__`, and returns the features, the outputs of all blocks and the masks, too.
 
+        With several `ModelConfig.shifts`, all results, the sources too, are those of the pass without a delay.
         The outputs of the blocks take `num_blocks` times the memory of one.
         """
         with explained_derivatives():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("model", "data", "train")
 # Model fields that may change when a run is resumed: the shapes and meaning of the weights do not depend on them.
-TRAINING_FIELDS = ("dropout", "dtype", "remat")
+TRAINING_FIELDS = ("dropout", "dtype", "remat", "shifts")
 # Model fields that validation measures for the current weights.
 MEASURED_FIELDS = ("output_gains",)
 _PACKAGE = Path(__file__).parents[1]

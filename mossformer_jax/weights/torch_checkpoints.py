@@ -136,6 +136,7 @@ def to_torch_state_dict(config: ModelConfig, params: Mapping[str, Any], family: 
     """Converts parameters to an official state dict of torch tensors, for `load_state_dict(..., strict=True)`.
 
     The state dict does not include `config.output_gains`; multiply the outputs by them after separation.
+    Nor does it include `config.shifts`.
 
     Args:
         config: the model's sizes and options.

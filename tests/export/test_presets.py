@@ -122,6 +122,24 @@ def test_onnx_computes_what_jax_computes(tmp_path, separated, preset):
         assert relative_error(ours, separated[preset][rows, :, :length]) < BOUND, length
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize("float16", [False, True])
+def test_onnx_averages_shifts_as_jax_does(tmp_path, float16):
+    config = dataclasses.replace(narrow("mossformer2-3spk"), shifts=2)
+    parameters = {
+        name: values.astype(np.float16).astype(np.float32) for name, values in random_parameters(config).items()
+    }
+    parameters |= {name: values for name, values in random_parameters(config).items() if name.endswith("frequencies")}
+    export_onnx(tmp_path / "one.onnx", dataclasses.replace(config, shifts=1), parameters, float16=float16)
+    export_onnx(tmp_path / "two.onnx", config, parameters, float16=float16)
+    mixture_bt = mixtures()[2:, :9001]
+    (ours,) = session(tmp_path / "two.onnx").run(None, {"mixture": mixture_bt})
+    assert relative_error(ours, separate(build_network(config, parameters), mixture_bt)) < BOUND
+    # The passes share their weights.
+    nodes = 400_000
+    assert (tmp_path / "two.onnx").stat().st_size < (tmp_path / "one.onnx").stat().st_size + nodes
+
+
 def test_a_parameter_that_the_graph_does_not_describe_is_an_error(tmp_path):
     config = narrow("mossformer2-2spk")
     parameters = {**random_parameters(config), "mask_net.blocks.gate.kernel": np.zeros((2, 3), np.float32)}

@@ -65,6 +65,8 @@ def test_the_error_for_an_unknown_field_suggests_the_closest_one():
         ("fsmn_channels", 2**20, "at most 16,384"),
         ("input_level_db", 1e6, "from -200 to 200, or None"),
         ("input_level_db", 1e300, "at most 1e+12"),
+        ("shifts", 0, "1 or more"),
+        ("shifts", 3, "a divisor of stride=8"),
         ("output_gains", 2.0, "of type tuple or None"),
         ("output_gains", (1.0,), "2 finite numbers other than 0 (num_sources=2), or None"),
         ("output_gains", (1.0, 0.0), "2 finite numbers other than 0"),

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mossformer_jax.model import ModelConfig, MossFormer2
 from mossformer_jax.model.mossformer2 import check_mixture
+from mossformer_jax.model.shifts import mean_over_shifts
 from mossformer_jax.scoring import pit_si_sdr_loss
 
 CONFIG = ModelConfig(
@@ -111,6 +112,37 @@ def test_the_content_of_the_padding_does_not_change_the_separation(rng, separate
     # The order of sums changes the rounding; 1e-5 is the bound for all float32 presets.
     assert relative_error(batched[1:, :, :length], separate(mixture[1:, :length])) < 1e-5
     np.testing.assert_array_equal(batched[1, :, length:], 0.0)
+
+
+@pytest.mark.medium
+def test_several_shifts_are_the_mean_of_delayed_passes(rng, separate):
+    mixture, lengths = noise(rng, 2, 400), np.array([400, 299])
+    padded = mixture.copy()
+    padded[1, 299:] = np.nan
+    graphdef, state = nnx.split(make(shifts=2))
+    mean = jax.jit(lambda state, *inputs: nnx.merge(graphdef, state)(*inputs))(state, padded, lengths)
+
+    first = np.asarray(separate(mixture, lengths))
+    second = np.asarray(separate(np.pad(mixture, ((0, 0), (4, 0))), lengths + 4))[:, :, 4:]
+    products = np.einsum("bit,bjt->bij", first, second)
+    swapped = np.trace(products, axis1=1, axis2=2) < np.trace(products[:, ::-1], axis1=1, axis2=2)
+    second = np.where(swapped[:, None, None], second[:, ::-1], second)
+    assert relative_error(second, first) > 1e-3, "the passes do not differ"
+    assert relative_error(np.asarray(mean), (first + second) / 2) < 1e-5
+    np.testing.assert_array_equal(np.asarray(mean)[1, :, 299:], 0.0)
+
+
+def test_shifts_are_averaged_in_the_order_of_the_first_pass(rng):
+    config = dataclasses.replace(CONFIG, num_sources=3, shifts=4)
+    mixture, factors = noise(rng, 2, 60), np.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]], np.float32)
+
+    def separate(mixture_bu, lengths_b, delay):
+        """Multiples of the mixture, in another order for each delay and row."""
+        sources = mixture_bu[:, None] * factors[:, :, None]
+        return jnp.stack([jnp.roll(row, number * delay // 2, axis=0) for number, row in enumerate(sources, 1)])
+
+    averaged = mean_over_shifts(separate, mixture, None, config)
+    np.testing.assert_allclose(averaged, mixture[:, None] * factors[:, :, None], rtol=1e-6)
 
 
 def gradient_of_loss(model, mixture, references, lengths=None):

@@ -75,14 +75,15 @@ def test_writing_family_a_notes_fields_that_are_not_stored(tmp_path, official, c
     assert "note     input_level_db=None is not stored in this format: software that reads it assumes -25.0" in printed
 
 
-def test_writing_a_checkpoint_notes_that_output_gains_are_not_stored(tmp_path, network, official, capsys):
+def test_writing_a_checkpoint_notes_that_output_gains_and_shifts_are_not_stored(tmp_path, network, official, capsys):
     convert("--input", official, "--output", tmp_path / "ours")
     config, parameters = load_parameters(tmp_path / "ours")
-    save_model(tmp_path / "levelled", dataclasses.replace(config, output_gains=(5.6, 0.9)), parameters)
+    save_model(tmp_path / "levelled", dataclasses.replace(config, output_gains=(5.6, 0.9), shifts=2), parameters)
     flags = ["--to-torch", "--family", "C", "--output", tmp_path / "back"]
     assert convert(*flags, "--input", tmp_path / "levelled") == 0
     printed = capsys.readouterr().out
     assert "note     output_gains is not stored in this format: multiply the outputs by 5.6, 0.9\n" in printed
+    assert "note     shifts=2 is not stored in this format: average the outputs of that many passes\n" in printed
 
 
 def error_of(capsys, *arguments) -> str:

@@ -83,7 +83,7 @@ def run(way: str, options: argparse.Namespace, folder: Path, out: Path) -> side_
     if way in ("pytorch", "files"):
         command = ["-m", "benchmarks.archive", "--model", options.model, "--measure", way, folder / "in", out]
     else:
-        command = ["-c", COMMAND, "separate", folder / "in", "-o", out, "--json", "--device", "cpu"]
+        command = ["-c", COMMAND, "separate", folder / "in", "-o", out, "--json", "--device", "cpu", "--shifts", "1"]
         command += ["--model", options.model, "--compile-cache", folder / "compiled"]
         command += ["--jobs", str(len(cores))] if way == "jobs" else []
     os.sched_setaffinity(0, cores[:1] if way in ("core", "files") else cores)  # the new process inherits it

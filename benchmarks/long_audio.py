@@ -79,7 +79,7 @@ def measure(model: str, file: str, memory: str, folder: str) -> None:
     """Separates one file and prints the measurements as JSON."""
     from mossformer_jax.separation import Separator, separate_file
 
-    separator = Separator.from_pretrained(model, memory=float(memory))
+    separator = Separator.from_pretrained(model, memory=float(memory), shifts=1)
     watch = MemoryWatch()
     separated = separate_file(separator, file, [Path(folder) / f"s{number}.wav" for number in (1, 2)])
     row = {

@@ -64,7 +64,7 @@ def test_measured_gains_minimise_the_squared_error(tiny_model_folder, tmp_path, 
         energies += (outputs**2).sum(axis=1)
     np.testing.assert_allclose(products, energies, rtol=0.01)  # the stored weights are float16
 
-    # Each pass has the level of the sources, so the gains do not depend on the number of passes.
+    # The gains apply to each shifted copy, so they do not depend on the number of copies.
     load_tool("ship_default").main([*flags, "--shifts", "2", "--output", str(tmp_path / "averaged")])
     averaged = load_parameters(tmp_path / "averaged")[0]
     assert averaged.shifts == 2

@@ -5,7 +5,7 @@ r"""Stores the best weights of a training run as float16, which halves the size,
 
 Prints the mean SI-SDRi of the mixtures with the original and with the float16 weights. The default model is in
 MODEL = mossformer_jax/assets/default. Without --gains-from, the model keeps the output gains of the run's validation.
-With --shifts, the model averages that many passes (`ModelConfig.shifts`).
+With --shifts, the model averages that many shifted copies (`ModelConfig.shifts`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def mean_improvement(config: ModelConfig, parameters: Parameters, mixtures: Mixt
 
 
 def with_measured_gains(config: ModelConfig, parameters: Parameters, mixtures: MixtureSource) -> ModelConfig:
-    """The config with the output gains that minimise the squared error of a single pass to these sources."""
+    """The config with the output gains that minimise the squared error to these sources, with one shift."""
     measured = dataclasses.replace(config, output_gains=None, shifts=1)
     validation = Validation(measured, Recipe(), mixtures, num_workers=0, mesh=make_mesh())
     validated = validation({name: jax.numpy.asarray(values) for name, values in parameters.items()})
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mixtures", type=Path, required=True, metavar="CSV", help='mixtures for layout="csv"')
     parser.add_argument("--gains-from", type=Path, metavar="CSV", help="mixtures that set the output gains")
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
-    parser.add_argument("--shifts", type=int, help="number of passes to average (default: as in the model)")
+    parser.add_argument("--shifts", type=int, help="number of shifted copies to average (default: the run's)")
     flags = parser.parse_args(arguments)
     config, parameters = load_parameters(flags.run)
     if flags.shifts is not None:

@@ -20,7 +20,7 @@ from mossformer_jax.cli.jobs import Job
 from mossformer_jax.cli.ledger import Ledger, open_ledger, stamp, verdict_on
 from mossformer_jax.cli.progress import ProgressBar
 from mossformer_jax.cli.results import Result
-from mossformer_jax.cli.separate_options import output_options
+from mossformer_jax.cli.separate_options import load_separator, output_options
 from mossformer_jax.cli.terminal import PROGRAM, one_line
 from mossformer_jax.figures.spectrograms import plot_separation
 from mossformer_jax.separation import OutputOptions, SeparatedFile, Separator, separate_file
@@ -142,7 +142,7 @@ def load_attempts(options: argparse.Namespace) -> Attempts:
         ValueError, OSError, RuntimeError: the model or the device cannot be used.
     """
     prepare_jax(options)
-    separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
+    separator = load_separator(options)
     bar = ProgressBar([], shown=False)
     return Attempts(separator, output_options(options), options, bar, open_ledger(options))
 

@@ -111,7 +111,7 @@ def _convert(flags: argparse.Namespace) -> int:
             print(f"note     output_gains is not stored in this format: multiply the outputs by {factors}")
         if config.shifts > 1:
             print(
-                f"note     shifts={config.shifts} is not stored in this format: average the outputs of that many passes"
+                f"note     shifts={config.shifts} is not stored in this format: average the sources of that many shifted copies"
             )
         return 0
     checkpoint = load_torch_checkpoint(

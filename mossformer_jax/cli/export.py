@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
+
+from mossformer_jax.cli.arguments import whole_number
 
 EXAMPLES = """\
 examples:
@@ -29,6 +32,9 @@ def add_parser(commands: Any) -> None:
     add("output", type=Path, help="file to write; stablehlo also writes NAME.safetensors beside it")
     add("--format", choices=("onnx", "stablehlo"), default="onnx", help="default: onnx")
     add("--float16", action="store_true", help="store the weights in half precision; they are used in float32")
+    add(
+        "--shifts", type=whole_number(1), metavar="N", help="number of shifted copies to average (default: the model's)"
+    )
     add("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=_export, extras="onnx")
 
@@ -49,6 +55,8 @@ def _export(options: argparse.Namespace) -> int:
         if file.exists() and not options.overwrite:
             raise ValueError(f"{file}: exists; name another file, or add --overwrite")
     config, parameters = load_parameters(options.model)
+    if options.shifts is not None:
+        config = dataclasses.replace(config, shifts=options.shifts)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write(options.output, config, parameters, float16=options.float16)
     print(f"model    {describe(config)}")

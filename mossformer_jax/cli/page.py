@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gzip
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,13 @@ def add_parser(commands: Any) -> None:
     add("output", type=Path, help="folder to write")
     add("--model", default="default", help="folder, training run or published name (default: %(default)s)")
     add("--float16", action="store_true", help="store the weights in half precision even if that changes them")
+    add(
+        "--shifts",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="number of shifted copies to average, each of which takes as long as the first (default: %(default)s)",
+    )
     add("--runtime", type=Path, metavar="DIR", help="folder with onnxruntime-web (its dist/)")
     add("--serve", type=whole_number(0), metavar="PORT", help="serve the page on this machine afterwards; 0: any port")
     add("--overwrite", action="store_true", help="replace existing files")
@@ -51,6 +59,7 @@ def _page(options: argparse.Namespace) -> int:
         raise ValueError(f"{folder}: is not empty; name another folder, or add --overwrite")
     runtime = find_runtime(options.runtime)
     config, parameters = load_parameters(options.model)
+    config = dataclasses.replace(config, shifts=options.shifts)
     name = Path(options.model).name or options.model
     float16 = True if options.float16 else None
     files = write_page(folder, config, parameters, name, runtime=runtime, float16=float16)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mossformer_jax.cli.devices import is_on_cpu, prepare_jax
 from mossformer_jax.cli.results import Result, as_json, left_out_as_json, summary, unreadable_files
-from mossformer_jax.cli.separate_options import add_options, output_options
+from mossformer_jax.cli.separate_options import add_options, load_separator, output_options
 from mossformer_jax.cli.terminal import PROGRAM, complain, one_line, warn
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def _separate(options: argparse.Namespace) -> int:
     from mossformer_jax.cli.run import plan_run, run_jobs
     from mossformer_jax.cli.shards import AUTO, in_shard, select, shard_of_cluster
     from mossformer_jax.cli.workers import make_workers
-    from mossformer_jax.separation import Separator
     from mossformer_jax.weights.store import read_config
 
     if options.shard == AUTO:
@@ -63,7 +62,7 @@ def _separate(options: argparse.Namespace) -> int:
     if options.jobs > 1 and is_on_cpu(options):
         num_sources = read_config(options.model).num_sources
     else:
-        separator = Separator.from_pretrained(options.model, memory=options.memory, window_seconds=options.window)
+        separator = load_separator(options)
         num_sources = separator.config.num_sources
     jobs = plan_jobs(recordings, num_sources, folder, options.name, output.format, options.plot)
     _warn_of_skipped_sources(recordings, jobs)

@@ -12,7 +12,7 @@ from mossformer_jax.cli.devices import add_device_options
 from mossformer_jax.cli.shards import shard
 
 if TYPE_CHECKING:
-    from mossformer_jax.separation import OutputOptions
+    from mossformer_jax.separation import OutputOptions, Separator
 
 UNITS = {"": 1e9, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -139,6 +139,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="mix the channels down to mono, or separate each channel (default: %(default)s)",
     )
     sound.add_argument(
+        "--shifts",
+        type=whole_number(1),
+        metavar="N",
+        help="average the sources of N copies of the recording, shifted by fractions of a frame; takes N times as long "
+        "(default: the model's)",
+    )
+    sound.add_argument(
         "--memory",
         type=_bytes,
         metavar="SIZE",
@@ -164,6 +171,15 @@ def output_options(options: argparse.Namespace) -> OutputOptions:
     from mossformer_jax.separation import OutputOptions
 
     return OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
+
+
+def load_separator(options: argparse.Namespace) -> Separator:
+    """The model with its options; errors as in `Separator.from_pretrained`."""
+    from mossformer_jax.separation import Separator
+
+    return Separator.from_pretrained(
+        options.model, shifts=options.shifts, memory=options.memory, window_seconds=options.window
+    )
 
 
 def _positive(text: str) -> float:

@@ -83,7 +83,7 @@ class _Network:
         g.nodes[-1].output[0] = "sources"
 
     def separate(self, mixture: str) -> str:
-        """Adds the nodes of one pass; returns the sources (b, c, t)."""
+        """Adds the nodes of the separation of a copy; returns its sources (b, c, t)."""
         features = self.encode(mixture)
         self.measure(features)
         masks = self.mask(features)
@@ -92,7 +92,7 @@ class _Network:
         return self.decode(masks, mixture)
 
     def reorder(self, sources: str, first: str) -> str:
-        """Brings sources into the order of those of the first pass, by the inner products of all pairs."""
+        """Brings sources into the order of those of the first copy, by the inner products of all pairs."""
         g = self.g
         orders_pcc = g.constant(np.eye(self.config.num_sources)[source_orders(self.config.num_sources)])
         products = g("MatMul", first, g("Transpose", sources, perm=[0, 2, 1]))

@@ -42,8 +42,8 @@ class ModelConfig:
         output_gains: factors applied to the outputs, one per source. SI-SDR does not determine the level of an output,
             and the decoder is shared by all sources, so training measures these factors. None, as in the official
             models: the outputs are not scaled.
-        shifts: number of passes whose outputs are averaged. They see the mixture delayed by multiples of
-            `stride / shifts` samples. 1, as in the official models: a single pass.
+        shifts: number of copies of the mixture, delayed by multiples of `stride / shifts` samples, whose sources are
+            averaged. 1, as in the official models: the mixture alone.
 
     Raises:
         ValueError: a field is out of range; the message names it.
@@ -169,7 +169,7 @@ _LARGEST = {
 }
 # A billion parameters or more in the stack of blocks.
 _LARGEST_SIZE = 2**28
-# The passes of several shifts are compared in all orders of their sources.
+# The sources of shifted copies are compared in all orders.
 _MOST_ORDERED = 6
 _EVEN = ("model_channels", "query_key_channels", "fsmn_channels")
 

@@ -102,7 +102,7 @@ class MossFormer2(nnx.Module):
     ) -> Intermediates:
         """Separates a batch like `__call__`, and returns the features, the outputs of all blocks and the masks, too.
 
-        With several `ModelConfig.shifts`, all results, the sources too, are those of the pass without a delay.
+        With several `ModelConfig.shifts`, all results, the sources too, are those of the mixture without a delay.
         The outputs of the blocks take `num_blocks` times the memory of one.
         """
         with explained_derivatives():

@@ -1,4 +1,4 @@
-"""The mean over several passes of a network, which see the mixture delayed by fractions of the encoder's stride."""
+"""The mean of the sources that a network finds in copies of a mixture, delayed by fractions of the encoder's stride."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mossformer_jax.model.config import ModelConfig
 
 
 def shift_delays(config: ModelConfig) -> Int[np.ndarray, " k"]:
-    """The delay of the mixture in each pass, in samples: evenly spaced over one stride, the first is 0."""
+    """The delays of the copies in samples: evenly spaced over one stride, the first is 0."""
     return np.arange(config.shifts) * config.stride // config.shifts
 
 
@@ -29,19 +29,19 @@ def mean_over_shifts(
     lengths_b: Int[Array | np.ndarray, " b"] | None,
     config: ModelConfig,
 ) -> Float[Array, "b c t"]:
-    """Averages `config.shifts` passes, after undoing their delays and bringing their sources into the same order.
+    """Separates `config.shifts` delayed copies, undoes the delays, brings the sources into one order, and averages them.
 
-    The passes run one after the other in a single compiled loop: they take more time, but hardly more memory or
+    The copies run one after the other in a single compiled loop: they take more time, but hardly more memory or
     compilation.
 
     Args:
-        separate: one pass, with the delayed mixtures, their lengths and the delay in samples.
+        separate: the separation, given the delayed mixtures, their lengths and the delay in samples.
         mixture_bt: mixtures.
         lengths_b: true length of each mixture in samples; None: all are entire.
         config: the model's sizes and options.
 
     Returns:
-        The sources, in the order of the pass without a delay. The order of each other pass is the one with the smallest
+        The sources, in the order of the copy without a delay. Those of each other copy get the order with the smallest
         squared difference from it.
     """
     batch, num_samples = mixture_bt.shape
@@ -50,12 +50,12 @@ def mean_over_shifts(
     longest = int(delays[-1])
     padded_bt = jnp.pad(jnp.asarray(mixture_bt), ((0, 0), (longest, longest)))
 
-    def one_pass(delay: Array) -> Array:
+    def separate_delayed(delay: Array) -> Array:
         delayed_bt = jax.lax.dynamic_slice_in_dim(padded_bt, longest - delay, num_samples + longest, axis=1)
         sources_bct = separate(delayed_bt, lengths_b + delay, delay)
         return jax.lax.dynamic_slice_in_dim(sources_bct, delay, num_samples, axis=2)
 
-    sources_kbct = jax.lax.map(one_pass, jnp.asarray(delays))
+    sources_kbct = jax.lax.map(separate_delayed, jnp.asarray(delays))
     products_kbij = jnp.einsum("bit,kbjt->kbij", sources_kbct[0], sources_kbct)
     orders_pc = source_orders(config.num_sources)
     totals_kbp = products_kbij[:, :, np.arange(config.num_sources), orders_pc].sum(axis=-1)

@@ -119,20 +119,23 @@ class Separator:
         self.network = Network(model, memory, batch_size, ladder_growth)
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str] = "default", **options: Any) -> Separator:
+    def from_pretrained(
+        cls, path: str | os.PathLike[str] = "default", *, shifts: int | None = None, **options: Any
+    ) -> Separator:
         """Loads a stored model.
 
         Args:
             path: "default", the shipped model; a folder written by `save_model` or `mossformer-jax convert`; the name
                 of a published model (docs/pretrained.md), or "owner/name" on Hugging Face (needs the extra `hub`), or
                 "modelscope:owner/name". Models on a hub are downloaded and converted on first use.
+            shifts: number of shifted copies to average; None: the `ModelConfig.shifts` of the model.
             **options: memory, window_seconds, batch_size and ladder_growth, as in the constructor.
 
         Raises:
             FileNotFoundError, ValueError: the model does not exist or cannot be used.
             OSError: the hub cannot be reached.
         """
-        return cls(load_model(path), **options)
+        return cls(load_model(path, shifts=shifts), **options)
 
     def __call__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Protocol, runtime_checkable
 
@@ -92,16 +93,21 @@ class LoadedModel:
         return lambda mixture_bt, lengths_b: program(self._state, mixture_bt, lengths_b)
 
 
-def load_model(path: str | os.PathLike[str] = "default") -> LoadedModel:
+def load_model(path: str | os.PathLike[str] = "default", *, shifts: int | None = None) -> LoadedModel:
     """Loads a model for separation.
 
     Args:
         path: "default" (the model of the package), a model folder, the folder of a training run, or the name of a model
             on a hub (docs/pretrained.md).
+        shifts: number of shifted copies to average; None: the `ModelConfig.shifts` of the model.
 
     Raises:
         FileNotFoundError: there is no such model.
         OSError: the hub cannot be reached.
-        ValueError: the model cannot be read, or `path` is not a model folder; the message suggests a remedy.
+        ValueError: the model cannot be read, `path` is not a model folder, or `shifts` does not divide the stride; the
+            message suggests a remedy.
     """
-    return LoadedModel(*load_parameters(path))
+    config, parameters = load_parameters(path)
+    if shifts is not None:
+        config = dataclasses.replace(config, shifts=shifts)
+    return LoadedModel(config, parameters)

@@ -18,7 +18,7 @@ import soundfile
 from mossformer_jax.audio import read_audio, write_audio
 from mossformer_jax.cli import main
 from mossformer_jax.cli.download import without_password
-from mossformer_jax.separation import OutputOptions
+from mossformer_jax.separation import OutputOptions, Separator
 
 
 def run(*arguments) -> int:
@@ -372,6 +372,24 @@ def test_urls_are_downloaded_and_their_errors_name_them(folder, stand_in, server
     assert bad.startswith(f"mossformer-jax: error: {urls[1]}: cannot be read as audio")
     assert urls[2] in missing
     assert "404" in missing
+
+
+@pytest.mark.medium
+def test_shifts_are_averaged(recordings, tiny_model_folder):
+    mixture, rate = read_audio(recordings / "mix.wav")
+    written = {}
+    for shifts in (1, 2):
+        flags = ["--model", tiny_model_folder, "--shifts", shifts, "--subtype", "FLOAT", "--overwrite"]
+        assert run(recordings / "mix.wav", *flags) == 0
+        written[shifts] = np.concatenate([read_audio(recordings / f"mix_s{n}.wav")[0] for n in (1, 2)])
+        expected = Separator.from_pretrained(tiny_model_folder, shifts=shifts)(mixture, rate).sources
+        np.testing.assert_array_equal(written[shifts], expected)
+    assert not np.allclose(written[1], written[2], rtol=1e-2)
+
+
+def test_shifts_that_do_not_divide_the_stride_are_a_one_line_error(recordings, tiny_model_folder, error_of):
+    arguments = [recordings / "mix.wav", "--model", tiny_model_folder, "--shifts", 3]
+    assert "shifts=3 is not allowed: must be a divisor of stride=8" in error_of("separate", *arguments)
 
 
 def test_an_enormous_window_is_a_one_line_error(recordings, tiny_model_folder, error_of):

@@ -135,7 +135,7 @@ def test_onnx_averages_shifts_as_jax_does(tmp_path, float16):
     mixture_bt = mixtures()[2:, :9001]
     (ours,) = session(tmp_path / "two.onnx").run(None, {"mixture": mixture_bt})
     assert relative_error(ours, separate(build_network(config, parameters), mixture_bt)) < BOUND
-    # The passes share their weights.
+    # The copies share their weights.
     nodes = 400_000
     assert (tmp_path / "two.onnx").stat().st_size < (tmp_path / "one.onnx").stat().st_size + nodes
 

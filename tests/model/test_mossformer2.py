@@ -115,7 +115,7 @@ def test_the_content_of_the_padding_does_not_change_the_separation(rng, separate
 
 
 @pytest.mark.medium
-def test_several_shifts_are_the_mean_of_delayed_passes(rng, separate):
+def test_several_shifts_are_the_mean_of_delayed_copies(rng, separate):
     mixture, lengths = noise(rng, 2, 400), np.array([400, 299])
     padded = mixture.copy()
     padded[1, 299:] = np.nan
@@ -127,12 +127,12 @@ def test_several_shifts_are_the_mean_of_delayed_passes(rng, separate):
     products = np.einsum("bit,bjt->bij", first, second)
     swapped = np.trace(products, axis1=1, axis2=2) < np.trace(products[:, ::-1], axis1=1, axis2=2)
     second = np.where(swapped[:, None, None], second[:, ::-1], second)
-    assert relative_error(second, first) > 1e-3, "the passes do not differ"
+    assert relative_error(second, first) > 1e-3, "the copies do not differ"
     assert relative_error(np.asarray(mean), (first + second) / 2) < 1e-5
     np.testing.assert_array_equal(np.asarray(mean)[1, :, 299:], 0.0)
 
 
-def test_shifts_are_averaged_in_the_order_of_the_first_pass(rng):
+def test_shifts_are_averaged_in_the_order_of_the_first(rng):
     config = dataclasses.replace(CONFIG, num_sources=3, shifts=4)
     mixture, factors = noise(rng, 2, 60), np.array([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]], np.float32)
 

@@ -92,7 +92,7 @@ def visit(tmp_path_factory, fully_optimized) -> tuple[dict, Path, dict[str, Path
 
 @pytest.fixture(scope="module")
 def separator(visit) -> Separator:
-    return Separator.from_pretrained("default")
+    return Separator.from_pretrained("default", shifts=1)  # as the page
 
 
 def difference(downloads: Path, stem: str, expected_ct: np.ndarray) -> float:

@@ -110,9 +110,7 @@ def _convert(flags: argparse.Namespace) -> int:
             factors = ", ".join(f"{gain:.4g}" for gain in config.output_gains)
             print(f"note     output_gains is not stored in this format: multiply the outputs by {factors}")
         if config.shifts > 1:
-            print(
-                f"note     shifts={config.shifts} is not stored in this format: average the sources of that many shifted copies"
-            )
+            print(f"note     shifts={config.shifts} is not stored in this format: average that many shifted copies")
         return 0
     checkpoint = load_torch_checkpoint(
         flags.input,

@@ -29,7 +29,7 @@ def mean_over_shifts(
     lengths_b: Int[Array | np.ndarray, " b"] | None,
     config: ModelConfig,
 ) -> Float[Array, "b c t"]:
-    """Separates `config.shifts` delayed copies, undoes the delays, brings the sources into one order, and averages them.
+    """Separates `config.shifts` delayed copies, undoes the delays, and averages the sources in the same order.
 
     The copies run one after the other in a single compiled loop: they take more time, but hardly more memory or
     compilation.

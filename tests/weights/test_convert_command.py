@@ -83,9 +83,7 @@ def test_writing_a_checkpoint_notes_that_output_gains_and_shifts_are_not_stored(
     assert convert(*flags, "--input", tmp_path / "levelled") == 0
     printed = capsys.readouterr().out
     assert "note     output_gains is not stored in this format: multiply the outputs by 5.6, 0.9\n" in printed
-    assert (
-        "note     shifts=2 is not stored in this format: average the sources of that many shifted copies\n" in printed
-    )
+    assert "note     shifts=2 is not stored in this format: average that many shifted copies\n" in printed
 
 
 def error_of(capsys, *arguments) -> str:

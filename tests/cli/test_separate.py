@@ -259,7 +259,7 @@ def test_memory_is_given_in_units(folder, stand_in, monkeypatch, text, size):
         lambda model, **keywords: given.update(keywords) or stand_in,
     )
     assert run(folder / "a.wav", "--memory", text, "--window", "2") == 0
-    assert given == {"memory": size, "window_seconds": 2.0}
+    assert given == {"memory": size, "window_seconds": 2.0, "shifts": None}
 
 
 def test_json_prints_only_one_object_per_recording(folder, stand_in, tmp_path, capsys):

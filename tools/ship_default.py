@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shifts", type=int, help="number of shifted copies to average (default: the run's)")
     flags = parser.parse_args(arguments)
     config, parameters = load_parameters(flags.run)
-    if flags.shifts is not None:
-        config = dataclasses.replace(config, shifts=flags.shifts)
+    config = config.with_shifts(flags.shifts)
     mixtures = open_mixtures("csv", path=flags.mixtures, sample_rate=config.sample_rate)
     if flags.gains_from is not None:
         measured = open_mixtures("csv", path=flags.gains_from, sample_rate=config.sample_rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,7 @@ def _export(options: argparse.Namespace) -> int:
         if file.exists() and not options.overwrite:
             raise ValueError(f"{file}: exists; name another file, or add --overwrite")
     config, parameters = load_parameters(options.model)
-    if options.shifts is not None:
-        config = dataclasses.replace(config, shifts=options.shifts)
+    config = config.with_shifts(options.shifts)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write(options.output, config, parameters, float16=options.float16)
     print(f"model    {describe(config)}")

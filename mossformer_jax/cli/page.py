@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gzip
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -59,7 +58,7 @@ def _page(options: argparse.Namespace) -> int:
         raise ValueError(f"{folder}: is not empty; name another folder, or add --overwrite")
     runtime = find_runtime(options.runtime)
     config, parameters = load_parameters(options.model)
-    config = dataclasses.replace(config, shifts=options.shifts)
+    config = config.with_shifts(options.shifts)
     name = Path(options.model).name or options.model
     float16 = True if options.float16 else None
     files = write_page(folder, config, parameters, name, runtime=runtime, float16=float16)

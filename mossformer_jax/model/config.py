@@ -137,6 +137,10 @@ class ModelConfig:
             raise ValueError(f"no preset {name!r}; must be one of {', '.join(PRESETS)}")
         return dataclasses.replace(PRESETS[name], **overrides)
 
+    def with_shifts(self, shifts: int | None) -> ModelConfig:
+        """This config with another number of shifts; unchanged if `shifts` is None."""
+        return self if shifts is None else dataclasses.replace(self, shifts=shifts)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         return dataclasses.asdict(self)

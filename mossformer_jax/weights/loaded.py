@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Protocol, runtime_checkable
 
@@ -108,6 +107,4 @@ def load_model(path: str | os.PathLike[str] = "default", *, shifts: int | None =
             message suggests a remedy.
     """
     config, parameters = load_parameters(path)
-    if shifts is not None:
-        config = dataclasses.replace(config, shifts=shifts)
-    return LoadedModel(config, parameters)
+    return LoadedModel(config.with_shifts(shifts), parameters)

@@ -181,6 +181,15 @@ def test_the_command_writes_onnx_and_replaces_nothing(tmp_path, tiny_model_folde
     assert main([*command, "--overwrite", "--float16"]) == 0
 
 
+def test_the_command_exports_the_shifts_that_it_is_given(tmp_path, tiny_model_folder):
+    config, parameters = load_parameters(tiny_model_folder)
+    for shifts in (1, 2):
+        assert main(["export", str(tiny_model_folder), str(tmp_path / f"{shifts}.onnx"), "--shifts", str(shifts)]) == 0
+        export_onnx(tmp_path / "expected.onnx", config.with_shifts(shifts), parameters)
+        assert (tmp_path / f"{shifts}.onnx").read_bytes() == (tmp_path / "expected.onnx").read_bytes()
+    assert (tmp_path / "1.onnx").read_bytes() != (tmp_path / "2.onnx").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.own_checks  # symbolic sizes are not ints, so annotations are not checked
 def test_stablehlo_computes_the_same_without_this_package(tmp_path, separated):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import threading
@@ -16,8 +17,9 @@ pytest.importorskip("onnx")
 
 from mossformer_jax.cli import main
 from mossformer_jax.cli.page import IsolatedHandler
-from mossformer_jax.export.onnx_model import fits_float16
+from mossformer_jax.export.onnx_model import build_model, fits_float16
 from mossformer_jax.export.page import RUNTIME_FILES, RUNTIME_VERSION, page_sources
+from mossformer_jax.weights import load_parameters, save_model
 from tests.conftest import REPOSITORY
 
 
@@ -47,6 +49,15 @@ def test_the_service_worker_lists_every_file_and_changes_with_the_model(tmp_path
     assert json.loads((site / "model.json").read_text())["numSources"] == 2
     assert main([*command, "--overwrite", "--float16"]) == 0
     assert (site / "sw.js").read_text() != worker
+
+
+def test_the_page_has_one_shift_unless_another_number_is_given(tmp_path, command, tiny_model_folder):
+    config, parameters = load_parameters(tiny_model_folder)
+    save_model(tmp_path / "averaged", dataclasses.replace(config, shifts=4), parameters)
+    for shifts, flags in ((1, []), (2, ["--shifts", "2"])):
+        assert main([*command, "--model", str(tmp_path / "averaged"), "--overwrite", *flags]) == 0
+        graph = build_model(config.with_shifts(shifts), parameters, float16=fits_float16(parameters))
+        assert (tmp_path / "site" / "model.onnx").read_bytes() == graph.SerializeToString()
 
 
 def test_nothing_is_replaced_without_overwrite(command, capsys):
